@@ -63,7 +63,7 @@ class CausalConv(nn.Module):
 
 
 class CausalTransConv(nn.Module):
-    """A transposed convolution trimmed on the right alone (kernel - stride samples), as upstream does; Omni trims both sides."""
+    """A transposed convolution trimmed on the right alone, by kernel - stride samples; Omni's trims both sides."""
 
     def __init__(self, conv: nn.ConvTranspose1d):
         super().__init__()
@@ -84,7 +84,7 @@ def make_causal(module: nn.Module) -> nn.Module:
 
 
 class Codebook(nn.Module):
-    """One table of `codebook_size` vectors, stored as running sums and counts (the EMA k-means of VQ-VAE, arXiv:1711.00937)."""
+    """One table of vectors, stored as running sums and counts (the k-means by moving average of arXiv:1711.00937)."""
 
     def __init__(self, codebook_size: int, dim: int):
         super().__init__()

@@ -1,0 +1,245 @@
+"""From a wrapper to an ONNX file that describes itself, checked before it appears under its name."""
+
+import json
+import os
+import platform
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+
+from . import __version__
+from .checkpoint import Checkpoint
+from .runtime import CodecSession
+from .states import BATCH, FORMAT_VERSION, FRAMES, StateSpec
+
+EXPORTERS = ("torchscript", "dynamo")
+OPSET = 18
+# Lengths at which the finished graph is run: one frame, fewer and more than the example, a long chunk.
+PROBE_FRAMES = (1, 2, 5, 12)
+# The graph and the wrapper do the same float32 operations in another order.
+PROBE_TOLERANCE = 5e-5
+
+
+class ExportError(RuntimeError):
+    """A graph that was made but is not right; no file is written."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export` wrote: where, how large, how many nodes of each kind, and the largest error of the probe runs."""
+
+    path: Path
+    bytes: int
+    nodes: dict[str, int]
+    probes: int
+    probe_error: float
+
+
+def export(
+    checkpoint: Checkpoint,
+    wrapper: torch.nn.Module,
+    path: str | os.PathLike,
+    exporter: str = "torchscript",
+    progress=lambda iterable, **_: iterable,
+) -> Exported:
+    """Write `wrapper` (made from `checkpoint.decoder`) to `path` as one ONNX file.
+
+    `exporter` is `torchscript` (`dynamo=False`: traces one run) or `dynamo` (`torch.export`: follows the code with
+    symbolic sizes). The graph is checked, then run against the wrapper at other lengths, and only then renamed to
+    `path`; until then, and after any error, `path` is as it was. Raises ExportError naming what is wrong.
+    """
+    if exporter not in EXPORTERS:
+        raise ValueError(f"exporter is {exporter!r}, must be one of {', '.join(EXPORTERS)}")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary_beside(path) as draft:
+        trace(wrapper, draft, exporter)
+        model = onnx.load(draft)
+        check_graph(model, wrapper.spec)
+        # TorchScript's exporter leaves the path of every line of code in the nodes' texts.
+        for node in model.graph.node:
+            node.ClearField("doc_string")
+            node.ClearField("metadata_props")
+        onnx.helper.set_model_props(model, metadata(checkpoint, wrapper.spec, exporter))
+        onnx.save(model, draft)
+        onnx.checker.check_model(draft, full_check=True)
+        nodes = dict(Counter(node.op_type for node in model.graph.node).most_common())
+        del model
+        session = CodecSession(draft)
+        errors = [probe(wrapper, session, case) for case in progress(probe_cases(wrapper.spec), unit="run")]
+        os.replace(draft, path)
+    return Exported(path, path.stat().st_size, nodes, len(errors), max(errors))
+
+
+def trace(wrapper: torch.nn.Module, path: str | os.PathLike, exporter: str) -> None:
+    """`torch.onnx.export` with every input, output and dynamic axis named from `wrapper.spec`; no checks.
+
+    The example has at least 2 on every dynamic axis, each with a length of its own: `torch.export` takes a length of 0
+    or 1 for a constant, and two equal lengths for one.
+    """
+    spec = wrapper.spec
+    inputs, outputs = spec.all_inputs, spec.all_outputs
+    example = tuple(torch.from_numpy(array) for array in example_inputs(spec).values())
+    names = {"input_names": [t.name for t in inputs], "output_names": [t.name for t in outputs]}
+    with torch.no_grad(), warnings.catch_warnings():
+        # Warnings about the exporter's own future, and about sizes that transformers compares: the probe runs decide.
+        warnings.simplefilter("ignore")
+        if exporter == "torchscript":
+            axes = {tensor.name: tensor.dynamic_axes for tensor in [*inputs, *outputs] if tensor.dynamic_axes}
+            torch.onnx.export(wrapper, example, path, dynamo=False, opset_version=OPSET, dynamic_axes=axes, **names)
+        else:
+            torch.onnx.export(
+                wrapper,
+                example,
+                path,
+                dynamo=True,
+                opset_version=OPSET,
+                dynamic_shapes=_nested_shapes(spec),
+                external_data=False,
+                verbose=False,
+                **names,
+            )
+
+
+def example_inputs(spec: StateSpec) -> dict[str, np.ndarray]:
+    """Inputs to trace with, {name: array}."""
+    axes = dict.fromkeys(axis for tensor in spec.all_inputs for axis in tensor.dynamic_axes.values())
+    past = [axis for axis in axes if axis.startswith("past_seq")]
+    lengths = {axis: 2 + i for i, axis in enumerate(axis for axis in axes if axis not in past)}
+    lengths |= dict.fromkeys(past, 2 + len(lengths))
+    return random_inputs(spec, lengths)
+
+
+def random_inputs(spec: StateSpec, lengths: dict[str, int], is_last: bool = False, seed: int = 0):
+    """Codes and a state of normal values with `lengths` on the dynamic axes, {name: array}."""
+    rng = np.random.default_rng(seed)
+    arrays = {}
+    for tensor in spec.all_inputs:
+        shape = tensor.with_lengths(lengths)
+        if tensor.name == "audio_codes":
+            arrays[tensor.name] = rng.integers(spec.codebook_size, size=shape)
+        elif tensor.name == "is_last":
+            arrays[tensor.name] = np.full(shape, is_last, tensor.dtype)
+        else:
+            arrays[tensor.name] = rng.standard_normal(shape).astype(tensor.dtype)
+    return arrays
+
+
+def _nested_shapes(spec: StateSpec):
+    """`dynamic_shapes` for `forward(self, a, b, ..., *past)`: an entry an argument, one tuple for all of `*past`."""
+    shapes = [tensor.dynamic_axes for tensor in spec.all_inputs]
+    fixed = sum(1 for tensor in spec.all_inputs if not tensor.name.startswith("past_"))
+    return (*shapes[:fixed], tuple(shapes[fixed:]))
+
+
+def check_graph(model: onnx.ModelProto, spec: StateSpec) -> None:
+    """Inputs and outputs as declared, no control flow, no axis of the interface frozen; raises ExportError."""
+    for role, found, declared in (
+        ("input", model.graph.input, spec.all_inputs),
+        ("output", model.graph.output, spec.all_outputs),
+    ):
+        names, wanted = [value.name for value in found], [tensor.name for tensor in declared]
+        if lost := [name for name in wanted if name not in names]:
+            raise ExportError(
+                f"the graph lost the {role} {', '.join(lost)}: nothing in it depends on a tensor of that name"
+            )
+        if names != wanted:
+            raise ExportError(f"the graph's {role}s are {names}, the declaration has {wanted}")
+        for value, tensor in zip(found, declared, strict=True):
+            _name_axes(value, tensor, role)
+    used = {name for node in model.graph.node for name in node.input}
+    if unused := [tensor.name for tensor in spec.all_inputs if tensor.name not in used]:
+        raise ExportError(f"no node of the graph reads {', '.join(unused)}")
+    if control := sorted({node.op_type for node in model.graph.node} & {"If", "Loop", "Scan"}):
+        raise ExportError(f"the graph holds {', '.join(control)}: a Python branch or loop on a tensor was recorded")
+
+
+def _name_axes(value: onnx.ValueInfoProto, tensor, role: str) -> None:
+    """Give each axis its declared name or length; an axis that the exporter made constant is an error."""
+    axes = value.type.tensor_type.shape.dim
+    if len(axes) != len(tensor.shape):
+        raise ExportError(f"{role} {tensor.name} has {len(axes)} axes, must have {len(tensor.shape)}")
+    for index, (axis, declared) in enumerate(zip(axes, tensor.shape, strict=True)):
+        if isinstance(declared, int):
+            if axis.HasField("dim_value") and axis.dim_value != declared:
+                raise ExportError(f"{role} {tensor.name}: axis {index} is {axis.dim_value}, must be {declared}")
+            axis.dim_value = declared
+        elif axis.HasField("dim_value"):
+            raise ExportError(f"{role} {tensor.name}: axis {index} ({declared}) was frozen at {axis.dim_value}")
+        else:
+            axis.dim_param = declared
+
+
+def probe_cases(spec: StateSpec) -> list[dict]:
+    """The probe runs: every chunk length, with empty, partly filled and full states, `is_last` off and on."""
+    fills = [0, 5, spec.limits.get("past_seq_0", 0)]
+    return [
+        {"frames": frames, "fill": fill, "is_last": is_last}
+        for frames, fill, is_last in product(PROBE_FRAMES, fills, (False, True))
+    ]
+
+
+def probe(wrapper: torch.nn.Module, session: CodecSession, case: dict) -> float:
+    """Run graph and wrapper on the same random state at other lengths; returns the largest error of any output.
+
+    Raises ExportError where the graph fails, gives another shape, or differs by more than PROBE_TOLERANCE.
+    """
+    spec = wrapper.spec
+    lengths = {axis: min(case["fill"], limit) for axis, limit in spec.limits.items()}
+    feeds = random_inputs(spec, {**lengths, BATCH: 2, FRAMES: case["frames"]}, case["is_last"])
+    with torch.no_grad():
+        expected = wrapper(*map(torch.from_numpy, feeds.values()))
+    try:
+        outputs = session.run(feeds)
+    except Exception as error:
+        raise ExportError(f"the graph fails at {case}, a length was frozen: {error}") from error
+    largest = 0.0
+    for tensor, wanted in zip(spec.all_outputs, expected, strict=True):
+        array, wanted = outputs[tensor.name], wanted.numpy()
+        if array.shape != wanted.shape:
+            raise ExportError(f"at {case} {tensor.name} has the shape {array.shape}, the wrapper gives {wanted.shape}")
+        error = float(np.max(np.abs(array.astype(np.float64) - wanted))) if array.size else 0.0
+        if not error <= PROBE_TOLERANCE:
+            raise ExportError(f"at {case} {tensor.name} differs from the wrapper by {error:.1e}")
+        largest = max(largest, error)
+    return largest
+
+
+def metadata(checkpoint: Checkpoint, spec: StateSpec, exporter: str) -> dict[str, str]:
+    """`metadata_props` of the file: all that a client needs to run it, and where it came from."""
+    versions = {
+        "qwen3_codec": __version__,
+        "torch": torch.__version__,
+        "onnx": onnx.__version__,
+        "python": platform.python_version(),
+    }
+    return {
+        "format_version": FORMAT_VERSION,
+        "state_kind": spec.kind,
+        "state_spec": spec.to_json(),
+        "sample_rate": str(spec.sample_rate),
+        "samples_per_frame": str(spec.samples_per_frame),
+        "config": json.dumps(checkpoint.config),
+        "weights_sha256": checkpoint.fingerprint(),
+        "source": Path(checkpoint.source).name,
+        "exporter": exporter,
+        "versions": json.dumps(versions),
+    }
+
+
+@contextmanager
+def _temporary_beside(path: Path) -> Iterator[Path]:
+    """A file name in the same folder, so that a rename is one step; whatever is left under it is removed."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)

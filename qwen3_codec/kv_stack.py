@@ -1,0 +1,62 @@
+"""A key/value store that both exporters can follow: plain tensors, `torch.cat` and negative slices."""
+
+import torch
+from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import rotate_half
+
+
+def keep_last(x: torch.Tensor, count: int, dim: int = -1) -> torch.Tensor:
+    """The last `count` entries along `dim`, or all if there are fewer. `count` is a setting, never a tensor's size."""
+    dim = dim % x.ndim
+    return x[(slice(None),) * dim + (slice(-count, None) if count else slice(0, 0),)]
+
+
+def drop_last(x: torch.Tensor, count: int) -> torch.Tensor:
+    """All but the last `count` entries of the last axis. `count` is a setting, never a tensor's size."""
+    return x[..., :-count] if count else x
+
+
+def sliding_window_mask(positions: torch.Tensor, past: int, window: int, dtype: torch.dtype) -> torch.Tensor:
+    """Additive mask [1, 1, N, past + N]: 0 where a query may look, the dtype's lowest number elsewhere.
+
+    `positions` is `arange(past + N)`. A query sees itself and the `window - 1` frames before it (Longformer's sliding
+    window, arXiv:2004.05150, made causal; transformers' `sliding_window_overlay`).
+    """
+    distance = positions[past:, None] - positions[None, :]
+    visible = (distance >= 0) & (distance < window)
+    blocked = torch.full((), torch.finfo(dtype).min, dtype=dtype)
+    return torch.where(visible, torch.zeros((), dtype=dtype), blocked)[None, None]
+
+
+class TraceableKVStack:
+    """Keys and values of every layer, [B, num_key_value_heads, 0..window, head_dim] each, behind `Cache.update()`.
+
+    Keys are kept *unrotated* and are rotated for each call at positions that start at the oldest frame kept. Attention
+    depends on the distance of two positions alone (RoPE, arXiv:2104.09864), so this equals rotation at absolute
+    positions, and no position ever grows past window + N. Keys that are stored rotated need absolute positions
+    instead: taken from the length of a trimmed cache they stop growing at `window`, and every distance is then wrong.
+
+    `cos` and `sin` are [1, past + N, head_dim], transformers' rotary tables for those positions.
+    """
+
+    def __init__(self, keys, values, cos: torch.Tensor, sin: torch.Tensor, window: int):
+        self.keys, self.values = list(keys), list(values)
+        self.window = window
+        past = self.keys[0].size(2)
+        self._past_rotation = cos[:, None, :past], sin[:, None, :past]
+        self._new_rotation = cos[:, None, past:], sin[:, None, past:]
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs):
+        """Take the new keys (rotated, as transformers' attention passes them) and values [B, heads, N, head_dim].
+
+        Returns all keys (rotated) and values that this call's queries may look at. Only what is *stored* is trimmed:
+        the first query of a chunk still needs the oldest frame, the last one no longer does.
+        """
+        past_key, past_value = self.keys[layer_idx], self.values[layer_idx]
+        values = torch.cat([past_value, value_states], dim=2)
+        cos, sin = self._new_rotation
+        unrotated = key_states * cos - rotate_half(key_states) * sin
+        self.keys[layer_idx] = keep_last(torch.cat([past_key, unrotated], dim=2), self.window, dim=2)
+        self.values[layer_idx] = keep_last(values, self.window, dim=2)
+        cos, sin = self._past_rotation
+        rotated = past_key * cos + rotate_half(past_key) * sin
+        return torch.cat([rotated, key_states], dim=2), values

@@ -1,0 +1,192 @@
+"""Run an exported graph: a `CodecSession` for the file, a `CodecStream` for each stream. Needs numpy, onnxruntime.
+
+session = CodecSession("decoder.onnx")
+stream = session.stream()
+for codes in chunks:                 # int64 [N, Q], any N of at least 1
+    play(stream.push(codes)[0])      # float32 [1, samples]
+play(stream.finish()[0])             # what a graph with look-ahead still held back
+"""
+
+import copy
+import os
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from .metrics import chunks
+from .states import FORMAT_VERSION, StateSpec, TensorSpec
+
+_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
+
+
+class GraphError(ValueError):
+    """A file that cannot be run as a codec graph; the message says what does not match."""
+
+
+class CodesError(ValueError):
+    """Codes that the graph cannot take; the message names the value and its place."""
+
+
+class CodecSession:
+    """One loaded graph, checked against its own metadata. Streams share it; it keeps no state.
+
+    Attributes: `spec` (the graph's `StateSpec`), `metadata` ({key: text} as written into the file), `path`.
+    """
+
+    def __init__(self, path: str | os.PathLike, threads: int = 0, providers=("CPUExecutionProvider",)):
+        """Load `path`; `threads` is ONNX Runtime's `intra_op_num_threads` (0: one for each core).
+
+        Raises GraphError for a missing or truncated file, a graph of another kind or format version, and a graph whose
+        inputs or outputs are not those that its metadata declares.
+        """
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise GraphError(f"{path}: no such file")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(os.fspath(path), options, providers=list(providers))
+        except Exception as error:  # ONNX Runtime's exceptions share no narrower base class
+            raise GraphError(
+                f"{path}: ONNX Runtime cannot load it, truncated or not an ONNX graph? ({error})"
+            ) from error
+        self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
+        self.spec = self._read_spec()
+        self._check_tensors("input", self._session.get_inputs(), self.spec.all_inputs)
+        self._check_tensors("output", self._session.get_outputs(), self.spec.all_outputs)
+        self._output_names = [spec.name for spec in self.spec.all_outputs]
+
+    def _read_spec(self) -> StateSpec:
+        version = self.metadata.get("format_version")
+        if version is None:
+            raise GraphError(f"{self.path}: not written by qwen3_codec (its metadata has no format_version)")
+        if version != FORMAT_VERSION:
+            raise GraphError(f"{self.path}: has format version {version}, this package reads {FORMAT_VERSION}")
+        try:
+            return StateSpec.from_json(self.metadata.get("state_spec", ""))
+        except ValueError as error:
+            raise GraphError(f"{self.path}: its state_spec cannot be read ({error})") from error
+
+    def _check_tensors(self, role: str, found, declared: list[TensorSpec]) -> None:
+        names, wanted = [tensor.name for tensor in found], [spec.name for spec in declared]
+        if names != wanted:
+            odd = sorted(set(names) ^ set(wanted)) or names
+            raise GraphError(f"{self.path}: its {role}s are not those of its metadata; they differ in {', '.join(odd)}")
+        for tensor, spec in zip(found, declared, strict=True):
+            # A named axis comes as text, one without a name as None.
+            shape = tuple(axis if isinstance(axis, int) else "*" for axis in tensor.shape)
+            expected = tuple(axis if isinstance(axis, int) else "*" for axis in spec.shape)
+            if shape != expected or _DTYPES.get(tensor.type) != spec.dtype:
+                raise GraphError(
+                    f"{self.path}: {role} {spec.name} is {tensor.type} {list(tensor.shape)}, "
+                    f"its metadata declares {spec.dtype} {list(spec.shape)}"
+                )
+
+    def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """One call of the graph, {input name: array} -> {output name: array}."""
+        return dict(zip(self._output_names, self._session.run(self._output_names, feeds), strict=True))
+
+    def stream(self, batch: int = 1) -> "CodecStream":
+        """A new stream of `batch` rows that advance together."""
+        return CodecStream(self, batch)
+
+    def decode(self, codes: np.ndarray, schedule=(12,), progress=lambda iterable, **_: iterable) -> np.ndarray:
+        """Decode codes [N, Q] or [B, N, Q] chunk by chunk, to a waveform [B, N * samples_per_frame].
+
+        `schedule` is the chunk lengths in frames; it repeats to the end. `progress` wraps the loop (tqdm does).
+        """
+        codes = check_codes(codes, self.spec)
+        stream = self.stream(codes.shape[0])
+        pieces = [stream.push(chunk) for chunk in progress(list(chunks(codes, schedule)), unit="chunk")]
+        return np.concatenate([*pieces, stream.finish()], axis=1)
+
+
+class CodecStream:
+    """One stream's state, or that of `batch` rows that advance together.
+
+    `session` is anything with a `spec` and a `run`. A call that fails leaves the stream as it was.
+    """
+
+    def __init__(self, session, batch: int = 1):
+        if batch < 1:
+            raise ValueError(f"batch is {batch}, must be at least 1")
+        self.session = session
+        self.batch = batch
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to the start: nothing seen, nothing held back."""
+        self.state = self.session.spec.zero_state(self.batch)
+        self.frames = 0
+        self.finished = False
+        self._held_back = np.zeros((self.batch, 0), np.float32)
+
+    def fork(self) -> "CodecStream":
+        """An independent copy: what either does later, the other does not see. States are never written in place."""
+        other = copy.copy(self)
+        other.state = dict(self.state)
+        return other
+
+    def push(self, codes: np.ndarray, last: bool = False) -> np.ndarray:
+        """Decode codes [N, Q] or [B, N, Q] and return the samples finished by them, float32 [B, n].
+
+        n is N * samples_per_frame, less what a graph with look-ahead still holds back (n may be 0 at the start).
+        `last` says that no more will come: nothing is held back. Raises CodesError for codes that do not fit, and
+        RuntimeError after the last chunk.
+        """
+        if self.finished:
+            raise RuntimeError("the stream is finished; reset() starts a new one")
+        spec = self.session.spec
+        codes = check_codes(codes, spec, self.batch)
+        inputs = {"audio_codes": codes, "is_last": np.array([last], np.float32)}
+        outputs = self.session.run({tensor.name: inputs[tensor.name] for tensor in spec.inputs} | self.state)
+        waveform = outputs[spec.outputs[0].name]
+        valid = int(outputs["valid_samples"][0]) if "valid_samples" in outputs else waveform.shape[1]
+
+        self.state = {before.name: outputs[after.name] for before, after in spec.states}
+        self.frames += codes.shape[1]
+        self.finished = last
+        self._held_back = waveform[:, valid:]
+        return waveform[:, :valid]
+
+    def finish(self) -> np.ndarray:
+        """End the stream and return the samples still held back, float32 [B, n].
+
+        For a producer that learns only afterwards that a chunk was the last. The graph had already decoded the frames
+        that it held back, and being causal it would give the same samples again, so nothing is run.
+        """
+        tail, self._held_back = self._held_back, self._held_back[:, :0]
+        self.finished = True
+        return tail
+
+
+def check_codes(codes: np.ndarray, spec: StateSpec, batch: int | None = None) -> np.ndarray:
+    """Codes [N, Q] or [B, N, Q] as int64 [B, N, Q]; CodesError names the first value that is wrong and its place."""
+    codes = np.asarray(codes)
+    if codes.dtype.kind not in "iu":
+        raise CodesError(f"codes are {codes.dtype}, must be integers{_first_nan(codes)}")
+    if codes.ndim not in (2, 3) or codes.shape[-1] != spec.num_quantizers:
+        raise CodesError(
+            f"codes have the shape {list(codes.shape)}, must be [N, {spec.num_quantizers}] or [B, N, same]"
+        )
+    codes = codes[None] if codes.ndim == 2 else codes
+    if codes.shape[1] == 0:
+        raise CodesError("codes hold no frame (N is 0); a chunk has at least one")
+    if batch is not None and codes.shape[0] != batch:
+        raise CodesError(f"codes have {codes.shape[0]} rows, the stream has {batch}")
+    wrong = (codes < 0) | (codes >= spec.codebook_size)
+    if wrong.any():
+        row, frame, codebook = map(int, np.argwhere(wrong)[0])
+        raise CodesError(
+            f"code {codes[row, frame, codebook]} at row {row}, frame {frame}, codebook {codebook} "
+            f"is outside 0..{spec.codebook_size - 1}"
+        )
+    return codes.astype(np.int64)
+
+
+def _first_nan(codes: np.ndarray) -> str:
+    if codes.dtype.kind != "f" or not np.isnan(codes).any():
+        return ""
+    return f"; the first NaN is at {np.argwhere(np.isnan(codes))[0].tolist()}"

@@ -1,0 +1,171 @@
+"""What goes into a graph and what comes out: every tensor's name, order, shape, axis names, dtype and zero value.
+
+This is the only list. The exporter names the graph's inputs and outputs from it, the ONNX file carries it as JSON, and
+the runtime, the verifier, the tests and the notebooks' tables read it back.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from math import prod
+
+import numpy as np
+
+# Written into every graph; raised when a client that reads one version could misread the other.
+FORMAT_VERSION = "1"
+BATCH, FRAMES, SAMPLES = "batch", "frames", "samples"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output. In `shape` a number is a fixed length and a text is the name of an axis that may vary."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str = "float32"
+
+    @property
+    def dynamic_axes(self) -> dict[int, str]:
+        """{axis index: axis name} of the axes that may vary, as `torch.onnx.export` takes them."""
+        return {index: axis for index, axis in enumerate(self.shape) if isinstance(axis, str)}
+
+    def with_lengths(self, lengths: dict[str, int]) -> tuple[int, ...]:
+        """The shape with a number for each axis; raises KeyError for an axis that `lengths` does not have."""
+        return tuple(lengths[axis] if isinstance(axis, str) else axis for axis in self.shape)
+
+    def problem(self, array: np.ndarray, limits: dict[str, int]) -> str | None:
+        """What is wrong with `array` as this tensor (dtype, rank, a length), or None."""
+        if array.dtype != self.dtype:
+            return f"{self.name} is {array.dtype}, must be {self.dtype}"
+        if array.ndim != len(self.shape):
+            return f"{self.name} has the shape {array.shape}, must be [{', '.join(map(str, self.shape))}]"
+        for index, (length, axis) in enumerate(zip(array.shape, self.shape, strict=True)):
+            if isinstance(axis, str):
+                if length > limits.get(axis, length):
+                    return f"{self.name}: axis {index} ({axis}) is {length} long, at most {limits[axis]} is allowed"
+            elif length != axis:
+                return f"{self.name}: axis {index} is {length} long, must be {axis}"
+        return None
+
+
+@dataclass(frozen=True)
+class StateSpec:
+    """One graph's whole interface.
+
+    `inputs` and `outputs` are the tensors of one call; `states` are (input, output) pairs: what comes out under the
+    second name goes in under the first at the next call. In the graph, inputs come before states, outputs likewise.
+    `limits` holds the longest length of each axis that has one.
+    """
+
+    kind: str
+    sample_rate: int
+    samples_per_frame: int
+    codebook_size: int
+    lookahead_frames: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    states: tuple[tuple[TensorSpec, TensorSpec], ...]
+    limits: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def all_inputs(self) -> list[TensorSpec]:
+        return [*self.inputs, *(before for before, _ in self.states)]
+
+    @property
+    def all_outputs(self) -> list[TensorSpec]:
+        return [*self.outputs, *(after for _, after in self.states)]
+
+    @property
+    def num_quantizers(self) -> int:
+        """Codes per frame, the last axis of `audio_codes`."""
+        return self.inputs[0].shape[-1]
+
+    def zero_state(self, batch: int = 1) -> dict[str, np.ndarray]:
+        """The state of `batch` streams that have seen nothing: zeros, with every axis that grows at length 0."""
+        return {spec.name: np.zeros(shape, spec.dtype) for spec, shape in self._state_shapes(batch, full=False)}
+
+    def bytes_per_stream(self) -> int:
+        """Bytes that one stream carries once every state has its full length."""
+        return sum(prod(shape) * np.dtype(spec.dtype).itemsize for spec, shape in self._state_shapes(1, full=True))
+
+    def _state_shapes(self, batch: int, full: bool) -> Iterator[tuple[TensorSpec, tuple[int, ...]]]:
+        lengths = {axis: limit if full else 0 for axis, limit in self.limits.items()} | {BATCH: batch}
+        for spec, _ in self.states:
+            yield spec, spec.with_lengths(lengths)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "StateSpec":
+        """Read back `to_json`; raises ValueError where the text is not one."""
+
+        def tensor(entry):
+            return TensorSpec(entry["name"], tuple(entry["shape"]), entry["dtype"])
+
+        try:
+            entries = json.loads(text)
+            entries["inputs"] = tuple(map(tensor, entries["inputs"]))
+            entries["outputs"] = tuple(map(tensor, entries["outputs"]))
+            entries["states"] = tuple((tensor(before), tensor(after)) for before, after in entries["states"])
+            return cls(**entries)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"not a state specification: {error!r}") from error
+
+
+def audio_codes_spec(config) -> TensorSpec:
+    """The codes of one call, [B, N, Q]."""
+    return TensorSpec("audio_codes", (BATCH, FRAMES, config.num_quantizers), "int64")
+
+
+def windowed_spec(
+    config, samples_per_frame: int, pre_conv_history: int, conv_history_frames: int, lookahead_frames: int
+) -> StateSpec:
+    """The windowed graph's interface: at 8 layers, 21 inputs and 23 outputs, under the names that its users know.
+
+    `config` has upstream's `decoder_config` fields and `output_sample_rate`; `pre_conv_history` is the number of frames
+    that `pre_conv` looks back. All lengths are in frames.
+    """
+    limits = {
+        "pre_conv_frames": pre_conv_history,
+        "latent_frames": lookahead_frames,
+        "history_frames": conv_history_frames,
+    }
+    states = [
+        _grown("pre_conv_h", "next_pre_conv_h", (BATCH, config.codebook_dim, "pre_conv_frames"), limits),
+        _grown("latent_buf", "next_latent_buf", (BATCH, config.latent_dim, "latent_frames"), limits),
+        _grown("conv_h", "next_conv_h", (BATCH, config.latent_dim, "history_frames"), limits),
+    ]
+    for kind in ("key", "value"):
+        for layer in range(config.num_hidden_layers):
+            axis = f"past_seq_{layer}"
+            limits[axis] = config.sliding_window
+            shape = (BATCH, config.num_key_value_heads, axis, config.head_dim)
+            states.append(_grown(f"past_{kind}_{layer}", f"next_{kind}_{layer}", shape, limits))
+    return StateSpec(
+        kind="windowed",
+        sample_rate=config.output_sample_rate,
+        samples_per_frame=samples_per_frame,
+        codebook_size=config.codebook_size,
+        lookahead_frames=lookahead_frames,
+        inputs=(audio_codes_spec(config), TensorSpec("is_last", (1,))),
+        outputs=(
+            TensorSpec("final_wav", (BATCH, SAMPLES)),
+            TensorSpec("valid_samples", (1,), "int64"),
+            TensorSpec("start_samples", (1,), "int64"),
+            TensorSpec("num_finalize", (1,), "int64"),
+        ),
+        states=tuple(states),
+        limits=limits,
+    )
+
+
+def _grown(name: str, next_name: str, shape: tuple[int | str, ...], limits: dict[str, int]):
+    """A state whose length changes in the call: its output has an axis name of its own, or is always empty."""
+
+    def grown(axis):
+        if isinstance(axis, int) or axis == BATCH:
+            return axis
+        return f"next_{axis}" if limits[axis] else 0
+
+    return TensorSpec(name, shape), TensorSpec(next_name, tuple(map(grown, shape)))

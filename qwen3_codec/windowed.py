@@ -1,0 +1,100 @@
+"""The windowed design: a few frames of history are decoded again with each chunk, and a few frames are held back.
+
+This is the design that the project's notes describe (21 inputs and 23 outputs at 8 layers). The transformer's state is
+exact; the conv stack's is a window of its input, exact only where `conv_history_frames` reaches the receptive field.
+"""
+
+import torch
+from torch import nn
+
+from .kv_stack import TraceableKVStack, drop_last, keep_last, sliding_window_mask
+from .reference import CodecDecoder
+from .states import StateSpec, windowed_spec
+
+
+class StatefulCodecONNXWrapper(nn.Module):
+    """One streaming step of `decoder`, with all state passed in and out. `spec` declares the tensors.
+
+    `conv_history_frames`: finished frames that the conv stack decodes again, so that its convolutions have a past.
+    `lookahead_frames`: frames held back until later ones have come. The decoder is causal, so holding back changes no
+    sample; the setting is here because the design that users know has it.
+
+    To trace, the code below never makes a Python number of a size: a bare `size()` in a slice, an `arange` or a sum of
+    integers stays symbolic in both exporters, `int()`, `min()`, `if` and `range()` on one do not.
+    """
+
+    def __init__(self, decoder: CodecDecoder, conv_history_frames: int = 4, lookahead_frames: int = 4):
+        super().__init__()
+        for name, frames in (("conv_history_frames", conv_history_frames), ("lookahead_frames", lookahead_frames)):
+            if frames < 0:
+                raise ValueError(f"{name} is {frames}, must not be negative")
+        self.decoder = decoder
+        self.conv_history_frames = conv_history_frames
+        self.lookahead_frames = lookahead_frames
+        self.eval()
+
+    @property
+    def spec(self) -> StateSpec:
+        decoder = self.decoder
+        return windowed_spec(
+            decoder.config,
+            decoder.samples_per_frame,
+            decoder.pre_conv.history,
+            self.conv_history_frames,
+            self.lookahead_frames,
+        )
+
+    def forward(self, audio_codes, is_last, pre_conv_h, latent_buf, conv_h, *past):
+        """Decode N new frames. Shapes, names and order of everything: `spec`.
+
+        `is_last` above 0.5 finishes the stream: nothing is held back. The states that come out are then of no use.
+        `final_wav` has the samples of every frame not yet finished; the first `valid_samples` of them are finished in
+        this call. Its length depends on the inputs' shapes alone, so that a runtime can plan its buffers.
+        """
+        quantized = torch.cat([pre_conv_h, self.decoder.quantizer.decode(audio_codes)], dim=2)
+        pre_conv = self.decoder.pre_conv(quantized)[..., pre_conv_h.size(2) :]
+        latent, keys, values = self._transform(pre_conv.transpose(1, 2), past)
+
+        pending = torch.cat([latent_buf, latent.transpose(1, 2)], dim=2)
+        window = torch.cat([conv_h, pending], dim=2)
+        start = conv_h.size(2) * self.decoder.samples_per_frame
+        final_wav = self.decoder.decode_latent(window)[:, start:]
+
+        # A zero tensor plus a size is a tensor in both exporters, and in PyTorch too.
+        zero = torch.zeros(1, dtype=torch.int64)
+        total = zero + pending.size(2)
+        num_finalize = torch.where(is_last > 0.5, total, (total - self.lookahead_frames).clamp(min=0))
+
+        return (
+            final_wav,
+            num_finalize * self.decoder.samples_per_frame,
+            zero + start,
+            num_finalize,
+            keep_last(quantized, self.decoder.pre_conv.history),
+            keep_last(pending, self.lookahead_frames),
+            keep_last(drop_last(window, self.lookahead_frames), self.conv_history_frames),
+            *keys,
+            *values,
+        )
+
+    def _transform(self, hidden, past):
+        """`pre_transformer` with its state: [B, N, latent_dim] -> the same, and the next keys and values.
+
+        The layers are called one by one. `pre_transformer.forward` would ask the cache for its length and build its
+        masks from Python numbers; here both come from tensors.
+        """
+        transformer = self.decoder.pre_transformer
+        layers = len(transformer.layers)
+        past_frames = past[0].size(2)
+        window = self.decoder.config.sliding_window
+
+        positions = torch.arange(past_frames + hidden.size(1))
+        cos, sin = transformer.rotary_emb(hidden, positions[None])
+        mask = sliding_window_mask(positions, past_frames, window, hidden.dtype)
+        stack = TraceableKVStack(past[:layers], past[layers:], cos, sin, window)
+
+        hidden = transformer.input_proj(hidden)
+        new_rotation = cos[:, past_frames:], sin[:, past_frames:]
+        for layer in transformer.layers:
+            hidden = layer(hidden, attention_mask=mask, position_embeddings=new_rotation, cache=stack)
+        return transformer.output_proj(transformer.norm(hidden)), stack.keys, stack.values
