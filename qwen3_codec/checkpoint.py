@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from .config import RANDOM_CONFIGS, CheckpointError, check_config, read_config
 from .reference import CodecDecoder, code2wav_config
+from .states import random_codes
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -41,7 +43,7 @@ class Checkpoint:
     @property
     def weights(self) -> str:
         """What a figure or table made from these weights has to say about them."""
-        return f"{self.source} (random weights)" if self.source in RANDOM_CONFIGS else self.source
+        return f"{self.source}: random weights" if self.source in RANDOM_CONFIGS else self.source
 
     def fingerprint(self) -> str:
         """SHA-256 over the names and bytes of all decoder weights: the same text means the same weights."""
@@ -65,6 +67,17 @@ def load(source: str | os.PathLike, seed: int = 0) -> Checkpoint:
     decoder = CodecDecoder(code2wav_config(config["decoder_config"], config["output_sample_rate"]))
     decoder.load_state_dict(_read_weights(folder / WEIGHTS_FILE, decoder.state_dict()), strict=True)
     return Checkpoint(source, config, decoder)
+
+
+def example_codes(checkpoint: Checkpoint, frames: int) -> np.ndarray:
+    """Codes [1, frames, Q] to try a checkpoint on: the longest file of its folder's `codes/`, else seeded random ones.
+
+    A folder's codes may be fewer than `frames`.
+    """
+    files = sorted(Path(checkpoint.source).glob("codes/*.npy"), key=lambda file: file.stat().st_size)
+    if files:
+        return np.load(files[-1], allow_pickle=False)[None, :frames]
+    return random_codes(checkpoint.decoder.config, frames)
 
 
 def save(checkpoint: Checkpoint, folder: str | os.PathLike) -> None:

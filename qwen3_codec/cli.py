@@ -11,6 +11,7 @@ import numpy as np
 from . import __version__
 from .metrics import parse_schedule
 from .runtime import CodecSession, check_codes
+from .states import random_codes
 
 DEFAULT_CHECKPOINT = "random-small"
 CHECKPOINT_HELP = (
@@ -85,7 +86,7 @@ def _verify(args) -> int:
 
     session = CodecSession(args.graph, args.threads)
     loaded = checkpoint.load(args.checkpoint)
-    codes = _read_codes(args.codes) if args.codes else _random_codes(session.spec)
+    codes = _read_codes(args.codes) if args.codes else random_codes(session.spec, frames=120)
     schedules = [parse_schedule(args.chunks)] if args.chunks else [[3], [1], [12], [7, 1, 2]]
     report = verify(loaded, wrapper_like(loaded, session), codes, schedules, session, progress=tqdm)
     print(report.to_json() if args.json else report)
@@ -112,11 +113,6 @@ def _wrapper(decoder, args):
     from .windowed import StatefulCodecONNXWrapper
 
     return StatefulCodecONNXWrapper(decoder, args.conv_history, args.lookahead)
-
-
-def _random_codes(spec, frames: int = 120) -> np.ndarray:
-    """Seeded codes [1, frames, Q], enough frames to fill the attention window and more."""
-    return np.random.default_rng(0).integers(spec.codebook_size, size=(1, frames, spec.num_quantizers))
 
 
 def _read_codes(path: Path) -> np.ndarray:
@@ -151,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example:\n  python -m qwen3_codec export --checkpoint random-small --output build/decoder.onnx\n"
         "  python -m qwen3_codec verify build/decoder.onnx --checkpoint random-small",
     )
-    parser.add_argument("--version", action="version", version=_versions())
+    parser.add_argument("--version", action="version", version=versions())
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name, run, about, example):
@@ -212,7 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _versions() -> str:
+def versions() -> str:
     """For bug reports: this package's version and those of the packages that decide what a graph looks like."""
     from importlib.metadata import PackageNotFoundError, version
 

@@ -113,6 +113,11 @@ class StateSpec:
             raise ValueError(f"not a state specification: {error!r}") from error
 
 
+def random_codes(dims, frames: int, batch: int = 1, seed: int = 0) -> np.ndarray:
+    """Seeded int64 codes [batch, frames, Q] for `dims`: a spec, or a decoder's config."""
+    return np.random.default_rng(seed).integers(dims.codebook_size, size=(batch, frames, dims.num_quantizers))
+
+
 def audio_codes_spec(config) -> TensorSpec:
     """The codes of one call, [B, N, Q]."""
     return TensorSpec("audio_codes", (BATCH, FRAMES, config.num_quantizers), "int64")

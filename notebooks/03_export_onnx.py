@@ -1,0 +1,198 @@
+# %% [markdown]
+# # 3 · Export to ONNX, and catch what the exporter loses
+#
+# `torch.onnx.export` runs the wrapper once and writes down the operations. What it does *not* see is Python: an `if`, an
+# `int()`. They leave no trace, and the file is wrong at every length but the one it was made with.
+#
+# At the end of this notebook you know
+#
+# 1. how a frozen length and a lost input look, and what catches them,
+# 2. what the finished graph has: names, axes, nodes, and a description of itself,
+# 3. that both of PyTorch's exporters give it,
+# 4. that the official dimensions give a file of 435 MB (MiB, to be exact).
+
+# %% tags=["parameters"]
+import os
+from pathlib import Path
+
+CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "random-small")
+BUILD = Path(os.environ.get("QWEN3_CODEC_BUILD", "../build"))
+# Set to 1 to leave out the export at the official dimensions (about a minute, 3 GB of memory, 435 MB of disk).
+SKIP_OFFICIAL = os.environ.get("QWEN3_CODEC_SKIP_OFFICIAL", "0") == "1"
+
+# %%
+import json
+
+import onnx
+import torch
+from tqdm import tqdm
+
+from qwen3_codec import checkpoint, plots
+from qwen3_codec.export import ExportError, export, trace
+from qwen3_codec.pitfalls import fails_with
+from qwen3_codec.windowed import StatefulCodecONNXWrapper
+
+loaded = checkpoint.load(CHECKPOINT)
+decoder = loaded.decoder
+print(f"weights: {loaded.weights}")
+
+# %% [markdown]
+# ## 1. A frozen length, caught in the act
+#
+# This wrapper does what ours does, with one harmless-looking line: it takes the number of frames as a Python `int`.
+# PyTorch gives the same result. The trace keeps the *number* that it saw, 3.
+
+
+# %%
+class FrozenLength(StatefulCodecONNXWrapper):
+    def _transform(self, hidden, past):
+        frames = int(hidden.size(1))
+        return super()._transform(hidden[:, :frames], past)
+
+
+BUILD.mkdir(parents=True, exist_ok=True)
+frozen_file = BUILD / "frozen.onnx"
+trace(FrozenLength(decoder), frozen_file, "torchscript")
+print("written without a complaint:", frozen_file.stat().st_size, "bytes")
+
+# %% [markdown]
+# Run the file by hand with the 3 frames of the example, then with 5. `onnxruntime` knows nothing of our checks.
+
+# %%
+import onnxruntime
+
+from qwen3_codec.export import random_inputs
+
+spec = StatefulCodecONNXWrapper(decoder).spec
+raw = onnxruntime.InferenceSession(frozen_file)
+
+
+def frames_stored(frames):
+    """Frames that the graph adds to the keys when it gets `frames` new ones."""
+    feeds = random_inputs(spec, {**dict.fromkeys(spec.limits, 0), "batch": 1, "frames": frames})
+    return raw.run(["next_key_0"], feeds)[0].shape[2]
+
+
+print({frames: frames_stored(frames) for frames in (2, 3, 5)})
+assert frames_stored(3) == 3
+
+# %% [markdown]
+# Five frames go in and three are remembered: no error, a wrong state. `export` runs every graph at other lengths before
+# it gives it a name, and refuses this one.
+
+# %%
+assert frames_stored(5) == 3, "frozen at the example's length, in silence"
+with fails_with(ExportError, "frozen|shape|differs"):
+    export(loaded, FrozenLength(decoder), frozen_file)
+frozen_file.unlink()
+
+# %% [markdown]
+# The fix: a bare `size()` in a slice, an `arange` or a sum stays symbolic. `int()`, `float()`, `item()`, `min`, `max`,
+# `math.ceil`, `if` and `range` on a size do not.
+#
+# ## 2. A branch on a tensor
+#
+# The trace follows one side of the `if`. The graph then does not read `is_last` at all.
+
+
+# %%
+class BranchOnLast(StatefulCodecONNXWrapper):
+    def forward(self, audio_codes, is_last, *state):
+        if is_last.item() > 0.5:
+            return super().forward(audio_codes, torch.ones(1), *state)
+        return super().forward(audio_codes, torch.zeros(1), *state)
+
+
+with fails_with(ExportError, "is_last"):
+    export(loaded, BranchOnLast(decoder), BUILD / "branch.onnx")
+assert not (BUILD / "branch.onnx").exists()
+
+# %% [markdown]
+# ## 3. The export
+#
+# `dynamo=False` (called `torchscript` here) is the default. All names come from `states.py`. Then the graph is checked: ONNX's
+# own checker, no `If` and no `Loop`, every declared input there, no axis frozen; and it is run against the wrapper at
+# 1, 2, 5 and 12 frames, with empty, partly filled and full states, `is_last` off and on. The file appears only after that.
+
+# %%
+wrapper = StatefulCodecONNXWrapper(decoder, conv_history_frames=4, lookahead_frames=4)
+path = BUILD / "onnx_export" / "qwen3_tts_decoder_stateful.onnx"
+done = export(loaded, wrapper, path, progress=tqdm)
+print(f"{done.path.name}: {done.bytes / 2**20:.1f} MiB; {done.probes} probe runs, largest error {done.probe_error:.1e}")
+assert done.probe_error < 5e-5
+
+# %% [markdown]
+# ## 4. What is in the file
+
+# %%
+model = onnx.load(path)
+
+
+def axes(value):
+    return ", ".join(d.dim_param or str(d.dim_value) for d in value.type.tensor_type.shape.dim)
+
+
+print(len(model.graph.input), "inputs,", len(model.graph.output), "outputs")
+plots.table(["input", "axes"], [(v.name, axes(v)) for v in model.graph.input])
+
+# %%
+plots.table(["output", "axes"], [(v.name, axes(v)) for v in model.graph.output])
+
+# %%
+layers = decoder.config.num_hidden_layers
+assert len(model.graph.input) == 5 + 2 * layers and len(model.graph.output) == 7 + 2 * layers
+assert not {"If", "Loop"} & done.nodes.keys()
+figure = plots.node_histogram(done.nodes, f"{sum(done.nodes.values())} nodes from the TorchScript exporter")
+
+# %% [markdown]
+# The file describes itself. A client needs nothing else: no config, no PyTorch.
+
+# %%
+facts = {entry.key: entry.value for entry in model.metadata_props}
+plots.table(["key", "value"], [(key, f"`{value[:70]}`") for key, value in facts.items()])
+
+# %%
+assert json.loads(facts["config"]) == loaded.config
+assert facts["weights_sha256"] == loaded.fingerprint()
+
+# %% [markdown]
+# ## 5. The other exporter
+#
+# `dynamo=True` follows the code with symbolic sizes instead of recording one run. It takes longer, so here it gets a
+# decoder with two transformer layers and two upsampling steps. The wrapper is the same class.
+
+# %%
+from qwen3_codec.config import OFFICIAL_CONFIG, SMALL_DIMS
+
+rates = {"num_hidden_layers": 2, "upsample_rates": [5, 3], "upsampling_ratios": [2]}
+dims = {**OFFICIAL_CONFIG["decoder_config"], **SMALL_DIMS, **rates}
+tiny_config = {**OFFICIAL_CONFIG, "decode_upsample_rate": 30, "decoder_config": dims}
+tiny = checkpoint.random_checkpoint(tiny_config, source="tiny")
+for exporter in ("torchscript", "dynamo"):
+    made = export(tiny, StatefulCodecONNXWrapper(tiny.decoder), BUILD / f"tiny_{exporter}.onnx", exporter)
+    print(f"{exporter}: {sum(made.nodes.values())} nodes, {made.probes} probe runs within {made.probe_error:.1e}")
+    made.path.unlink()
+
+# %% [markdown]
+# ## 6. The official dimensions
+#
+# Random weights, since the real ones must be downloaded; the graph's structure and size do not depend on them.
+
+# %%
+if SKIP_OFFICIAL:
+    print("left out: QWEN3_CODEC_SKIP_OFFICIAL is 1")
+else:
+    official = checkpoint.load("random")
+    official_wrapper = StatefulCodecONNXWrapper(official.decoder)
+    big = export(official, official_wrapper, BUILD / "official.onnx", progress=tqdm)
+    print(f"{official.weights}: {big.bytes / 2**20:.1f} MiB, largest probe error {big.probe_error:.1e}")
+    assert round(big.bytes / 2**20) == 435
+    big.path.unlink()
+    del official, official_wrapper
+
+# %% [markdown]
+# ## Try next
+#
+# - Put `frames = hidden.size(1)` without `int()` into `FrozenLength` and export it: it passes.
+# - `python -m qwen3_codec export --help`
+# - Go on to [4 · Verify in ONNX Runtime](04_verify_onnxruntime.ipynb).

@@ -1,0 +1,137 @@
+"""Figures and tables of the notebooks: each function takes numbers, returns a figure, computes nothing."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+# Told apart by marker and dash as well as by colour.
+STYLES = [
+    {"marker": "o", "linestyle": "-"},
+    {"marker": "s", "linestyle": "--"},
+    {"marker": "^", "linestyle": ":"},
+    {"marker": "D", "linestyle": "-."},
+    {"marker": "v", "linestyle": "-"},
+    {"marker": "x", "linestyle": "--"},
+]
+# Below this a float32 waveform of ordinary loudness says nothing: an error of 0 is drawn here on a log axis.
+FLOOR = 1e-16
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence]):
+    """A table that Jupyter shows as one (Markdown)."""
+    from IPython.display import Markdown
+
+    lines = [headers, ["---"] * len(headers), *rows]
+    return Markdown("\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines))
+
+
+def player(waveform: np.ndarray, sample_rate: int, seconds: float = 3.0, start: float = 0.0):
+    """An audio player of at most 5 s of a waveform [samples] or [1, samples], at its own loudness."""
+    from IPython.display import Audio
+
+    first = int(start * sample_rate)
+    return Audio(
+        waveform.reshape(-1)[first : first + int(min(seconds, 5.0) * sample_rate)], rate=sample_rate, normalize=False
+    )
+
+
+def receptive_field(conv: np.ndarray, attention: np.ndarray, samples_per_frame: int, at: int, weights: str) -> Figure:
+    """What one frame moves: `conv` |change| for each sample, `attention` largest |change| for each frame."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
+    frames = np.arange(conv.size) / samples_per_frame - at
+    left.semilogy(frames, np.maximum(conv, FLOOR), linewidth=0.5)
+    left.set(
+        title="Conv stack: one latent frame changed",
+        xlabel="frames after the changed one",
+        ylabel="|change| of a sample",
+    )
+    right.semilogy(np.arange(attention.size), np.maximum(attention, FLOOR), linewidth=0.9)
+    right.set(
+        title="Transformer: one frame's codes changed", xlabel="frames after the changed one", ylabel="largest |change|"
+    )
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    figure.suptitle(f"Receptive field, measured in float64 ({weights}; {FLOOR:.0e} is silence)", fontsize=10)
+    return figure
+
+
+def waveforms(
+    reference: np.ndarray, test: np.ndarray, sample_rate: int, title: str, borders: Sequence[int] = ()
+) -> Figure:
+    """`reference` and `test` [samples] over each other, and their difference; `borders` are chunk starts in samples."""
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(11, 4.4), sharex=True, layout="constrained")
+    seconds = np.arange(reference.size) / sample_rate
+    top.plot(seconds, reference, linewidth=2.2, color="lightsteelblue", label="one-shot")
+    top.plot(seconds, test, linewidth=0.6, color="black", label="streamed")
+    top.set(title=title, ylabel="amplitude")
+    top.legend(loc="upper right")
+    bottom.plot(seconds, test - reference, linewidth=0.6, color="black")
+    bottom.set(xlabel="time (s)", ylabel="streamed − one-shot")
+    for border in borders:
+        bottom.axvline(border / sample_rate, color="tab:red", linewidth=0.8, linestyle=":")
+    return figure
+
+
+def per_chunk_error(results: Sequence, title: str, limit: float | None = None) -> Figure:
+    """MSE of each chunk over its place in the stream, for `verify.PathResult`s."""
+    figure, axes = plt.subplots(figsize=(11, 3.4), layout="constrained")
+    for result, style in zip(results, STYLES, strict=False):
+        rows = [chunk for chunk in result.chunks if chunk.samples]
+        label = f"{result.path}, chunks of {','.join(map(str, result.schedule))}"
+        values = [max(chunk.mse, FLOOR) for chunk in rows]
+        axes.semilogy([chunk.start_frame for chunk in rows], values, label=label, markersize=3, linewidth=0.8, **style)
+    if limit:
+        axes.axhline(limit, color="black", linewidth=0.8)
+        axes.annotate(f"limit {limit:.0e}", (0, limit), textcoords="offset points", xytext=(2, 3), fontsize=8)
+    axes.set(title=title, xlabel="first frame of the chunk", ylabel="MSE against one-shot")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def error_against_history(series: Mapping[str, Sequence[tuple[int, float]]], reach: int, title: str) -> Figure:
+    """MSE over `conv_history_frames`: one line for each entry of `series`; `reach` is the measured receptive field."""
+    figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    for (label, points), style in zip(series.items(), STYLES, strict=False):
+        history, errors = zip(*points, strict=True)
+        axes.semilogy(history, np.maximum(errors, FLOOR), label=label, **style)
+    axes.axvline(reach, color="black", linewidth=0.8, linestyle=":")
+    axes.annotate(
+        "receptive field", (reach, 1), xycoords=("data", "axes fraction"), xytext=(3, -12), textcoords="offset points"
+    )
+    axes.set(title=title, xlabel="conv_history_frames", ylabel="MSE against one-shot")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def node_histogram(nodes: Mapping[str, int], title: str, most: int = 20) -> Figure:
+    """How many nodes of each kind a graph has, the `most` frequent kinds."""
+    names, counts = zip(*list(nodes.items())[:most], strict=True)
+    figure, axes = plt.subplots(figsize=(8, 4.4), layout="constrained")
+    bars = axes.barh(names[::-1], counts[::-1])
+    axes.bar_label(bars, fontsize=7, padding=2)
+    axes.set(title=title, xlabel="nodes", ylabel="operator")
+    return figure
+
+
+def seconds_per_chunk(results: Sequence, sample_rate: int, samples_per_frame: int, title: str) -> Figure:
+    """Compute time of each call over its place in the stream, and the time that the chunk's audio lasts."""
+    figure, axes = plt.subplots(figsize=(11, 3.4), layout="constrained")
+    for result, style in zip(results, STYLES, strict=False):
+        starts = [chunk.start_frame for chunk in result.chunks]
+        times = [1000 * chunk.seconds for chunk in result.chunks]
+        axes.semilogy(
+            starts, times, label=f"{result.path} ({result.realtime_factor:.2f} × real time)", markersize=3, **style
+        )
+    audio = 1000 * results[0].schedule[0] * samples_per_frame / sample_rate
+    axes.axhline(audio, color="black", linewidth=0.8)
+    axes.annotate(
+        f"the chunk's audio lasts {audio:.0f} ms", (0, audio), textcoords="offset points", xytext=(2, 3), fontsize=8
+    )
+    axes.set(title=title, xlabel="first frame of the chunk", ylabel="time of the call (ms)")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure

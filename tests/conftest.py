@@ -1,0 +1,86 @@
+"""Decoders, graphs and codes that several tests share. Everything is small: the layers are the official ones."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qwen3_codec import checkpoint, states
+from qwen3_codec.config import OFFICIAL_CONFIG, SMALL_DIMS
+from qwen3_codec.export import export
+from qwen3_codec.runtime import CodecSession
+from qwen3_codec.windowed import StatefulCodecONNXWrapper
+
+UPSTREAM = Path(__file__).parent / "upstream_tiny"
+
+# What upstream's class could also write: each changes what the official config has, and none of it is a special case.
+OTHER_CONFIGS = {
+    "grouped-query": {"num_key_value_heads": 2, "num_hidden_layers": 2},
+    "window-20": {"sliding_window": 20, "num_hidden_layers": 3},
+    "other-rates": {"upsample_rates": [6, 5], "upsampling_ratios": [3], "num_hidden_layers": 2},
+    "eight-codebooks": {"num_quantizers": 8, "codebook_size": 32, "num_hidden_layers": 2},
+    "everything": {
+        "num_attention_heads": 6,
+        "num_key_value_heads": 3,
+        "head_dim": 10,
+        "sliding_window": 7,
+        "num_hidden_layers": 2,
+        "num_quantizers": 5,
+        "upsample_rates": [4, 3, 2],
+        "upsampling_ratios": [2, 3, 2],
+        "latent_dim": 40,
+        "codebook_dim": 24,
+        "attention_bias": True,
+    },
+}
+
+
+def small_checkpoint(name="", seed=0, **fields):
+    """A random checkpoint at small dimensions with some config fields changed."""
+    dims = {**OFFICIAL_CONFIG["decoder_config"], **SMALL_DIMS, **fields}
+    rate = int(np.prod(dims["upsample_rates"] + dims["upsampling_ratios"]))
+    config = {**OFFICIAL_CONFIG, "decode_upsample_rate": rate, "decoder_config": dims}
+    return checkpoint.random_checkpoint(config, seed, name or "small")
+
+
+def random_codes(decoder, frames, batch=1, seed=0):
+    return states.random_codes(decoder.config, frames, batch, seed)
+
+
+@pytest.fixture(scope="session")
+def small():
+    """`random-small`: 8 layers, so that the windowed graph has its 21 inputs and 23 outputs."""
+    return checkpoint.load("random-small")
+
+
+@pytest.fixture(scope="session")
+def upstream():
+    return checkpoint.load(UPSTREAM)
+
+
+@pytest.fixture(scope="session", params=OTHER_CONFIGS)
+def other(request):
+    return small_checkpoint(request.param, **OTHER_CONFIGS[request.param])
+
+
+@pytest.fixture(scope="session")
+def shallow():
+    """Two layers and two upsampling steps: what `torch.export` follows in reasonable time."""
+    fields = {"num_hidden_layers": 2, "num_key_value_heads": 2, "upsample_rates": [5, 3], "upsampling_ratios": [2]}
+    return small_checkpoint("shallow", **fields)
+
+
+@pytest.fixture(scope="session")
+def exact_window(small):
+    """A windowed wrapper whose history reaches the receptive field, with look-ahead."""
+    return StatefulCodecONNXWrapper(small.decoder, conv_history_frames=10, lookahead_frames=4)
+
+
+@pytest.fixture(scope="session")
+def graph(small, exact_window, tmp_path_factory):
+    return export(small, exact_window, tmp_path_factory.mktemp("graph") / "decoder.onnx").path
+
+
+@pytest.fixture(scope="session")
+def session(graph):
+    return CodecSession(graph)

@@ -1,0 +1,42 @@
+"""Every figure has a title and named axes, and draws what it was given."""
+
+import matplotlib
+import numpy as np
+import pytest
+
+matplotlib.use("agg")
+from qwen3_codec import plots
+from qwen3_codec.verify import ChunkResult, PathResult
+
+CHUNKS = [ChunkResult(3 * i, 3, 5760, 10.0**-i, 0.1, 0.01 * (i + 1)) for i in range(5)]
+RESULT = PathResult("ONNX Runtime", [3], 28800, 1e-3, 0.1, 20.0, 0.5, CHUNKS)
+WAVE = np.sin(np.arange(4800) / 20)
+
+FIGURES = {
+    "receptive_field": lambda: plots.receptive_field(WAVE, WAVE[:90], 480, 2, "random"),
+    "waveforms": lambda: plots.waveforms(WAVE, 0.9 * WAVE, 24000, "two waves", [0, 2400]),
+    "per_chunk_error": lambda: plots.per_chunk_error([RESULT, RESULT], "errors", 1e-9),
+    "error_against_history": lambda: plots.error_against_history(
+        {"a": [(0, 1.0), (4, 1e-3), (10, 0.0)]}, 10, "history"
+    ),
+    "node_histogram": lambda: plots.node_histogram({"Mul": 5, "Add": 3}, "nodes"),
+    "seconds_per_chunk": lambda: plots.seconds_per_chunk([RESULT], 24000, 1920, "seconds"),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_labelled(name):
+    figure = FIGURES[name]()
+    assert any(axes.get_title() for axes in figure.axes)
+    assert all(axes.get_ylabel() for axes in figure.axes) and any(axes.get_xlabel() for axes in figure.axes)
+    figure.canvas.draw()
+
+
+def test_per_chunk_error_draws_the_numbers():
+    line = plots.per_chunk_error([RESULT], "errors").axes[0].lines[0]
+    assert line.get_xdata().tolist() == [0, 3, 6, 9, 12] and line.get_ydata().tolist() == [c.mse for c in CHUNKS]
+
+
+def test_a_table_and_a_player():
+    assert plots.table(["a", "b"], [(1, 2)]).data == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+    assert len(plots.player(WAVE[None], 24000, seconds=0.1).data) == 2 * 2400 + 44

@@ -1,0 +1,177 @@
+"""The windowed wrapper in PyTorch: exact where its history reaches, and every known mistake is caught."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import random_codes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qwen3_codec import kv_stack, windowed
+from qwen3_codec.inspection import receptive_field
+from qwen3_codec.kv_stack import TraceableKVStack, drop_last, keep_last
+from qwen3_codec.metrics import chunks, max_error, mse
+from qwen3_codec.verify import MAX_ERROR, MAX_MSE, TorchSession, one_shot, verify
+from qwen3_codec.windowed import StatefulCodecONNXWrapper
+
+LONG = 410  # past the 72-frame window, past upstream's own chunk of 300
+
+
+def stream(wrapper, codes, schedule):
+    session = TorchSession(wrapper).stream(codes.shape[0])
+    pieces = [session.push(part) for part in chunks(codes, schedule)]
+    return np.concatenate([*pieces, session.finish()], axis=1)
+
+
+def test_names_and_counts_are_those_of_the_notes(exact_window):
+    spec = exact_window.spec
+    layers = range(8)
+    assert [t.name for t in spec.all_inputs] == [
+        *("audio_codes", "is_last", "pre_conv_h", "latent_buf", "conv_h"),
+        *(f"past_key_{i}" for i in layers),
+        *(f"past_value_{i}" for i in layers),
+    ]
+    assert [t.name for t in spec.all_outputs] == [
+        *("final_wav", "valid_samples", "start_samples", "num_finalize"),
+        *("next_pre_conv_h", "next_latent_buf", "next_conv_h"),
+        *(f"next_key_{i}" for i in layers),
+        *(f"next_value_{i}" for i in layers),
+    ]
+    assert (len(spec.all_inputs), len(spec.all_outputs)) == (21, 23)
+
+
+@pytest.mark.parametrize("lookahead", [0, 4])
+@pytest.mark.parametrize("schedule", [[1], [3], [12], [7, 1, 2], [72], [73, 1], [LONG]], ids=str)
+def test_exact_with_history_at_the_receptive_field(small, schedule, lookahead):
+    codes = random_codes(small.decoder, LONG)
+    wrapper = StatefulCodecONNXWrapper(small.decoder, receptive_field(small.decoder).conv_frames, lookahead)
+    report = verify(small, wrapper, codes, [schedule])
+    assert report.judged and report.passed, str(report)
+
+
+def test_exact_on_other_configs(other):
+    history = receptive_field(other.decoder).conv_frames
+    wrapper = StatefulCodecONNXWrapper(other.decoder, history, lookahead_frames=3)
+    report = verify(other, wrapper, random_codes(other.decoder, 100, batch=2), [[1], [3], [12], [7, 1, 2]])
+    assert report.judged and report.passed, str(report)
+
+
+def test_exact_on_upstreams_checkpoint(upstream):
+    wrapper = StatefulCodecONNXWrapper(upstream.decoder, 10, 4)
+    report = verify(upstream, wrapper, random_codes(upstream.decoder, 120), [[1], [5, 2]])
+    assert report.judged and report.passed, str(report)
+
+
+@settings(max_examples=15, deadline=None)
+@given(schedule=st.lists(st.integers(1, 40), min_size=1, max_size=5), lookahead=st.integers(0, 6))
+def test_any_schedule(shallow, schedule, lookahead):
+    codes = random_codes(shallow.decoder, 90)
+    history = receptive_field(shallow.decoder).conv_frames
+    waveform = stream(StatefulCodecONNXWrapper(shallow.decoder, history, lookahead), codes, schedule)
+    assert max_error(one_shot(shallow.decoder, codes), waveform) < MAX_ERROR
+
+
+def test_history_of_four_is_a_real_approximation(small):
+    codes = random_codes(small.decoder, 120)
+    report = verify(small, StatefulCodecONNXWrapper(small.decoder), codes, [[3]])
+    assert not report.judged and report.passed and report.results[0].mse > 1e-6
+    errors = [
+        mse(one_shot(small.decoder, codes), stream(StatefulCodecONNXWrapper(small.decoder, history, 0), codes, [3]))
+        for history in (0, 2, 4, 6, 8, 10)
+    ]
+    assert errors[0] > errors[2] > errors[3] > errors[5] and errors[5] < MAX_MSE
+
+
+def test_what_is_held_back_and_what_is_finished(small):
+    """The bookkeeping outputs, call by call: 3 + 3 + 2 frames with a look-ahead of 4."""
+    wrapper = StatefulCodecONNXWrapper(small.decoder, 4, 4)
+    session, rate = TorchSession(wrapper), small.decoder.samples_per_frame
+    state, rows = wrapper.spec.zero_state(), []
+    for codes, last in zip(chunks(random_codes(small.decoder, 8), [3, 3, 2]), (0, 0, 1), strict=True):
+        out = session.run({"audio_codes": codes, "is_last": np.array([last], np.float32), **state})
+        state = {before.name: out[after.name] for before, after in wrapper.spec.states}
+        counts = [int(out[name][0]) for name in ("num_finalize", "valid_samples", "start_samples")]
+        rows.append((*counts, out["final_wav"].shape[1]))
+    assert rows == [(0, 0, 0, 3 * rate), (2, 2 * rate, 0, 6 * rate), (6, 6 * rate, 2 * rate, 6 * rate)]
+
+
+def test_settings_must_not_be_negative(small):
+    with pytest.raises(ValueError, match="conv_history_frames is -1"):
+        StatefulCodecONNXWrapper(small.decoder, -1)
+
+
+def test_slices_by_a_setting():
+    x = torch.arange(5)
+    assert (
+        keep_last(x, 2).tolist() == [3, 4]
+        and keep_last(x, 0).tolist() == []
+        and keep_last(x, 9).tolist() == [*range(5)]
+    )
+    assert drop_last(x, 2).tolist() == [0, 1, 2] and drop_last(x, 0).tolist() == [*range(5)]
+    assert keep_last(torch.zeros(1, 2, 7, 3), 4, dim=2).shape == (1, 2, 4, 3)
+
+
+# Each known mistake, made on purpose. `verify` must refuse it: a test that a wrong wrapper passes is no test.
+
+
+class HistoryFromNewFramesAlone(StatefulCodecONNXWrapper):
+    """Breaks where a chunk has fewer frames than `pre_conv` looks back, so at N=1."""
+
+    def forward(self, audio_codes, *rest):
+        outputs = list(super().forward(audio_codes, *rest))
+        outputs[4] = keep_last(self.decoder.quantizer.decode(audio_codes), self.decoder.pre_conv.history)
+        return tuple(outputs)
+
+
+class TrimmedBeforeAttention(TraceableKVStack):
+    """The early queries of a chunk lose the oldest keys that they may see; the mask is cut to fit."""
+
+    def update(self, key_states, value_states, layer_idx, *args, **kwargs):
+        keys, values = super().update(key_states, value_states, layer_idx)
+        lost = keys.size(2) - self.window
+        if lost > 0:
+            keys = torch.cat([torch.zeros_like(keys[:, :, :lost]), keys[:, :, lost:]], dim=2)
+            values = torch.cat([torch.zeros_like(values[:, :, :lost]), values[:, :, lost:]], dim=2)
+        return keys, values
+
+
+class StoredRotated(TraceableKVStack):
+    """Keys keep the rotation of the call that made them, and positions come from the trimmed length."""
+
+    def update(self, key_states, value_states, layer_idx, *args, **kwargs):
+        keys = torch.cat([self.keys[layer_idx], key_states], dim=2)
+        values = torch.cat([self.values[layer_idx], value_states], dim=2)
+        self.keys[layer_idx] = keep_last(keys, self.window, dim=2)
+        self.values[layer_idx] = keep_last(values, self.window, dim=2)
+        return keys, values
+
+
+def mask_seeing_the_future(positions, past, window, dtype):
+    mask = kv_stack.sliding_window_mask(positions, past, window, dtype)
+    return torch.where(positions[None, :] == positions[past:, None] + 1, torch.zeros(()), mask)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "mistake", "schedule"),
+    [
+        ("TraceableKVStack", TrimmedBeforeAttention, [12]),
+        ("TraceableKVStack", StoredRotated, [3]),
+        ("sliding_window_mask", mask_seeing_the_future, [12]),
+    ],
+)
+def test_mistakes_in_attention_are_caught(small, monkeypatch, attribute, mistake, schedule):
+    codes = random_codes(small.decoder, 150)
+    monkeypatch.setattr(windowed, attribute, mistake)
+    report = verify(small, StatefulCodecONNXWrapper(small.decoder, 10, 0), codes, [schedule])
+    assert not report.passed
+    if mistake is StoredRotated:  # right until the window is full, and wrong from there on
+        late = [chunk.start_frame for chunk in report.results[0].chunks if chunk.max_error > MAX_ERROR]
+        assert 71 <= min(late) <= 76
+
+
+def test_history_from_new_frames_alone_is_caught_at_one_frame(small):
+    codes = random_codes(small.decoder, 40)
+    wrapper = HistoryFromNewFramesAlone(small.decoder, 10, 0)
+    assert verify(small, wrapper, codes, [[3]]).passed
+    assert not verify(small, wrapper, codes, [[1]]).passed
+    assert not verify(small, wrapper, codes, [[7, 1, 2]]).passed
