@@ -57,7 +57,7 @@ print(session.spec.kind, session.metadata["exporter"], session.metadata["version
 stream = session.stream()
 for part in chunks(codes[:, :12], [3, 1, 7]):
     samples = stream.push(part)
-    print(f"{part.shape[1]} frames in, {samples.shape[1]} samples out, {stream.frames} frames so far")
+    print(f"{part.shape[1]} frames in, {samples.shape[1]} samples out, {stream.frames[0]} frames so far")
 tail = stream.finish()
 print(f"finish: {tail.shape[1]} samples that were held back")
 assert tail.shape[1] == session.spec.lookahead_frames * session.spec.samples_per_frame

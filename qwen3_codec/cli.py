@@ -110,8 +110,11 @@ def _decode(args) -> int:
 
 
 def _wrapper(decoder, args):
+    from .exact import ExactStreamingWrapper
     from .windowed import StatefulCodecONNXWrapper
 
+    if args.state == "exact":
+        return ExactStreamingWrapper(decoder)
     return StatefulCodecONNXWrapper(decoder, args.conv_history, args.lookahead)
 
 
@@ -185,11 +188,13 @@ def _parser() -> argparse.ArgumentParser:
     for added in (inspect, export, verify):
         added.add_argument("--checkpoint", default=DEFAULT_CHECKPOINT, help=CHECKPOINT_HELP)
     for added in (inspect, export):
-        added.add_argument("--state", choices=("windowed",), default="windowed", help="the design of the state")
+        added.add_argument("--state", choices=("windowed", "exact"), default="windowed", help="the design")
         added.add_argument(
-            "--conv-history", type=int, default=4, metavar="FRAMES", help="frames decoded again (default: 4)"
+            "--conv-history", type=int, default=4, metavar="FRAMES", help="windowed: frames decoded again (default: 4)"
         )
-        added.add_argument("--lookahead", type=int, default=4, metavar="FRAMES", help="frames held back (default: 4)")
+        added.add_argument(
+            "--lookahead", type=int, default=4, metavar="FRAMES", help="windowed: frames held back (default: 4)"
+        )
     export.add_argument("--exporter", choices=("torchscript", "dynamo"), default="torchscript")
     export.add_argument("--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
     for added in (verify, decode):

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from itertools import product
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import torch
 
 from . import __version__
 from .checkpoint import Checkpoint
+from .metrics import scaled_error
 from .runtime import CodecSession
 from .states import BATCH, FORMAT_VERSION, FRAMES, StateSpec
 
@@ -102,7 +104,7 @@ def trace(wrapper: torch.nn.Module, path: str | os.PathLike, exporter: str) -> N
                 path,
                 dynamo=True,
                 opset_version=OPSET,
-                dynamic_shapes=_nested_shapes(spec),
+                dynamic_shapes=_nested_shapes(wrapper),
                 external_data=False,
                 verbose=False,
                 **names,
@@ -128,15 +130,18 @@ def random_inputs(spec: StateSpec, lengths: dict[str, int], is_last: bool = Fals
             arrays[tensor.name] = rng.integers(spec.codebook_size, size=shape)
         elif tensor.name == "is_last":
             arrays[tensor.name] = np.full(shape, is_last, tensor.dtype)
+        elif tensor.dtype == "int64":
+            arrays[tensor.name] = rng.integers(spec.limits[tensor.name] + 1, size=shape)
         else:
             arrays[tensor.name] = rng.standard_normal(shape).astype(tensor.dtype)
     return arrays
 
 
-def _nested_shapes(spec: StateSpec):
+def _nested_shapes(wrapper: torch.nn.Module):
     """`dynamic_shapes` for `forward(self, a, b, ..., *past)`: an entry an argument, one tuple for all of `*past`."""
-    shapes = [tensor.dynamic_axes for tensor in spec.all_inputs]
-    fixed = sum(1 for tensor in spec.all_inputs if not tensor.name.startswith("past_"))
+    shapes = [tensor.dynamic_axes for tensor in wrapper.spec.all_inputs]
+    parameters = signature(wrapper.forward).parameters.values()
+    fixed = sum(parameter.kind is not parameter.VAR_POSITIONAL for parameter in parameters)
     return (*shapes[:fixed], tuple(shapes[fixed:]))
 
 
@@ -180,10 +185,11 @@ def _name_axes(value: onnx.ValueInfoProto, tensor, role: str) -> None:
 
 def probe_cases(spec: StateSpec) -> list[dict]:
     """The probe runs: every chunk length, with empty, partly filled and full states, `is_last` off and on."""
-    fills = [0, 5, spec.limits.get("past_seq_0", 0)]
+    fills = [0, 5, max(spec.limits.values())]
+    ends = (False, True) if spec.kind == "windowed" else (False,)
     return [
         {"frames": frames, "fill": fill, "is_last": is_last}
-        for frames, fill, is_last in product(PROBE_FRAMES, fills, (False, True))
+        for frames, fill, is_last in product(PROBE_FRAMES, fills, ends)
     ]
 
 
@@ -195,6 +201,9 @@ def probe(wrapper: torch.nn.Module, session: CodecSession, case: dict) -> float:
     spec = wrapper.spec
     lengths = {axis: min(case["fill"], limit) for axis, limit in spec.limits.items()}
     feeds = random_inputs(spec, {**lengths, BATCH: 2, FRAMES: case["frames"]}, case["is_last"])
+    for tensor in spec.all_inputs[len(spec.inputs) :]:
+        if tensor.dtype == "int64":  # one row as old as the case says, the other of a random age
+            feeds[tensor.name][0] = lengths[tensor.name]
     with torch.no_grad():
         expected = wrapper(*map(torch.from_numpy, feeds.values()))
     try:
@@ -206,7 +215,7 @@ def probe(wrapper: torch.nn.Module, session: CodecSession, case: dict) -> float:
         array, wanted = outputs[tensor.name], wanted.numpy()
         if array.shape != wanted.shape:
             raise ExportError(f"at {case} {tensor.name} has the shape {array.shape}, the wrapper gives {wanted.shape}")
-        error = float(np.max(np.abs(array.astype(np.float64) - wanted))) if array.size else 0.0
+        error = scaled_error(wanted, array)
         if not error <= PROBE_TOLERANCE:
             raise ExportError(f"at {case} {tensor.name} differs from the wrapper by {error:.1e}")
         largest = max(largest, error)

@@ -15,32 +15,36 @@ def drop_last(x: torch.Tensor, count: int) -> torch.Tensor:
     return x[..., :-count] if count else x
 
 
-def sliding_window_mask(positions: torch.Tensor, past: int, window: int, dtype: torch.dtype) -> torch.Tensor:
-    """Additive mask [1, 1, N, past + N]: 0 where a query may look, the dtype's lowest number elsewhere.
+def sliding_window_mask(positions, past: int, window: int, dtype: torch.dtype, past_frames=None) -> torch.Tensor:
+    """Additive mask [1 or B, 1, N, past + N]: 0 where a query may look, the dtype's lowest number elsewhere.
 
     `positions` is `arange(past + N)`. A query sees itself and the `window - 1` frames before it (Longformer's sliding
-    window, arXiv:2004.05150, made causal; transformers' `sliding_window_overlay`).
+    window, arXiv:2004.05150, made causal; transformers' `sliding_window_overlay`). `past_frames` [B, 1] says how many
+    of the `past` stored frames are real: the last ones.
     """
     distance = positions[past:, None] - positions[None, :]
-    visible = (distance >= 0) & (distance < window)
+    visible = ((distance >= 0) & (distance < window))[None]
+    if past_frames is not None:
+        visible = visible & (positions >= past - past_frames)[:, None]
     blocked = torch.full((), torch.finfo(dtype).min, dtype=dtype)
-    return torch.where(visible, torch.zeros((), dtype=dtype), blocked)[None, None]
+    return torch.where(visible, torch.zeros((), dtype=dtype), blocked)[:, None]
 
 
 class TraceableKVStack:
-    """Keys and values of every layer, [B, num_key_value_heads, 0..window, head_dim] each, behind `Cache.update()`.
+    """Keys and values of every layer, [B, num_key_value_heads, past, head_dim] each, behind `Cache.update()`.
 
     Keys are kept *unrotated* and are rotated for each call at positions that start at the oldest frame kept. Attention
     depends on the distance of two positions alone (RoPE, arXiv:2104.09864), so this equals rotation at absolute
     positions, and no position ever grows past window + N. Keys that are stored rotated need absolute positions
     instead: taken from the length of a trimmed cache they stop growing at `window`, and every distance is then wrong.
 
-    `cos` and `sin` are [1, past + N, head_dim], transformers' rotary tables for those positions.
+    `cos` and `sin` are [1, past + N, head_dim], transformers' rotary tables for those positions; `keep` is how many
+    frames are stored for the next call.
     """
 
-    def __init__(self, keys, values, cos: torch.Tensor, sin: torch.Tensor, window: int):
+    def __init__(self, keys, values, cos: torch.Tensor, sin: torch.Tensor, keep: int):
         self.keys, self.values = list(keys), list(values)
-        self.window = window
+        self.keep = keep
         past = self.keys[0].size(2)
         self._past_rotation = cos[:, None, :past], sin[:, None, :past]
         self._new_rotation = cos[:, None, past:], sin[:, None, past:]
@@ -55,8 +59,28 @@ class TraceableKVStack:
         values = torch.cat([past_value, value_states], dim=2)
         cos, sin = self._new_rotation
         unrotated = key_states * cos - rotate_half(key_states) * sin
-        self.keys[layer_idx] = keep_last(torch.cat([past_key, unrotated], dim=2), self.window, dim=2)
-        self.values[layer_idx] = keep_last(values, self.window, dim=2)
+        self.keys[layer_idx] = keep_last(torch.cat([past_key, unrotated], dim=2), self.keep, dim=2)
+        self.values[layer_idx] = keep_last(values, self.keep, dim=2)
         cos, sin = self._past_rotation
         rotated = past_key * cos + rotate_half(past_key) * sin
         return torch.cat([rotated, key_states], dim=2), values
+
+
+def stream_transformer(transformer, hidden, keys, values, keep: int, past_frames=None):
+    """`pre_transformer` with its state: [B, N, latent_dim] -> the same, and each layer's next keys and values.
+
+    `keys` and `values` are a tensor [B, num_key_value_heads, past, head_dim] a layer. The layers are called one by one:
+    `pre_transformer.forward` would ask the cache for its length and build its masks from Python numbers; here both come
+    from tensors.
+    """
+    past = keys[0].size(2)
+    positions = torch.arange(past + hidden.size(1))
+    cos, sin = transformer.rotary_emb(hidden, positions[None])
+    mask = sliding_window_mask(positions, past, transformer.config.sliding_window, hidden.dtype, past_frames)
+    stack = TraceableKVStack(keys, values, cos, sin, keep)
+
+    hidden = transformer.input_proj(hidden)
+    new_rotation = cos[:, past:], sin[:, past:]
+    for layer in transformer.layers:
+        hidden = layer(hidden, attention_mask=mask, position_embeddings=new_rotation, cache=stack)
+    return transformer.output_proj(transformer.norm(hidden)), stack.keys, stack.values

@@ -9,6 +9,7 @@ play(stream.finish()[0])             # what a graph with look-ahead still held b
 
 import copy
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -106,27 +107,64 @@ class CodecSession:
 class CodecStream:
     """One stream's state, or that of `batch` rows that advance together.
 
-    `session` is anything with a `spec` and a `run`. A call that fails leaves the stream as it was.
+    `session` is anything with a `spec` and a `run`. A call that fails leaves the stream as it was. `frames` holds the
+    number of frames that each row has seen, int64 [batch].
     """
 
     def __init__(self, session, batch: int = 1):
         if batch < 1:
             raise ValueError(f"batch is {batch}, must be at least 1")
         self.session = session
-        self.batch = batch
-        self.reset()
+        self._start(batch)
+
+    def _start(self, batch: int) -> None:
+        self.state = self.session.spec.zero_state(batch)
+        self.frames = np.zeros(batch, np.int64)
+        self.finished = False
+        self._held_back = np.zeros((batch, 0), np.float32)
+
+    @property
+    def batch(self) -> int:
+        """Rows of the stream."""
+        return len(self.frames)
 
     def reset(self) -> None:
         """Back to the start: nothing seen, nothing held back."""
-        self.state = self.session.spec.zero_state(self.batch)
-        self.frames = 0
-        self.finished = False
-        self._held_back = np.zeros((self.batch, 0), np.float32)
+        self._start(self.batch)
 
-    def fork(self) -> "CodecStream":
-        """An independent copy: what either does later, the other does not see. States are never written in place."""
+    def fork(self, rows: Sequence[int] | None = None) -> "CodecStream":
+        """An independent copy, of all rows or of `rows` in that order (a row may be named twice, or left out).
+
+        What either does later, the other does not see: states are never written in place.
+        """
+        rows = list(range(self.batch) if rows is None else rows)
+        if not rows:
+            raise ValueError("a stream needs at least one row")
+        return self._with(lambda get: get(self)[rows])
+
+    def join(self, *others: "CodecStream") -> "CodecStream":
+        """A new stream with the rows of this one and of `others`, to be decoded in one call from here on.
+
+        With an exact graph the rows may be of any age. A windowed graph's states grow with age, so there the rows must
+        have states of the same lengths; raises ValueError where they do not, or where a stream is finished.
+        """
+        streams = [self, *others]
+        if any(stream.finished for stream in streams):
+            raise ValueError("a finished stream cannot be joined; reset() starts a new one")
+        for name in self.state:
+            if len({stream.state[name].shape[1:] for stream in streams}) > 1:
+                shapes = ", ".join(str(list(stream.state[name].shape)) for stream in streams)
+                raise ValueError(
+                    f"the streams' {name} have the shapes {shapes}: this graph joins streams of one age only"
+                )
+        return self._with(lambda get: np.concatenate([get(stream) for stream in streams]))
+
+    def _with(self, rows) -> "CodecStream":
+        """A copy whose arrays are what `rows` makes of a getter: every array of a stream has the rows first."""
         other = copy.copy(self)
-        other.state = dict(self.state)
+        other.state = {name: rows(lambda stream, name=name: stream.state[name]) for name in self.state}
+        other.frames = rows(lambda stream: stream.frames)
+        other._held_back = rows(lambda stream: stream._held_back)
         return other
 
     def push(self, codes: np.ndarray, last: bool = False) -> np.ndarray:
@@ -146,7 +184,7 @@ class CodecStream:
         valid = int(outputs["valid_samples"][0]) if "valid_samples" in outputs else waveform.shape[1]
 
         self.state = {before.name: outputs[after.name] for before, after in spec.states}
-        self.frames += codes.shape[1]
+        self.frames = self.frames + codes.shape[1]
         self.finished = last
         self._held_back = waveform[:, valid:]
         return waveform[:, :valid]

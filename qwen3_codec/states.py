@@ -5,7 +5,7 @@ the runtime, the verifier, the tests and the notebooks' tables read it back.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from math import prod
 
@@ -54,7 +54,7 @@ class StateSpec:
 
     `inputs` and `outputs` are the tensors of one call; `states` are (input, output) pairs: what comes out under the
     second name goes in under the first at the next call. In the graph, inputs come before states, outputs likewise.
-    `limits` holds the longest length of each axis that has one.
+    `limits` holds the longest length of each axis that has one, and the largest value of each whole-number state.
     """
 
     kind: str
@@ -163,6 +163,37 @@ def windowed_spec(
         states=tuple(states),
         limits=limits,
     )
+
+
+def exact_spec(config, samples_per_frame: int, convs: Sequence[tuple[int, int]]) -> StateSpec:
+    """The exact graph's interface. A state NAME comes out as `next_NAME`.
+
+    Numbers have two digits, so that servers which pair states by sorted name (Triton does) pair them right.
+
+    `convs` lists (channels, history in samples) of every convolution with a state, in the order of the data.
+    """
+    past = config.sliding_window - 1
+    states = [_fixed("past_frames", (BATCH, 1), "int64")]
+    states += [_fixed(f"conv_{i:02}", (BATCH, channels, history)) for i, (channels, history) in enumerate(convs)]
+    for kind in ("key", "value"):
+        for layer in range(config.num_hidden_layers):
+            states.append(_fixed(f"{kind}_{layer:02}", (BATCH, config.num_key_value_heads, past, config.head_dim)))
+    return StateSpec(
+        kind="exact",
+        sample_rate=config.output_sample_rate,
+        samples_per_frame=samples_per_frame,
+        codebook_size=config.codebook_size,
+        lookahead_frames=0,
+        inputs=(audio_codes_spec(config),),
+        outputs=(TensorSpec("waveform", (BATCH, SAMPLES)),),
+        states=tuple(states),
+        limits={"past_frames": past},
+    )
+
+
+def _fixed(name: str, shape: tuple[int | str, ...], dtype: str = "float32") -> tuple[TensorSpec, TensorSpec]:
+    """A state of one shape, before and after the call."""
+    return TensorSpec(name, shape, dtype), TensorSpec(f"next_{name}", shape, dtype)
 
 
 def _grown(name: str, next_name: str, shape: tuple[int | str, ...], limits: dict[str, int]):

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from .checkpoint import Checkpoint
+from .exact import ExactStreamingWrapper
 from .inspection import receptive_field
-from .metrics import chunks, max_error, mse, snr_db
+from .metrics import chunks, max_error, mse, scaled_error, snr_db
 from .runtime import CodecSession, CodecStream, check_codes
 from .states import StateSpec
 from .windowed import StatefulCodecONNXWrapper
@@ -134,7 +135,10 @@ def wrapper_like(checkpoint: Checkpoint, session: CodecSession) -> torch.nn.Modu
     Raises ValueError where the graph was made from other weights or another config.
     """
     spec = session.spec
-    wrapper = StatefulCodecONNXWrapper(checkpoint.decoder, spec.limits.get("history_frames", 0), spec.lookahead_frames)
+    if spec.kind == "exact":
+        wrapper = ExactStreamingWrapper(checkpoint.decoder)
+    else:
+        wrapper = StatefulCodecONNXWrapper(checkpoint.decoder, spec.limits["history_frames"], spec.lookahead_frames)
     if wrapper.spec != spec:
         raise ValueError(f"{session.path}: its interface is not that of the checkpoint {checkpoint.source}")
     if session.metadata.get("weights_sha256") != checkpoint.fingerprint():
@@ -265,19 +269,12 @@ def _failures(result: PathResult, reference: np.ndarray, judged: bool) -> list[s
 
 
 def _agreement(schedule: list[int], wrapper: _Trace, graph: _Trace) -> Agreement:
-    """A state's error is relative to its largest value where that is above 1: keys are not bounded as audio is."""
     worst, worst_state = 0.0, "no state"
     for before, after in zip(wrapper.states, graph.states, strict=True):
         for name, wanted in before.items():
-            error = _state_error(wanted, after[name])
+            error = scaled_error(wanted, after[name])
             if not error <= worst:
                 worst, worst_state = error, name
     same = wrapper.waveform.shape == graph.waveform.shape
     error = max_error(wrapper.waveform, graph.waveform) if same else float("inf")
     return Agreement(schedule, error, worst, worst_state)
-
-
-def _state_error(wanted: np.ndarray, found: np.ndarray) -> float:
-    if wanted.shape != found.shape:
-        return float("inf")
-    return max_error(wanted, found) / max(1.0, float(np.max(np.abs(wanted), initial=0.0)))

@@ -7,7 +7,7 @@ exact; the conv stack's is a window of its input, exact only where `conv_history
 import torch
 from torch import nn
 
-from .kv_stack import TraceableKVStack, drop_last, keep_last, sliding_window_mask
+from .kv_stack import drop_last, keep_last, stream_transformer
 from .reference import CodecDecoder
 from .states import StateSpec, windowed_spec
 
@@ -78,23 +78,9 @@ class StatefulCodecONNXWrapper(nn.Module):
         )
 
     def _transform(self, hidden, past):
-        """`pre_transformer` with its state: [B, N, latent_dim] -> the same, and the next keys and values.
-
-        The layers are called one by one. `pre_transformer.forward` would ask the cache for its length and build its
-        masks from Python numbers; here both come from tensors.
-        """
+        """The transformer, [B, N, latent_dim] -> the same, and the next keys and values."""
         transformer = self.decoder.pre_transformer
         layers = len(transformer.layers)
-        past_frames = past[0].size(2)
-        window = self.decoder.config.sliding_window
-
-        positions = torch.arange(past_frames + hidden.size(1))
-        cos, sin = transformer.rotary_emb(hidden, positions[None])
-        mask = sliding_window_mask(positions, past_frames, window, hidden.dtype)
-        stack = TraceableKVStack(past[:layers], past[layers:], cos, sin, window)
-
-        hidden = transformer.input_proj(hidden)
-        new_rotation = cos[:, past_frames:], sin[:, past_frames:]
-        for layer in transformer.layers:
-            hidden = layer(hidden, attention_mask=mask, position_embeddings=new_rotation, cache=stack)
-        return transformer.output_proj(transformer.norm(hidden)), stack.keys, stack.values
+        return stream_transformer(
+            transformer, hidden, past[:layers], past[layers:], keep=transformer.config.sliding_window
+        )

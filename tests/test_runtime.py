@@ -62,7 +62,7 @@ def test_a_fork_and_its_origin_do_not_see_each_other(session, codes):
     other = fork.push(codes[:, 30:38])
     np.testing.assert_array_equal(stream.fork().push(codes[:, 30:38]), other)
     again = stream.push(codes[:, 10:18])
-    assert fork.frames == stream.frames == 18 and not np.array_equal(again, other)
+    assert fork.frames == stream.frames == [18] and not np.array_equal(again, other)
 
 
 def test_batch_rows_equal_single_streams(session, small):

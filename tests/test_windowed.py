@@ -7,9 +7,9 @@ from conftest import random_codes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_codec import kv_stack, windowed
+from qwen3_codec import kv_stack
 from qwen3_codec.inspection import receptive_field
-from qwen3_codec.kv_stack import TraceableKVStack, drop_last, keep_last
+from qwen3_codec.kv_stack import TraceableKVStack, drop_last, keep_last, sliding_window_mask
 from qwen3_codec.metrics import chunks, max_error, mse
 from qwen3_codec.verify import MAX_ERROR, MAX_MSE, TorchSession, one_shot, verify
 from qwen3_codec.windowed import StatefulCodecONNXWrapper
@@ -128,7 +128,7 @@ class TrimmedBeforeAttention(TraceableKVStack):
 
     def update(self, key_states, value_states, layer_idx, *args, **kwargs):
         keys, values = super().update(key_states, value_states, layer_idx)
-        lost = keys.size(2) - self.window
+        lost = keys.size(2) - self.keep
         if lost > 0:
             keys = torch.cat([torch.zeros_like(keys[:, :, :lost]), keys[:, :, lost:]], dim=2)
             values = torch.cat([torch.zeros_like(values[:, :, :lost]), values[:, :, lost:]], dim=2)
@@ -141,13 +141,13 @@ class StoredRotated(TraceableKVStack):
     def update(self, key_states, value_states, layer_idx, *args, **kwargs):
         keys = torch.cat([self.keys[layer_idx], key_states], dim=2)
         values = torch.cat([self.values[layer_idx], value_states], dim=2)
-        self.keys[layer_idx] = keep_last(keys, self.window, dim=2)
-        self.values[layer_idx] = keep_last(values, self.window, dim=2)
+        self.keys[layer_idx] = keep_last(keys, self.keep, dim=2)
+        self.values[layer_idx] = keep_last(values, self.keep, dim=2)
         return keys, values
 
 
-def mask_seeing_the_future(positions, past, window, dtype):
-    mask = kv_stack.sliding_window_mask(positions, past, window, dtype)
+def mask_seeing_the_future(positions, past, window, dtype, past_frames=None):
+    mask = sliding_window_mask(positions, past, window, dtype)
     return torch.where(positions[None, :] == positions[past:, None] + 1, torch.zeros(()), mask)
 
 
@@ -161,7 +161,7 @@ def mask_seeing_the_future(positions, past, window, dtype):
 )
 def test_mistakes_in_attention_are_caught(small, monkeypatch, attribute, mistake, schedule):
     codes = random_codes(small.decoder, 150)
-    monkeypatch.setattr(windowed, attribute, mistake)
+    monkeypatch.setattr(kv_stack, attribute, mistake)
     report = verify(small, StatefulCodecONNXWrapper(small.decoder, 10, 0), codes, [schedule])
     assert not report.passed
     if mistake is StoredRotated:  # right until the window is full, and wrong from there on
