@@ -6,6 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 PAGES := build/walkthrough
+CONVERT := $(BIN)/jupyter nbconvert --log-level ERROR
 GRAPH := build/onnx_export/qwen3_tts_decoder_stateful.onnx
 
 export QWEN3_CODEC_BUILD := $(CURDIR)/build
@@ -22,11 +23,13 @@ $(INSTALLED): requirements.txt pyproject.toml
 	$(BIN)/pip install --disable-pip-version-check -r requirements.txt
 	@touch $@
 
+# Executed first, converted second: a progress bar's many updates can only be folded into one line afterwards.
 walkthrough: setup
 	@mkdir -p $(PAGES)
 	@set -e; for notebook in $(NOTEBOOKS); do \
 		echo "executing $$notebook"; \
-		$(BIN)/jupyter nbconvert --log-level WARN --to html --execute --output-dir $(PAGES) $$notebook; \
+		$(CONVERT) --to notebook --execute --output-dir $(PAGES) $$notebook; \
+		$(CONVERT) --to html --coalesce-streams $(PAGES)/$$(basename $$notebook); \
 	done
 	@echo "The pages:"; ls $(PAGES)/*.html; echo "The graph:"; ls $(GRAPH)
 
@@ -46,4 +49,5 @@ lint: setup
 # Take the .py sources over into the .ipynb files and execute those in place; for whoever edits a notebook.
 notebooks: setup
 	$(BIN)/jupytext --quiet --to ipynb --update notebooks/*.py
-	$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace notebooks/*.ipynb
+	$(CONVERT) --to notebook --inplace --execute notebooks/*.ipynb
+	$(CONVERT) --to notebook --inplace --coalesce-streams notebooks/*.ipynb

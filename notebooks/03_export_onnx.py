@@ -195,4 +195,5 @@ else:
 #
 # - Put `frames = hidden.size(1)` without `int()` into `FrozenLength` and export it: it passes.
 # - `python -m qwen3_codec export --help`
+# - Every K/V axis here grows. The exact graph of [notebook 5](05_exact_streaming.ipynb) has states of one shape only.
 # - Go on to [4 · Verify in ONNX Runtime](04_verify_onnxruntime.ipynb).

@@ -24,7 +24,7 @@ FRAMES = int(os.environ.get("QWEN3_CODEC_FRAMES", "160"))
 from tqdm import tqdm
 
 from qwen3_codec import checkpoint, inspection, plots
-from qwen3_codec.export import export
+from qwen3_codec.export import exported
 from qwen3_codec.metrics import chunks, max_error, snr_db
 from qwen3_codec.pitfalls import fails_with
 from qwen3_codec.runtime import CodecSession, CodesError
@@ -41,11 +41,10 @@ print(f"weights: {loaded.weights}; codes {codes.shape}")
 
 # %%
 usual = BUILD / "onnx_export" / "qwen3_tts_decoder_stateful.onnx"
-if not usual.exists() or CodecSession(usual).metadata["weights_sha256"] != loaded.fingerprint():
-    export(loaded, StatefulCodecONNXWrapper(loaded.decoder), usual)
+exported(loaded, StatefulCodecONNXWrapper(loaded.decoder), usual)
 reach = inspection.receptive_field(loaded.decoder).conv_frames
-full = export(loaded, StatefulCodecONNXWrapper(loaded.decoder, reach, 4), BUILD / "full_history.onnx", progress=tqdm)
-session = CodecSession(full.path)
+full = exported(loaded, StatefulCodecONNXWrapper(loaded.decoder, reach, 4), BUILD / "full_history.onnx", progress=tqdm)
+session = CodecSession(full)
 print(session.spec.kind, session.metadata["exporter"], session.metadata["versions"])
 
 # %% [markdown]
@@ -175,4 +174,5 @@ plots.player(short, loaded.sample_rate)
 #
 # - The same from the command line: `python -m qwen3_codec verify build/full_history.onnx --checkpoint ... --chunks 3,1,7`
 # - Decode without PyTorch: `python -m qwen3_codec decode build/full_history.onnx --codes codes.npy --output speech.wav`
+# - Exact with no look-ahead, and nothing decoded twice: [5 · Exact streaming](05_exact_streaming.ipynb).
 # - Batches: `session.stream(batch=2)` and codes of shape [2, N, codebooks].

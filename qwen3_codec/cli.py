@@ -1,4 +1,4 @@
-"""The command line: `python -m qwen3_codec inspect|export|verify|decode`."""
+"""The command line: `python -m qwen3_codec inspect|export|verify|decode|bench`."""
 
 import argparse
 import json
@@ -109,6 +109,19 @@ def _decode(args) -> int:
     return 0
 
 
+def _bench(args) -> int:
+    from tqdm import tqdm
+
+    from . import checkpoint
+    from .bench import benchmark
+
+    chunks = tuple(parse_schedule(args.chunks))
+    loaded = checkpoint.load(args.checkpoint)
+    result = benchmark(loaded, args.folder, args.frames, chunks, args.threads, progress=tqdm)
+    print(result.to_json() if args.json else result)
+    return 0
+
+
 def _wrapper(decoder, args):
     from .exact import ExactStreamingWrapper
     from .windowed import StatefulCodecONNXWrapper
@@ -185,7 +198,20 @@ def _parser() -> argparse.ArgumentParser:
         "decode codes with a graph, chunk by chunk (needs no torch)",
         "build/decoder.onnx --codes codes.npy --chunks 3 --output speech.wav",
     )
-    for added in (inspect, export, verify):
+    bench = command(
+        "bench",
+        _bench,
+        "time all designs side by side on the same codes",
+        "--checkpoint random --threads 2 --chunks 1,3,12",
+    )
+    bench.add_argument("--frames", type=int, default=48, help="frames to decode (default: %(default)s)")
+    bench.add_argument("--chunks", default="1,3,4,12", metavar="N,N,...", help="chunk lengths (default: %(default)s)")
+    bench.add_argument("--threads", type=int, default=2, help="threads of PyTorch and ONNX Runtime (default: 2)")
+    bench.add_argument(
+        "--folder", type=Path, default=Path("build/bench"), help="where graphs are kept (default: %(default)s)"
+    )
+    bench.add_argument("--json", action="store_true", help="print every number, each call's time too, as JSON")
+    for added in (inspect, export, verify, bench):
         added.add_argument("--checkpoint", default=DEFAULT_CHECKPOINT, help=CHECKPOINT_HELP)
     for added in (inspect, export):
         added.add_argument("--state", choices=("windowed", "exact"), default="windowed", help="the design")

@@ -20,7 +20,7 @@ from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import (
 
 from .kv_stack import keep_last, stream_transformer
 from .reference import NUM_SEMANTIC_QUANTIZERS, CausalConv, CausalTransConv, CodecDecoder
-from .states import StateSpec, exact_spec
+from .states import StateSpec, exact_spec, one_shot_spec
 
 
 class ConvStates:
@@ -178,17 +178,20 @@ class ExactStreamingWrapper(nn.Module):
         self.requires_grad_(False).eval()
 
     @property
-    def conv_states(self) -> list[tuple[str, int, int]]:
-        """(module name, channels, history) of every convolution with a state, in the order of the data."""
-        return [
-            (name, module.channels, module.history)
-            for name, module in self.named_modules()
-            if isinstance(module, StreamConv | StreamTransConv) and module.history
+    def conv_layers(self) -> list[tuple[str, nn.Module]]:
+        """(upstream's module name, streaming module) of every convolution with a state, in the order of the data."""
+        twins = [m for m in self.modules() if isinstance(m, StreamConv | StreamTransConv) and m.history]
+        names = [
+            name
+            for name, module in self.decoder.named_modules()
+            if (isinstance(module, CausalConv) and module.history)
+            or (isinstance(module, CausalTransConv) and module.conv.kernel_size > module.conv.stride)
         ]
+        return list(zip(names, twins, strict=True))
 
     @property
     def spec(self) -> StateSpec:
-        convs = [(channels, history) for _, channels, history in self.conv_states]
+        convs = [(layer.channels, layer.history) for _, layer in self.conv_layers]
         return exact_spec(self.decoder.config, self.decoder.samples_per_frame, convs)
 
     def forward(self, audio_codes, past_frames, *states):
@@ -207,3 +210,20 @@ class ExactStreamingWrapper(nn.Module):
             hidden = stage(hidden, convs)
         next_past_frames = (past_frames + audio_codes.size(1)).clamp(max=past)
         return hidden.squeeze(1).clamp(-1, 1), next_past_frames, *convs.after, *keys, *values
+
+
+class OneShotWrapper(ExactStreamingWrapper):
+    """The same operations without a state: codes [B, N, Q] in, the whole waveform [B, N * samples_per_frame] out.
+
+    For whoever decodes whole utterances, and as the benchmark's floor.
+    """
+
+    @property
+    def spec(self) -> StateSpec:
+        return one_shot_spec(super().spec)
+
+    def forward(self, audio_codes):
+        batch = audio_codes.size(0)
+        states = [torch.zeros(batch, *before.shape[1:]) for before, _ in super().spec.states[1:]]
+        past_frames = torch.zeros(batch, 1, dtype=torch.int64)
+        return super().forward(audio_codes, past_frames, *states)[0]

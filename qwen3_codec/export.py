@@ -19,7 +19,7 @@ import torch
 from . import __version__
 from .checkpoint import Checkpoint
 from .metrics import scaled_error
-from .runtime import CodecSession
+from .runtime import CodecSession, GraphError
 from .states import BATCH, FORMAT_VERSION, FRAMES, StateSpec
 
 EXPORTERS = ("torchscript", "dynamo")
@@ -79,6 +79,17 @@ def export(
         errors = [probe(wrapper, session, case) for case in progress(probe_cases(wrapper.spec), unit="run")]
         os.replace(draft, path)
     return Exported(path, path.stat().st_size, nodes, len(errors), max(errors))
+
+
+def exported(checkpoint: Checkpoint, wrapper: torch.nn.Module, path: str | os.PathLike, **options) -> Path:
+    """`export`, unless `path` already holds this wrapper's graph with these weights from these versions."""
+    try:
+        found = CodecSession(path).metadata
+    except GraphError:
+        found = None
+    if found != metadata(checkpoint, wrapper.spec, options.get("exporter", EXPORTERS[0])):
+        export(checkpoint, wrapper, path, **options)
+    return Path(path)
 
 
 def trace(wrapper: torch.nn.Module, path: str | os.PathLike, exporter: str) -> None:
@@ -185,7 +196,7 @@ def _name_axes(value: onnx.ValueInfoProto, tensor, role: str) -> None:
 
 def probe_cases(spec: StateSpec) -> list[dict]:
     """The probe runs: every chunk length, with empty, partly filled and full states, `is_last` off and on."""
-    fills = [0, 5, max(spec.limits.values())]
+    fills = [0, 5, max(spec.limits.values())] if spec.states else [0]
     ends = (False, True) if spec.kind == "windowed" else (False,)
     return [
         {"frames": frames, "fill": fill, "is_last": is_last}
@@ -211,6 +222,7 @@ def probe(wrapper: torch.nn.Module, session: CodecSession, case: dict) -> float:
     except Exception as error:
         raise ExportError(f"the graph fails at {case}, a length was frozen: {error}") from error
     largest = 0.0
+    expected = expected if isinstance(expected, tuple) else (expected,)
     for tensor, wanted in zip(spec.all_outputs, expected, strict=True):
         array, wanted = outputs[tensor.name], wanted.numpy()
         if array.shape != wanted.shape:

@@ -136,6 +136,26 @@ def state_table(spec: StateSpec) -> list[tuple[str, str, int]]:
     return rows
 
 
+def conv_memory(wrapper) -> list[tuple[str, int, float]]:
+    """(module name, history in samples of its input, rate of its input in Hz) of each convolution with a state.
+
+    `wrapper` is an `exact.ExactStreamingWrapper`; the rates are read off a run with hooks on its layers.
+    """
+    frames, lengths = 2, {}
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, args, name=name: lengths.update({name: args[0].shape[-1]}))
+        for name, layer in wrapper.conv_layers
+    ]
+    config = wrapper.decoder.config
+    state = [torch.from_numpy(array) for array in wrapper.spec.zero_state().values()]
+    with torch.no_grad():
+        wrapper(torch.zeros(1, frames, config.num_quantizers, dtype=torch.int64), *state)
+    for hook in hooks:
+        hook.remove()
+    frame_rate = config.output_sample_rate / wrapper.decoder.samples_per_frame
+    return [(name, layer.history, frame_rate * lengths[name] / frames) for name, layer in wrapper.conv_layers]
+
+
 def conv_influence(decoder: CodecDecoder, frames: int = 24, at: int = 2, seed: int = 0) -> np.ndarray:
     """|change| of each sample, [frames * samples_per_frame], when the latent of frame `at` alone is changed."""
     generator = torch.Generator().manual_seed(seed)

@@ -135,3 +135,59 @@ def seconds_per_chunk(results: Sequence, sample_rate: int, samples_per_frame: in
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
+
+
+def states_along(names: Sequence[str], seconds: Sequence[float], sizes: Sequence[int], title: str) -> Figure:
+    """What each layer remembers, in the order of the data: how far back in time, and in how many bytes."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 6), sharey=True, layout="constrained")
+    left.barh(names, [1000 * value for value in seconds])
+    left.set(xscale="log", xlabel="time that it reaches back (ms)", ylabel="layer")
+    right.barh(names, sizes, color="tab:orange", hatch="//")
+    right.set(xscale="log", xlabel="bytes for one stream")
+    left.invert_yaxis()
+    for axes in (left, right):
+        axes.tick_params(axis="y", labelsize=7)
+        axes.grid(alpha=0.3, axis="x")
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def call_times(rows: Sequence, chunk: int, frame_ms: float, title: str) -> Figure:
+    """Time of each call over its place in the stream, for `bench.Row`s of one chunk length."""
+    figure, axes = plt.subplots(figsize=(11, 3.4), layout="constrained")
+    for row, style in zip([row for row in rows if row.chunk == chunk], STYLES, strict=False):
+        starts = [index * chunk for index in range(len(row.call_ms))]
+        axes.semilogy(starts, row.call_ms, label=row.design, markersize=3, linewidth=0.8, **style)
+    axes.axhline(chunk * frame_ms, color="black", linewidth=0.8)
+    axes.annotate("real time", (0, chunk * frame_ms), textcoords="offset points", xytext=(2, 3), fontsize=8)
+    axes.set(title=title, xlabel="first frame of the chunk", ylabel="time of the call (ms)")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def latency(rows: Sequence, title: str) -> Figure:
+    """Time until the first sample over the chunk length, one line a design."""
+    figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    for design, style in zip(dict.fromkeys(row.design for row in rows), STYLES, strict=False):
+        points = [(row.chunk, row.first_audio_ms) for row in rows if row.design == design]
+        axes.plot(*zip(*points, strict=True), label=design, **style)
+    axes.set(title=title, xlabel="frames in a chunk", ylabel="first audio after (ms)", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def error_against_cost(rows: Sequence, title: str) -> Figure:
+    """Largest error over compute time for one frame: one marker a design and chunk length, which stands beside it."""
+    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    for design, style in zip(dict.fromkeys(row.design for row in rows), STYLES, strict=False):
+        chosen = [row for row in rows if row.design == design]
+        cost, error = [row.ms_per_frame for row in chosen], [max(row.max_error, FLOOR) for row in chosen]
+        axes.loglog(cost, error, label=design, marker=style["marker"], linestyle="none")
+        for row, x, y in zip(chosen, cost, error, strict=True):
+            axes.annotate(f"N={row.chunk}", (x, y), textcoords="offset points", xytext=(5, 3), fontsize=7)
+    axes.set(title=title, xlabel="compute time for one frame (ms)", ylabel="largest error against one-shot")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure

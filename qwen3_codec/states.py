@@ -6,7 +6,7 @@ the runtime, the verifier, the tests and the notebooks' tables read it back.
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import prod
 
 import numpy as np
@@ -189,6 +189,11 @@ def exact_spec(config, samples_per_frame: int, convs: Sequence[tuple[int, int]])
         states=tuple(states),
         limits={"past_frames": past},
     )
+
+
+def one_shot_spec(exact: StateSpec) -> StateSpec:
+    """The interface of a graph without state: the exact one's codes and waveform alone."""
+    return replace(exact, kind="one-shot", states=(), limits={})
 
 
 def _fixed(name: str, shape: tuple[int | str, ...], dtype: str = "float32") -> tuple[TensorSpec, TensorSpec]:

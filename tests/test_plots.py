@@ -6,13 +6,24 @@ import pytest
 
 matplotlib.use("agg")
 from qwen3_codec import plots
+from qwen3_codec.bench import Row
 from qwen3_codec.verify import ChunkResult, PathResult
 
 CHUNKS = [ChunkResult(3 * i, 3, 5760, 10.0**-i, 0.1, 0.01 * (i + 1)) for i in range(5)]
 RESULT = PathResult("ONNX Runtime", [3], 28800, 1e-3, 0.1, 20.0, 0.5, CHUNKS)
 WAVE = np.sin(np.arange(4800) / 20)
 
+ROWS = [
+    Row(design, chunk, 5.0 * chunk, 6.0 * chunk, 5.0, 0.06, 85.0 * chunk, 1e-6, 100.0, 10, [5.0 * chunk] * 4)
+    for design in ("windowed 4+4", "exact")
+    for chunk in (1, 3)
+]
+
 FIGURES = {
+    "states_along": lambda: plots.states_along(["a", "b"], [0.1, 0.2], [100, 200], "states"),
+    "call_times": lambda: plots.call_times(ROWS, 3, 80.0, "calls"),
+    "latency": lambda: plots.latency(ROWS, "latency"),
+    "error_against_cost": lambda: plots.error_against_cost(ROWS, "cost"),
     "receptive_field": lambda: plots.receptive_field(WAVE, WAVE[:90], 480, 2, "random"),
     "waveforms": lambda: plots.waveforms(WAVE, 0.9 * WAVE, 24000, "two waves", [0, 2400]),
     "per_chunk_error": lambda: plots.per_chunk_error([RESULT, RESULT], "errors", 1e-9),
@@ -27,8 +38,8 @@ FIGURES = {
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_is_labelled(name):
     figure = FIGURES[name]()
-    assert any(axes.get_title() for axes in figure.axes)
-    assert all(axes.get_ylabel() for axes in figure.axes) and any(axes.get_xlabel() for axes in figure.axes)
+    assert figure.get_suptitle() or any(axes.get_title() for axes in figure.axes)
+    assert any(axes.get_ylabel() for axes in figure.axes) and figure.axes[-1].get_xlabel()
     figure.canvas.draw()
 
 

@@ -119,7 +119,7 @@ def test_help_shows_an_example_and_the_module_runs():
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert "example:" in run("--help").stdout
-    for command in ("inspect", "export", "verify", "decode"):
+    for command in ("inspect", "export", "verify", "decode", "bench"):
         assert f"example:\n  python -m qwen3_codec {command}" in run(command, "--help").stdout
     assert '"onnxruntime"' in run("--version").stdout
     failed = run("verify", "nothing.onnx")

@@ -1,0 +1,202 @@
+# %% [markdown]
+# # 5 · Exact streaming: every layer keeps its own state
+#
+# The windowed graph of notebooks 2 to 4 remembers the *input* of the conv stack and decodes some of it again with each
+# chunk. Here each layer remembers its *own* input instead. Nothing is decoded twice, nothing waits, and the stream
+# equals the one-shot decoder to rounding, for chunks of any length.
+#
+# At the end of this notebook you know
+#
+# 1. why the windowed graph has to approximate, or pay,
+# 2. what each layer must remember, and how much that is,
+# 3. that the result is exact, in PyTorch and in ONNX Runtime, also after a long time,
+# 4. how streams of different ages share one call,
+# 5. what it costs beside the other designs.
+
+# %% tags=["parameters"]
+import os
+from pathlib import Path
+
+CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "random-small")
+BUILD = Path(os.environ.get("QWEN3_CODEC_BUILD", "../build"))
+FRAMES = int(os.environ.get("QWEN3_CODEC_FRAMES", "120"))
+LONG = int(os.environ.get("QWEN3_CODEC_LONG_FRAMES", "1500"))
+
+# %%
+import numpy as np
+from tqdm import tqdm
+
+from qwen3_codec import checkpoint, inspection, plots
+from qwen3_codec.bench import benchmark
+from qwen3_codec.exact import ExactStreamingWrapper
+from qwen3_codec.export import exported
+from qwen3_codec.metrics import max_error
+from qwen3_codec.runtime import CodecSession
+from qwen3_codec.states import random_codes
+from qwen3_codec.verify import MAX_ERROR, MAX_MSE, ONE_SHOT, ONNX, WRAPPER, one_shot, verify
+
+loaded = checkpoint.load(CHECKPOINT)
+decoder = loaded.decoder
+codes = checkpoint.example_codes(loaded, FRAMES)
+print(f"weights: {loaded.weights}; codes {codes.shape}")
+
+# %% [markdown]
+# ## 1. Why a window is not enough
+#
+# One latent frame reaches this many frames further in the conv stack (measured in notebook 1). A window of history has to
+# hold them all and decode them all again, with every chunk; with fewer, the samples are not right.
+
+# %%
+field = inspection.receptive_field(decoder)
+frame_ms = 1000 * decoder.samples_per_frame / loaded.sample_rate
+print(
+    f"{field.conv_frames} frames of history: {field.conv_frames * frame_ms:.0f} ms of audio decoded again for each chunk"
+)
+for chunk in (1, 3, 12):
+    print(f"chunks of {chunk}: {(chunk + field.conv_frames) / chunk:.1f} times the work of the conv stack")
+
+# %% [markdown]
+# ## 2. What each layer must remember
+#
+# A causal convolution of kernel k and dilation d looks back d·(k − 1) samples of its own input. A transposed convolution
+# of kernel 2s and stride s needs one sample. Attention needs the keys and values of `sliding_window − 1` frames. That is
+# all, and its size never changes.
+
+# %%
+exact = ExactStreamingWrapper(decoder)
+spec = exact.spec
+names = ["past_frames", *(name for name, _ in exact.conv_layers)]
+rows = inspection.state_table(spec)
+plots.table(["state", "of layer", "shape", "bytes"], [(n, layer, s, b) for (n, s, b), layer in zip(rows, names)])
+
+# %%
+seconds = [history / rate for _, history, rate in inspection.conv_memory(exact)]
+sizes = [size for name, _, size in rows if name.startswith("conv_")]
+labels = [f"{name} ({layer})" for (name, _, _), layer in zip(rows[1:], names[1:])]
+attention = sum(size for name, _, size in rows if name.startswith(("key", "value")))
+labels.insert(1, "keys and values, all layers")
+seconds.insert(1, (decoder.config.sliding_window - 1) * frame_ms / 1000)
+sizes.insert(1, attention)
+figure = plots.states_along(labels, seconds, sizes, f"{spec.bytes_per_stream():,} bytes a stream ({loaded.weights})")
+
+# %%
+assert sum(sizes) + 8 == spec.bytes_per_stream()
+assert not any(array.any() for array in spec.zero_state().values()), "a stream starts with zeros"
+
+# %% [markdown]
+# ## 3. The proof
+#
+# First in PyTorch, then the exported graph, against the one-shot decoder and against each other, states included.
+
+# %%
+path = exported(loaded, exact, BUILD / "onnx_export" / "qwen3_tts_decoder_exact.onnx", progress=tqdm)
+session = CodecSession(path)
+report = verify(loaded, exact, codes, [[1], [3], [7, 1, 2], [FRAMES]], session, progress=tqdm)
+print(report)
+assert report.judged and report.passed
+
+# %%
+figure = plots.per_chunk_error(report.results[:4], f"Exact design ({loaded.weights})", MAX_MSE)
+
+# %% [markdown]
+# It sounds at once: one frame in, one frame out.
+
+# %%
+stream = session.stream()
+first = stream.push(codes[:, :1])
+print(f"1 frame in, {first.shape[1]} samples out; finish gives {stream.finish().shape[1]} more")
+assert first.shape[1] == decoder.samples_per_frame
+
+# %% [markdown]
+# ## 4. A long stream
+#
+# Keys are stored unrotated and rotated at positions relative to the window, so no number grows with the stream. The error
+# at the end is what it was at the start. (Each stretch is compared with a one-shot decode that begins long before it.)
+
+# %%
+long_codes = random_codes(decoder.config, LONG, seed=1)
+waveform = session.decode(long_codes, [12], progress=tqdm)
+rate, before, stretch = decoder.samples_per_frame, field.attention_frames + field.conv_frames + 1, 50
+
+
+def error_at(frame):
+    """Largest error of `stretch` frames from `frame` on."""
+    start = max(0, frame - before)
+    reference = one_shot(decoder, long_codes[:, start : frame + stretch])[:, (frame - start) * rate :]
+    return max_error(reference, waveform[:, frame * rate : (frame + stretch) * rate])
+
+
+places = np.linspace(0, LONG - stretch, 4).astype(int)
+errors = [error_at(frame) for frame in tqdm(places)]
+plots.table(["from frame", "largest error"], [(frame, f"{error:.1e}") for frame, error in zip(places, errors)])
+
+# %%
+assert max(errors) < MAX_ERROR
+
+# %% [markdown]
+# ## 5. Streams of different ages in one call
+#
+# A server has many streams, each at another place. They share one call: the rows are joined, and `past_frames` tells for
+# each row how much of its keys and values is real. A row can leave, or be doubled, between any two calls.
+
+# %%
+old, young = session.stream(), session.stream()
+old.push(codes[:, :90])
+both = old.join(young)
+print("frames seen, row by row:", both.frames)
+next_codes = np.concatenate([codes[:, 90:95], codes[:, :5]])
+together = both.push(next_codes)
+
+# %%
+alone = np.concatenate([old.push(codes[:, 90:95]), young.push(codes[:, :5])])
+print(f"together and alone differ by {max_error(together, alone):.1e}")
+assert max_error(together, alone) < MAX_ERROR
+survivor = both.fork([1])
+assert survivor.frames.tolist() == [5]
+
+# %% [markdown]
+# ## 6. What it costs
+#
+# All designs on the same codes, called in turn. `25 frames again` is a stateless graph that decodes 25 frames of context
+# with each chunk, as upstream's own chunking does. Times are of this machine, in this run, on this model; read ratios.
+# The README has the table for the official dimensions.
+
+# %%
+result = benchmark(loaded, BUILD / "bench", frames=48, chunks=(1, 3, 12), threads=1, progress=tqdm)
+print(result)
+
+# %%
+streaming = [row for row in result.rows if "one-shot" not in row.design]
+figure = plots.call_times(streaming, 3, result.frame_ms, f"Time per chunk of 3 frames ({result.weights})")
+
+# %%
+figure = plots.latency(streaming, f"How long until the first sound ({result.weights})")
+
+# %%
+figure = plots.error_against_cost(streaming, f"Error against cost ({result.weights})")
+
+# %%
+cost = {(row.design, row.chunk): row for row in result.rows}
+assert cost["exact", 1].max_error < MAX_ERROR < cost["windowed 4+4", 1].max_error
+assert cost["exact", 1].first_audio_ms < cost["windowed 4+4", 1].first_audio_ms
+
+# %% [markdown]
+# ## 7. Listen
+#
+# One-shot, and streamed one frame at a time.
+
+# %%
+plots.player(report.waveforms[ONE_SHOT, ()], loaded.sample_rate)
+
+# %%
+plots.player(report.waveforms[ONNX, (1,)], loaded.sample_rate)
+
+# %%
+print(f"they differ by {max_error(report.waveforms[WRAPPER, (1,)], report.waveforms[ONE_SHOT, ()]):.1e} in PyTorch")
+
+# %% [markdown]
+# ## Try next
+#
+# - `python -m qwen3_codec export --state exact --checkpoint ... --output exact.onnx`
+# - `python -m qwen3_codec bench --checkpoint random` for the official dimensions (some minutes, 2 GB of disk).
+# - `QWEN3_CODEC_LONG_FRAMES=20000` for a stream of 27 minutes.
