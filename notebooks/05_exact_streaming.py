@@ -11,7 +11,8 @@
 # 2. what each layer must remember, and how much that is,
 # 3. that the result is exact, in PyTorch and in ONNX Runtime, also after a long time,
 # 4. how streams of different ages share one call,
-# 5. what it costs beside the other designs.
+# 5. what it costs beside the other designs,
+# 6. which of the states is heard when it is lost.
 
 # %% tags=["parameters"]
 import os
@@ -20,6 +21,7 @@ from pathlib import Path
 CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "random-small")
 BUILD = Path(os.environ.get("QWEN3_CODEC_BUILD", "../build"))
 FRAMES = int(os.environ.get("QWEN3_CODEC_FRAMES", "120"))
+SKIP_OFFICIAL = os.environ.get("QWEN3_CODEC_SKIP_OFFICIAL", "0") == "1"
 LONG = int(os.environ.get("QWEN3_CODEC_LONG_FRAMES", "1500"))
 
 # %%
@@ -30,10 +32,11 @@ from qwen3_codec import checkpoint, inspection, plots
 from qwen3_codec.bench import benchmark
 from qwen3_codec.exact import ExactStreamingWrapper
 from qwen3_codec.export import exported
-from qwen3_codec.metrics import max_error
+from qwen3_codec.metrics import max_error, snr_db
+from qwen3_codec.pitfalls import short_histories, wrong_states
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.states import random_codes
-from qwen3_codec.verify import MAX_ERROR, MAX_MSE, ONE_SHOT, ONNX, WRAPPER, one_shot, verify
+from qwen3_codec.verify import MAX_ERROR, MAX_MSE, ONE_SHOT, ONNX, one_shot, verify
 
 loaded = checkpoint.load(CHECKPOINT)
 decoder = loaded.decoder
@@ -181,18 +184,60 @@ assert cost["exact", 1].max_error < MAX_ERROR < cost["windowed 4+4", 1].max_erro
 assert cost["exact", 1].first_audio_ms < cost["windowed 4+4", 1].first_audio_ms
 
 # %% [markdown]
-# ## 7. Listen
+# ## 7. What each state is worth
 #
-# One-shot, and streamed one frame at a time.
+# What if a state is lost between two calls? Chunks of 3 frames; the same measured on random weights (at the official
+# dimensions, or at small ones where `QWEN3_CODEC_SKIP_OFFICIAL` is 1). Lower is louder damage.
+
 
 # %%
+def worth(weights, frames):
+    """SNR in dB of streams that lose a state, and of short histories."""
+    example = checkpoint.example_codes(weights, frames)
+    reference = one_shot(weights.decoder, example)
+    snr = {name: snr_db(reference, wave) for name, wave in wrong_states(weights.decoder, example).items()}
+    few = example[:, :24]
+    short = short_histories(weights.decoder, few, [0, 1, 2, 4, 8, field.conv_frames])
+    few_reference = one_shot(weights.decoder, few)
+    return snr | {f"history of {h} frames": snr_db(few_reference, wave) for h, wave in short.items()}
+
+
+other = checkpoint.load("random-small" if SKIP_OFFICIAL else "random")
+series = {weights.weights: worth(weights, 84) for weights in (loaded, other)}
+figure = plots.state_worth(series, "A state lost between two calls of 3 frames")
+
+# %%
+for snr in series.values():
+    assert snr["nothing dropped"] > 80
+    assert snr["all state dropped"] < 12 and snr["conv state dropped"] < 12
+    assert snr["history of 4 frames"] < snr["history of 8 frames"]
+
+# %% [markdown]
+# Read the two colours against each other. Losing the convolutions' state is loud on any weights. Losing the keys and
+# values, or letting the positions stop, can be quiet: a decoder that has learned a few sentences by heart hardly uses
+# attention, so its listeners hear nothing, while the same mistake is loud on other weights. **A trap that one does not
+# hear, only a measurement finds.**
+#
+# ## 8. Listen
+#
+# One-shot; streamed one frame at a time; with the convolutions' state lost; with the keys and values lost.
+
+# %%
+sound = wrong_states(decoder, codes[:, :48])
+print("one-shot")
 plots.player(report.waveforms[ONE_SHOT, ()], loaded.sample_rate)
 
 # %%
+print(f"streamed frame by frame, {snr_db(report.waveforms[ONE_SHOT, ()], report.waveforms[ONNX, (1,)]):.0f} dB")
 plots.player(report.waveforms[ONNX, (1,)], loaded.sample_rate)
 
 # %%
-print(f"they differ by {max_error(report.waveforms[WRAPPER, (1,)], report.waveforms[ONE_SHOT, ()]):.1e} in PyTorch")
+print("conv state lost between the calls")
+plots.player(sound["conv state dropped"], loaded.sample_rate)
+
+# %%
+print("keys and values lost between the calls")
+plots.player(sound["keys and values dropped"], loaded.sample_rate)
 
 # %% [markdown]
 # ## Try next

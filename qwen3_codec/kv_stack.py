@@ -66,21 +66,30 @@ class TraceableKVStack:
         return torch.cat([rotated, key_states], dim=2), values
 
 
-def stream_transformer(transformer, hidden, keys, values, keep: int, past_frames=None):
+def stream_transformer(
+    transformer,
+    hidden,
+    keys,
+    values,
+    keep: int,
+    past_frames=None,
+    stack_type=TraceableKVStack,
+    mask=sliding_window_mask,
+):
     """`pre_transformer` with its state: [B, N, latent_dim] -> the same, and each layer's next keys and values.
 
     `keys` and `values` are a tensor [B, num_key_value_heads, past, head_dim] a layer. The layers are called one by one:
     `pre_transformer.forward` would ask the cache for its length and build its masks from Python numbers; here both come
-    from tensors.
+    from tensors. `stack_type` and `mask` are for whoever wants to try others.
     """
     past = keys[0].size(2)
     positions = torch.arange(past + hidden.size(1))
     cos, sin = transformer.rotary_emb(hidden, positions[None])
-    mask = sliding_window_mask(positions, past, transformer.config.sliding_window, hidden.dtype, past_frames)
-    stack = TraceableKVStack(keys, values, cos, sin, keep)
+    visible = mask(positions, past, transformer.config.sliding_window, hidden.dtype, past_frames)
+    stack = stack_type(keys, values, cos, sin, keep)
 
     hidden = transformer.input_proj(hidden)
     new_rotation = cos[:, past:], sin[:, past:]
     for layer in transformer.layers:
-        hidden = layer(hidden, attention_mask=mask, position_embeddings=new_rotation, cache=stack)
+        hidden = layer(hidden, attention_mask=visible, position_embeddings=new_rotation, cache=stack)
     return transformer.output_proj(transformer.norm(hidden)), stack.keys, stack.values

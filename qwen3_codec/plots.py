@@ -191,3 +191,20 @@ def error_against_cost(rows: Sequence, title: str) -> Figure:
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure
+
+
+def state_worth(series: Mapping[str, Mapping[str, float]], title: str) -> Figure:
+    """SNR in dB for each wrong state, {weights: {what is wrong: dB}}: one bar for each pair."""
+    figure, axes = plt.subplots(figsize=(9, 4.2), layout="constrained")
+    height, hatches = 0.8 / len(series), ["", "//", ".."]
+    names = list(next(iter(series.values())))
+    for index, (label, values) in enumerate(series.items()):
+        places = np.arange(len(names)) + index * height
+        bars = axes.barh(places, [values[name] for name in names], height, label=label, hatch=hatches[index], alpha=0.8)
+        axes.bar_label(bars, fmt="%.1f", fontsize=7, padding=2)
+    axes.set_yticks(np.arange(len(names)) + 0.4 - height / 2, names)
+    axes.invert_yaxis()
+    axes.set(title=title, xlabel="SNR against one-shot (dB); lower is louder damage", ylabel="what is wrong")
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3, axis="x")
+    return figure

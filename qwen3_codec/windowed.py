@@ -77,10 +77,10 @@ class StatefulCodecONNXWrapper(nn.Module):
             *values,
         )
 
-    def _transform(self, hidden, past):
+    def _transform(self, hidden, past, **parts):
         """The transformer, [B, N, latent_dim] -> the same, and the next keys and values."""
         transformer = self.decoder.pre_transformer
         layers = len(transformer.layers)
         return stream_transformer(
-            transformer, hidden, past[:layers], past[layers:], keep=transformer.config.sliding_window
+            transformer, hidden, past[:layers], past[layers:], keep=transformer.config.sliding_window, **parts
         )

@@ -22,6 +22,7 @@ ROWS = [
 FIGURES = {
     "states_along": lambda: plots.states_along(["a", "b"], [0.1, 0.2], [100, 200], "states"),
     "call_times": lambda: plots.call_times(ROWS, 3, 80.0, "calls"),
+    "state_worth": lambda: plots.state_worth({"a": {"x": 3.0, "y": 40.0}, "b": {"x": 2.0, "y": 9.0}}, "worth"),
     "latency": lambda: plots.latency(ROWS, "latency"),
     "error_against_cost": lambda: plots.error_against_cost(ROWS, "cost"),
     "receptive_field": lambda: plots.receptive_field(WAVE, WAVE[:90], 480, 2, "random"),

@@ -7,10 +7,10 @@ from conftest import random_codes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_codec import kv_stack
 from qwen3_codec.inspection import receptive_field
 from qwen3_codec.kv_stack import TraceableKVStack, drop_last, keep_last, sliding_window_mask
 from qwen3_codec.metrics import chunks, max_error, mse
+from qwen3_codec.pitfalls import StoredRotatedStack
 from qwen3_codec.verify import MAX_ERROR, MAX_MSE, TorchSession, one_shot, verify
 from qwen3_codec.windowed import StatefulCodecONNXWrapper
 
@@ -123,8 +123,8 @@ class HistoryFromNewFramesAlone(StatefulCodecONNXWrapper):
         return tuple(outputs)
 
 
-class TrimmedBeforeAttention(TraceableKVStack):
-    """The early queries of a chunk lose the oldest keys that they may see; the mask is cut to fit."""
+class TrimmedBeforeAttentionStack(TraceableKVStack):
+    """The early queries of a chunk lose the oldest keys that they may see."""
 
     def update(self, key_states, value_states, layer_idx, *args, **kwargs):
         keys, values = super().update(key_states, value_states, layer_idx)
@@ -135,36 +135,27 @@ class TrimmedBeforeAttention(TraceableKVStack):
         return keys, values
 
 
-class StoredRotated(TraceableKVStack):
-    """Keys keep the rotation of the call that made them, and positions come from the trimmed length."""
-
-    def update(self, key_states, value_states, layer_idx, *args, **kwargs):
-        keys = torch.cat([self.keys[layer_idx], key_states], dim=2)
-        values = torch.cat([self.values[layer_idx], value_states], dim=2)
-        self.keys[layer_idx] = keep_last(keys, self.keep, dim=2)
-        self.values[layer_idx] = keep_last(values, self.keep, dim=2)
-        return keys, values
-
-
 def mask_seeing_the_future(positions, past, window, dtype, past_frames=None):
     mask = sliding_window_mask(positions, past, window, dtype)
     return torch.where(positions[None, :] == positions[past:, None] + 1, torch.zeros(()), mask)
 
 
 @pytest.mark.parametrize(
-    ("attribute", "mistake", "schedule"),
+    ("parts", "schedule"),
     [
-        ("TraceableKVStack", TrimmedBeforeAttention, [12]),
-        ("TraceableKVStack", StoredRotated, [3]),
-        ("sliding_window_mask", mask_seeing_the_future, [12]),
+        ({"stack_type": TrimmedBeforeAttentionStack}, [12]),
+        ({"stack_type": StoredRotatedStack}, [3]),
+        ({"mask": mask_seeing_the_future}, [12]),
     ],
 )
-def test_mistakes_in_attention_are_caught(small, monkeypatch, attribute, mistake, schedule):
-    codes = random_codes(small.decoder, 150)
-    monkeypatch.setattr(kv_stack, attribute, mistake)
-    report = verify(small, StatefulCodecONNXWrapper(small.decoder, 10, 0), codes, [schedule])
+def test_mistakes_in_attention_are_caught(small, parts, schedule):
+    class Mistaken(StatefulCodecONNXWrapper):
+        def _transform(self, hidden, past):
+            return super()._transform(hidden, past, **parts)
+
+    report = verify(small, Mistaken(small.decoder, 10, 0), random_codes(small.decoder, 150), [schedule])
     assert not report.passed
-    if mistake is StoredRotated:  # right until the window is full, and wrong from there on
+    if parts.get("stack_type") is StoredRotatedStack:  # right until the window is full, and wrong from there on
         late = [chunk.start_frame for chunk in report.results[0].chunks if chunk.max_error > MAX_ERROR]
         assert 71 <= min(late) <= 76
 
