@@ -18,7 +18,7 @@
 # %% tags=["parameters"]
 import os
 
-CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "random-small")
+CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "demo")
 
 # %%
 import numpy as np

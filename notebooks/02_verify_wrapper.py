@@ -15,7 +15,7 @@
 # %% tags=["parameters"]
 import os
 
-CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "random-small")
+CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "demo")
 FRAMES = int(os.environ.get("QWEN3_CODEC_FRAMES", "120"))
 
 # %%
@@ -113,7 +113,7 @@ title = f"12 frames in chunks of 3, history 4 ({loaded.weights}); dotted: where 
 figure = plots.waveforms(reference[view], short[view], loaded.sample_rate, title, borders)
 
 # %% [markdown]
-# Listen to both. (Random weights give noise; what you compare is only whether the two are alike.)
+# Listen to both. (With random weights both are noise.)
 
 # %%
 print("one-shot")

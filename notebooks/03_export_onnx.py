@@ -15,7 +15,7 @@
 import os
 from pathlib import Path
 
-CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "random-small")
+CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "demo")
 BUILD = Path(os.environ.get("QWEN3_CODEC_BUILD", "../build"))
 # Set to 1 to leave out the export at the official dimensions (about a minute, 3 GB of memory, 435 MB of disk).
 SKIP_OFFICIAL = os.environ.get("QWEN3_CODEC_SKIP_OFFICIAL", "0") == "1"

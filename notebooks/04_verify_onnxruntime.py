@@ -16,7 +16,7 @@
 import os
 from pathlib import Path
 
-CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "random-small")
+CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "demo")
 BUILD = Path(os.environ.get("QWEN3_CODEC_BUILD", "../build"))
 FRAMES = int(os.environ.get("QWEN3_CODEC_FRAMES", "160"))
 

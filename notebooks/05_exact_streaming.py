@@ -18,7 +18,7 @@
 import os
 from pathlib import Path
 
-CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "random-small")
+CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "demo")
 BUILD = Path(os.environ.get("QWEN3_CODEC_BUILD", "../build"))
 FRAMES = int(os.environ.get("QWEN3_CODEC_FRAMES", "120"))
 SKIP_OFFICIAL = os.environ.get("QWEN3_CODEC_SKIP_OFFICIAL", "0") == "1"
@@ -186,16 +186,20 @@ assert cost["exact", 1].first_audio_ms < cost["windowed 4+4", 1].first_audio_ms
 # %% [markdown]
 # ## 7. What each state is worth
 #
-# What if a state is lost between two calls? Chunks of 3 frames; the same measured on random weights (at the official
-# dimensions, or at small ones where `QWEN3_CODEC_SKIP_OFFICIAL` is 1). Lower is louder damage.
+# What if a state is lost between two calls of 3 frames? Measured on these weights and on random ones (at the official
+# dimensions, or at small ones where `QWEN3_CODEC_SKIP_OFFICIAL` is 1), past the attention window, where positions that
+# stop growing begin to be wrong. Lower is louder damage.
 
 
 # %%
-def worth(weights, frames):
+def worth(weights):
     """SNR in dB of streams that lose a state, and of short histories."""
-    example = checkpoint.example_codes(weights, frames)
+    window = weights.decoder.config.sliding_window
+    example = checkpoint.example_codes(weights, window + 12)
     reference = one_shot(weights.decoder, example)
-    snr = {name: snr_db(reference, wave) for name, wave in wrong_states(weights.decoder, example).items()}
+    late = slice(window * weights.decoder.samples_per_frame, None)
+    waves = wrong_states(weights.decoder, example)
+    snr = {name: snr_db(reference[:, late], wave[:, late]) for name, wave in waves.items()}
     few = example[:, :24]
     short = short_histories(weights.decoder, few, [0, 1, 2, 4, 8, field.conv_frames])
     few_reference = one_shot(weights.decoder, few)
@@ -203,7 +207,7 @@ def worth(weights, frames):
 
 
 other = checkpoint.load("random-small" if SKIP_OFFICIAL else "random")
-series = {weights.weights: worth(weights, 84) for weights in (loaded, other)}
+series = {weights.weights: worth(weights) for weights in (loaded, other)}
 figure = plots.state_worth(series, "A state lost between two calls of 3 frames")
 
 # %%

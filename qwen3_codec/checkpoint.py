@@ -1,7 +1,8 @@
 """Where weights come from, and the checks that they pass before anything is built on them.
 
-`load(source)` takes `random-small`, `random`, a folder in upstream's layout (`config.json` and `model.safetensors`),
-a folder that holds one as `speech_tokenizer/`, or a Hub id. Only safetensors files are read.
+`load(source)` takes `demo` (the small speech model that ships with the package), `random-small`, `random`, a folder in
+upstream's layout (`config.json` and `model.safetensors`), a folder that holds one as `speech_tokenizer/`, or a Hub id.
+Only safetensors files are read.
 """
 
 import hashlib
@@ -25,15 +26,19 @@ WEIGHTS_FILE = "model.safetensors"
 SUBFOLDER = "speech_tokenizer"
 PREFIX = "decoder."
 HUB_ID = "Qwen/Qwen3-TTS-Tokenizer-12Hz"
+# Names for folders that ship with the package; they are read like any other.
+BUNDLED = {"demo": Path(__file__).parent / "demo"}
+NAMED = (*BUNDLED, *RANDOM_CONFIGS)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A decoder and where it came from. `config` is the whole config.json; `weights` says which weights these are."""
+    """A decoder and where it came from: `config` is the whole config.json, `folder` where it lay (None: random)."""
 
     source: str
     config: dict
     decoder: CodecDecoder
+    folder: Path | None = None
 
     @property
     def sample_rate(self) -> int:
@@ -43,7 +48,7 @@ class Checkpoint:
     @property
     def weights(self) -> str:
         """What a figure or table made from these weights has to say about them."""
-        return f"{self.source}: random weights" if self.source in RANDOM_CONFIGS else self.source
+        return f"{self.source}: random weights" if self.folder is None else f"{self.source} weights"
 
     def fingerprint(self) -> str:
         """SHA-256 over the names and bytes of all decoder weights: the same text means the same weights."""
@@ -66,7 +71,7 @@ def load(source: str | os.PathLike, seed: int = 0) -> Checkpoint:
     config = read_config(folder / CONFIG_FILE)
     decoder = CodecDecoder(code2wav_config(config["decoder_config"], config["output_sample_rate"]))
     decoder.load_state_dict(_read_weights(folder / WEIGHTS_FILE, decoder.state_dict()), strict=True)
-    return Checkpoint(source, config, decoder)
+    return Checkpoint(source, config, decoder, folder)
 
 
 def example_codes(checkpoint: Checkpoint, frames: int) -> np.ndarray:
@@ -74,9 +79,9 @@ def example_codes(checkpoint: Checkpoint, frames: int) -> np.ndarray:
 
     A folder's codes may be fewer than `frames`.
     """
-    files = sorted(Path(checkpoint.source).glob("codes/*.npy"), key=lambda file: file.stat().st_size)
-    if files:
-        return np.load(files[-1], allow_pickle=False)[None, :frames]
+    files = checkpoint.folder.glob("codes/*.npy") if checkpoint.folder else ()
+    if longest := max(files, key=lambda file: file.stat().st_size, default=None):
+        return np.load(longest, allow_pickle=False)[None, :frames]
     return random_codes(checkpoint.decoder.config, frames)
 
 
@@ -160,7 +165,7 @@ def _read_weights(path: Path, expected: dict[str, torch.Tensor]) -> dict[str, to
 
 
 def _find_folder(source: str) -> Path:
-    path = Path(source)
+    path = BUNDLED.get(source, Path(source))
     # A whole Qwen3-TTS model has a config.json of its own beside speech_tokenizer/, so the subfolder comes first.
     for folder in (path / SUBFOLDER, path):
         if (folder / CONFIG_FILE).is_file():
@@ -169,14 +174,12 @@ def _find_folder(source: str) -> Path:
         raise CheckpointError(f"{source}: no {CONFIG_FILE} in it or in its {SUBFOLDER}/")
     if source.count("/") == 1 and not source.startswith((".", "/", "~")):
         return _download(source)
-    raise CheckpointError(
-        f"{source}: no such folder; a checkpoint is {', '.join(RANDOM_CONFIGS)}, a folder, or a Hub id"
-    )
+    raise CheckpointError(f"{source}: no such folder; a checkpoint is {', '.join(NAMED)}, a folder, or a Hub id")
 
 
 def _download(repo_id: str) -> Path:
     """Fetch the tokenizer's two files from the Hugging Face Hub (or its local cache)."""
-    others = f"Give a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, or one of {', '.join(RANDOM_CONFIGS)}, instead."
+    others = f"Give a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, or one of {', '.join(NAMED)}, instead."
     try:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError

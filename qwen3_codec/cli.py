@@ -13,10 +13,11 @@ from .metrics import parse_schedule
 from .runtime import CodecSession, check_codes
 from .states import random_codes
 
-DEFAULT_CHECKPOINT = "random-small"
+DEFAULT_CHECKPOINT = "demo"
 CHECKPOINT_HELP = (
-    "random-small, random (official dimensions), a folder with config.json and model.safetensors (or one that has it "
-    "as speech_tokenizer/), or a Hub id such as Qwen/Qwen3-TTS-Tokenizer-12Hz (default: %(default)s)"
+    "demo (a small speech model), random-small, random (official dimensions), a folder with config.json and "
+    "model.safetensors (or one that has it as speech_tokenizer/), or a Hub id such as "
+    "Qwen/Qwen3-TTS-Tokenizer-12Hz (default: %(default)s)"
 )
 
 
