@@ -51,3 +51,4 @@ notebooks: setup
 	$(BIN)/jupytext --quiet --to ipynb --update notebooks/*.py
 	$(CONVERT) --to notebook --inplace --execute notebooks/*.ipynb
 	$(CONVERT) --to notebook --inplace --coalesce-streams notebooks/*.ipynb
+	cp build/per_chunk_error.png notebooks/

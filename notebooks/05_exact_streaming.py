@@ -16,6 +16,7 @@
 
 # %% tags=["parameters"]
 import os
+from dataclasses import replace
 from pathlib import Path
 
 CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "demo")
@@ -37,6 +38,7 @@ from qwen3_codec.pitfalls import short_histories, wrong_states
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.states import random_codes
 from qwen3_codec.verify import MAX_ERROR, MAX_MSE, ONE_SHOT, ONNX, one_shot, verify
+from qwen3_codec.windowed import StatefulCodecONNXWrapper
 
 loaded = checkpoint.load(CHECKPOINT)
 decoder = loaded.decoder
@@ -100,6 +102,19 @@ assert report.judged and report.passed
 
 # %%
 figure = plots.per_chunk_error(report.results[:4], f"Exact design ({loaded.weights})", MAX_MSE)
+
+# %% [markdown]
+# Beside it, the graph of notebook 3, with 4 frames of history and 4 of look-ahead:
+
+# %%
+windowed = StatefulCodecONNXWrapper(decoder, 4, 4)
+usual = CodecSession(exported(loaded, windowed, BUILD / "onnx_export" / "qwen3_tts_decoder_stateful.onnx"))
+usual_report = verify(loaded, windowed, codes, [[3]], usual)
+both = {"windowed, 4 frames of history": usual_report.results[1], "exact": report.results[3]}
+named = [replace(result, path=f"{name}: {result.path}") for name, result in both.items()]
+figure = plots.per_chunk_error(named, f"Error of each chunk against the one-shot decoder ({loaded.weights})", MAX_MSE)
+figure.savefig(BUILD / "per_chunk_error.png", dpi=110)
+assert both["exact"].mse < MAX_MSE < both["windowed, 4 frames of history"].mse
 
 # %% [markdown]
 # It sounds at once: one frame in, one frame out.
