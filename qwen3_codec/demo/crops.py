@@ -1,5 +1,6 @@
 """The training crops: a few frames of some utterance, with everything before them that their sound depends on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,11 +39,12 @@ class Corpus:
         self.codes = [torch.from_numpy(utterance.codes) for utterance in utterances]
         self.recordings = [torch.from_numpy(demo.recording(utterance.name, folder)[0]) for utterance in utterances]
 
-    def draw(self, random: np.random.Generator, count: int) -> list[Crop]:
-        """Crops such that each frame of each utterance is drawn about as often as any other."""
+    def draw(self, random: np.random.Generator, count: int, weights: Sequence[float] = ()) -> list[Crop]:
+        """Random crops: each frame about as likely as any other, times its utterance's weight if there are any."""
         lengths = np.array([len(codes) for codes in self.codes])
+        share = lengths * weights if len(weights) else lengths
         crops = []
-        for index in random.choice(len(lengths), count, p=lengths / lengths.sum()):
+        for index in random.choice(len(lengths), count, p=share / share.sum()):
             # Half a crop may hang over at both ends and is pushed back in: the ends get their share.
             start = random.integers(-LENGTH // 2, lengths[index] - LENGTH // 2)
             crops.append(Crop(int(index), int(np.clip(start, 0, max(0, lengths[index] - LENGTH)))))
