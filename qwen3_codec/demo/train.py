@@ -30,6 +30,11 @@ from .losses import SpectralLoss
 from .prepare import DEBIAN_PACKAGES, prepare, write_whole
 
 CONFIG = {
+    # The encoder's fields that upstream's classes read; there is no encoder here.
+    "architectures": ["Qwen3TTSTokenizerV2Model"],
+    "encoder_valid_num_quantizers": 16,
+    "encode_downsample_rate": 1920,
+    "input_sample_rate": 24000,
     **OFFICIAL_CONFIG,
     "decoder_config": {
         **OFFICIAL_CONFIG["decoder_config"],
