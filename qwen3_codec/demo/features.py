@@ -16,8 +16,8 @@ PITCH_RANGE = 60.0, 400.0  # Hz
 # The pitch is 2 numbers among 160 mel bands, and the ear hears it before anything else. In dB per octave and dB for
 # voiced against unvoiced, so that it weighs as much as a clear change of the spectrum.
 PITCH_WEIGHT = 60.0
-# Each stage takes this share of what it has found off the residual. Undamped, 64 entries per stage leave nothing to
-# code after about nine of sixteen stages on a few sentences.
+# Each stage takes this share of what it has found off the residual, which leaves the later stages a little more to
+# code. On the shipped sentences the difference is small: 7.0 % of the size is left after nine stages, undamped 6.3 %.
 DAMPING = 0.65
 
 
