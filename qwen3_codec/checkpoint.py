@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from . import demo
 from .config import RANDOM_CONFIGS, CheckpointError, check_config, read_config
 from .reference import CodecDecoder, code2wav_config
 from .states import random_codes
@@ -27,7 +28,7 @@ SUBFOLDER = "speech_tokenizer"
 PREFIX = "decoder."
 HUB_ID = "Qwen/Qwen3-TTS-Tokenizer-12Hz"
 # Names for folders that ship with the package; they are read like any other.
-BUNDLED = {"demo": Path(__file__).parent / "demo"}
+BUNDLED = {"demo": demo.FOLDER}
 NAMED = (*BUNDLED, *RANDOM_CONFIGS)
 
 
