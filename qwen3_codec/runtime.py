@@ -47,6 +47,8 @@ class CodecSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        # Between two chunks a stream waits. By default the threads then spin, which slows whoever else needs the cores.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self._session = onnxruntime.InferenceSession(os.fspath(path), options, providers=list(providers))
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base class
