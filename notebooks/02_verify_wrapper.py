@@ -16,7 +16,7 @@
 import os
 
 CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "demo")
-FRAMES = int(os.environ.get("QWEN3_CODEC_FRAMES", "120"))
+FRAMES = int(os.environ.get("QWEN3_CODEC_FRAMES", "90"))
 
 # %%
 import numpy as np
@@ -129,10 +129,11 @@ plots.player(short, loaded.sample_rate)
 
 # %%
 def error_at(history, lookahead, chunk=3):
-    """MSE of a stream against the one-shot decoder."""
+    """MSE of the first 60 frames of a stream against the one-shot decoder."""
     stream = TorchSession(StatefulCodecONNXWrapper(decoder, history, lookahead)).stream()
-    pieces = [stream.push(part) for part in chunks(codes, [chunk])] + [stream.finish()]
-    return mse(reference, np.concatenate(pieces, axis=1)[0])
+    pieces = [stream.push(part) for part in chunks(codes[:, :60], [chunk])] + [stream.finish()]
+    waveform = np.concatenate(pieces, axis=1)[0]
+    return mse(reference[: waveform.size], waveform)
 
 
 histories = [0, 1, 2, 4, 6, 8, reach]

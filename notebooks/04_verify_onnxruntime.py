@@ -18,7 +18,7 @@ from pathlib import Path
 
 CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "demo")
 BUILD = Path(os.environ.get("QWEN3_CODEC_BUILD", "../build"))
-FRAMES = int(os.environ.get("QWEN3_CODEC_FRAMES", "160"))
+FRAMES = int(os.environ.get("QWEN3_CODEC_FRAMES", "110"))
 
 # %%
 from tqdm import tqdm

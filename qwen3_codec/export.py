@@ -195,13 +195,16 @@ def _name_axes(value: onnx.ValueInfoProto, tensor, role: str) -> None:
 
 
 def probe_cases(spec: StateSpec) -> list[dict]:
-    """The probe runs: every chunk length, with empty, partly filled and full states, `is_last` off and on."""
+    """The probe runs: every chunk length with two fillings of the state, empty, partly filled and full in turn.
+
+    `is_last` is off and on in turn, and one row or two: lengths that are frozen show at any of them.
+    """
     fills = [0, 5, max(spec.limits.values())] if spec.states else [0]
-    ends = (False, True) if spec.kind == "windowed" else (False,)
-    return [
-        {"frames": frames, "fill": fill, "is_last": is_last}
-        for frames, fill, is_last in product(PROBE_FRAMES, fills, ends)
-    ]
+    cases = []
+    for index, (frames, is_last) in enumerate(product(PROBE_FRAMES, (False, True))):
+        fill = fills[-index % len(fills)]
+        cases.append({"frames": frames, "fill": fill, "is_last": is_last, "batch": 2 - (index + index // 2) % 2})
+    return cases
 
 
 def probe(wrapper: torch.nn.Module, session: CodecSession, case: dict) -> float:
@@ -211,9 +214,9 @@ def probe(wrapper: torch.nn.Module, session: CodecSession, case: dict) -> float:
     """
     spec = wrapper.spec
     lengths = {axis: min(case["fill"], limit) for axis, limit in spec.limits.items()}
-    feeds = random_inputs(spec, {**lengths, BATCH: 2, FRAMES: case["frames"]}, case["is_last"])
+    feeds = random_inputs(spec, {**lengths, BATCH: case["batch"], FRAMES: case["frames"]}, case["is_last"])
     for tensor in spec.all_inputs[len(spec.inputs) :]:
-        if tensor.dtype == "int64":  # one row as old as the case says, the other of a random age
+        if tensor.dtype == "int64":  # one row as old as the case says, the others of a random age
             feeds[tensor.name][0] = lengths[tensor.name]
     with torch.no_grad():
         expected = wrapper(*map(torch.from_numpy, feeds.values()))

@@ -60,28 +60,39 @@ def dropped(*prefixes: str) -> Callable[[dict], dict]:
     return lambda state: {n: np.zeros_like(a) if n.startswith(prefixes) else a for n, a in state.items()}
 
 
-def stream_meddled(wrapper, codes: np.ndarray, chunk: int, meddle: Callable[[dict], dict] = dict) -> np.ndarray:
-    """Stream codes [B, N, Q] through `wrapper` in PyTorch, with `meddle` applied to the state between calls."""
-    stream, pieces = CodecStream(TorchSession(wrapper), codes.shape[0]), []
+def stream_meddled(stream: CodecStream, codes, chunk: int, meddle: Callable[[dict], dict] = dict) -> np.ndarray:
+    """Push codes [B, N, Q] in chunks, with `meddle` applied to the state between two calls."""
+    pieces = []
     for part in chunks(codes, [chunk]):
         pieces.append(stream.push(part))
         stream.state = meddle(stream.state)
     return np.concatenate([*pieces, stream.finish()], axis=1)
 
 
-def wrong_states(decoder, codes: np.ndarray, chunk: int = 3) -> dict[str, np.ndarray]:
-    """Streams that lose one part of their state between calls, {what is wrong: waveform}.
+def wrong_states(decoder, codes: np.ndarray, chunk: int = 3, warm: int = 0) -> dict[str, np.ndarray]:
+    """Streams that lose one part of their state between calls, {what is wrong: waveform of all but `warm` frames}.
 
     The first is right, to compare with. The last keeps all of its state, but its positions stop growing at the window.
+    The first `warm` frames go through in one call, unharmed: a quick way past the attention window.
     """
-    exact = ExactStreamingWrapper(decoder)
+    wrappers = (
+        ExactStreamingWrapper(decoder),
+        SaturatingPositions(decoder, receptive_field(decoder).conv_frames, lookahead_frames=0),
+    )
+    exact, saturating = (CodecStream(TorchSession(wrapper), codes.shape[0]) for wrapper in wrappers)
+    if warm:
+        exact.push(codes[:, :warm])
+        saturating.push(codes[:, :warm])
+    rest = codes[:, warm:]
     attention = ("past_frames", "key_", "value_")
     losses = {"nothing": (), "all state": ("",), "conv state": ("conv_",), "keys and values": attention}
-    found = {f"{name} dropped": stream_meddled(exact, codes, chunk, dropped(*parts)) for name, parts in losses.items()}
-    saturating = SaturatingPositions(decoder, receptive_field(decoder).conv_frames, lookahead_frames=0)
-    return found | {"positions stop at the window": stream_meddled(saturating, codes, chunk)}
+    found = {
+        f"{name} dropped": stream_meddled(exact.fork(), rest, chunk, dropped(*parts)) for name, parts in losses.items()
+    }
+    return found | {"positions stop at the window": stream_meddled(saturating, rest, chunk)}
 
 
 def short_histories(decoder, codes: np.ndarray, histories, chunk: int = 3) -> dict[int, np.ndarray]:
     """The windowed design without look-ahead, {frames of conv history: waveform}."""
-    return {h: stream_meddled(StatefulCodecONNXWrapper(decoder, h, 0), codes, chunk) for h in histories}
+    sessions = {h: TorchSession(StatefulCodecONNXWrapper(decoder, h, 0)) for h in histories}
+    return {h: stream_meddled(session.stream(codes.shape[0]), codes, chunk) for h, session in sessions.items()}
