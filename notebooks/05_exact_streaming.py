@@ -22,7 +22,8 @@ from pathlib import Path
 CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "demo")
 BUILD = Path(os.environ.get("QWEN3_CODEC_BUILD", "../build"))
 FRAMES = int(os.environ.get("QWEN3_CODEC_FRAMES", "120"))
-SKIP_OFFICIAL = os.environ.get("QWEN3_CODEC_SKIP_OFFICIAL", "0") == "1"
+# Set to 1 to compare with random weights at the official dimensions (one more minute) and not at small ones.
+OFFICIAL = os.environ.get("QWEN3_CODEC_OFFICIAL", "0") == "1"
 LONG = int(os.environ.get("QWEN3_CODEC_LONG_FRAMES", "1500"))
 
 # %%
@@ -202,7 +203,7 @@ assert cost["exact", 1].first_audio_ms < cost["windowed 4+4", 1].first_audio_ms
 # ## 7. What each state is worth
 #
 # What if a state is lost between two calls of 3 frames? Measured on these weights and on random ones (at the official
-# dimensions, or at small ones where `QWEN3_CODEC_SKIP_OFFICIAL` is 1), past the attention window, where positions that
+# dimensions where `QWEN3_CODEC_OFFICIAL` is 1, else at small ones), past the attention window, where positions that
 # stop growing begin to be wrong. Lower is louder damage.
 
 
@@ -216,7 +217,7 @@ def worth(weights):
     return {name: snr_db(reference, wave) for name, wave in waves.items()}
 
 
-random = checkpoint.load("random-small" if SKIP_OFFICIAL else "random")
+random = checkpoint.load("random" if OFFICIAL else "random-small")
 series = {weights.weights: worth(weights) for weights in (loaded, random)}
 figure = plots.state_worth(series, "A state lost between two calls of 3 frames")
 
