@@ -29,7 +29,7 @@ walkthrough: setup
 	@set -e; for notebook in $(NOTEBOOKS); do \
 		echo "executing $$notebook"; \
 		$(CONVERT) --to notebook --execute --output-dir $(PAGES) $$notebook; \
-		$(CONVERT) --to html --coalesce-streams $(PAGES)/$$(basename $$notebook); \
+		$(CONVERT) --to html --CoalesceStreamsPreprocessor.enabled=True $(PAGES)/$$(basename $$notebook); \
 	done
 	@echo "The pages:"; ls $(PAGES)/*.html; echo "The graph:"; ls $(GRAPH)
 
