@@ -35,7 +35,7 @@ from qwen3_codec.bench import benchmark
 from qwen3_codec.exact import ExactStreamingWrapper
 from qwen3_codec.export import exported
 from qwen3_codec.metrics import max_error, snr_db
-from qwen3_codec.pitfalls import short_histories, wrong_states
+from qwen3_codec.pitfalls.state import short_histories, wrong_states
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.states import random_codes
 from qwen3_codec.verify import MAX_ERROR, MAX_MSE, ONE_SHOT, ONNX, one_shot, verify

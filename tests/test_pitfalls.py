@@ -5,7 +5,8 @@ import pytest
 from conftest import random_codes
 
 from qwen3_codec.metrics import max_error, snr_db
-from qwen3_codec.pitfalls import dropped, fails_with, short_histories, wrong_states
+from qwen3_codec.pitfalls import fails_with
+from qwen3_codec.pitfalls.state import dropped, short_histories, wrong_states
 from qwen3_codec.verify import MAX_ERROR, one_shot
 
 

@@ -8,9 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen3_codec.inspection import receptive_field
-from qwen3_codec.kv_stack import TraceableKVStack, drop_last, keep_last, sliding_window_mask
+from qwen3_codec.kv_stack import drop_last, keep_last
 from qwen3_codec.metrics import chunks, max_error, mse
-from qwen3_codec.pitfalls import StoredRotatedStack
+from qwen3_codec.pitfalls.state import (
+    HistoryFromNewFramesAlone,
+    SaturatingPositions,
+    SeesTheFuture,
+    TrimmedBeforeAttention,
+)
 from qwen3_codec.verify import MAX_ERROR, MAX_MSE, TorchSession, one_shot, verify
 from qwen3_codec.windowed import StatefulCodecONNXWrapper
 
@@ -114,48 +119,13 @@ def test_slices_by_a_setting():
 # Each known mistake, made on purpose. `verify` must refuse it: a test that a wrong wrapper passes is no test.
 
 
-class HistoryFromNewFramesAlone(StatefulCodecONNXWrapper):
-    """Breaks where a chunk has fewer frames than `pre_conv` looks back, so at N=1."""
-
-    def forward(self, audio_codes, *rest):
-        outputs = list(super().forward(audio_codes, *rest))
-        outputs[4] = keep_last(self.decoder.quantizer.decode(audio_codes), self.decoder.pre_conv.history)
-        return tuple(outputs)
-
-
-class TrimmedBeforeAttentionStack(TraceableKVStack):
-    """The early queries of a chunk lose the oldest keys that they may see."""
-
-    def update(self, key_states, value_states, layer_idx, *args, **kwargs):
-        keys, values = super().update(key_states, value_states, layer_idx)
-        lost = keys.size(2) - self.keep
-        if lost > 0:
-            keys = torch.cat([torch.zeros_like(keys[:, :, :lost]), keys[:, :, lost:]], dim=2)
-            values = torch.cat([torch.zeros_like(values[:, :, :lost]), values[:, :, lost:]], dim=2)
-        return keys, values
-
-
-def mask_seeing_the_future(positions, past, window, dtype, past_frames=None):
-    mask = sliding_window_mask(positions, past, window, dtype)
-    return torch.where(positions[None, :] == positions[past:, None] + 1, torch.zeros(()), mask)
-
-
 @pytest.mark.parametrize(
-    ("parts", "schedule"),
-    [
-        ({"stack_type": TrimmedBeforeAttentionStack}, [12]),
-        ({"stack_type": StoredRotatedStack}, [3]),
-        ({"mask": mask_seeing_the_future}, [12]),
-    ],
+    ("mistaken", "schedule"), [(TrimmedBeforeAttention, [12]), (SaturatingPositions, [3]), (SeesTheFuture, [12])]
 )
-def test_mistakes_in_attention_are_caught(small, parts, schedule):
-    class Mistaken(StatefulCodecONNXWrapper):
-        def _transform(self, hidden, past):
-            return super()._transform(hidden, past, **parts)
-
-    report = verify(small, Mistaken(small.decoder, 10, 0), random_codes(small.decoder, 150), [schedule])
+def test_mistakes_in_attention_are_caught(small, mistaken, schedule):
+    report = verify(small, mistaken(small.decoder, 10, 0), random_codes(small.decoder, 150), [schedule])
     assert not report.passed
-    if parts.get("stack_type") is StoredRotatedStack:  # right until the window is full, and wrong from there on
+    if mistaken is SaturatingPositions:  # right until the window is full, and wrong from there on
         late = [chunk.start_frame for chunk in report.results[0].chunks if chunk.max_error > MAX_ERROR]
         assert 71 <= min(late) <= 76
 

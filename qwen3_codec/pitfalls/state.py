@@ -1,36 +1,17 @@
-"""The traps on purpose: a helper for cells that must fail, and streams whose state is wrong in one way."""
+"""Streams whose state is wrong in one way: wrappers with one mistake each, and states meddled with between calls."""
 
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
-from .exact import ExactStreamingWrapper
-from .inspection import receptive_field
-from .kv_stack import TraceableKVStack, keep_last
-from .metrics import chunks
-from .runtime import CodecStream
-from .verify import TorchSession
-from .windowed import StatefulCodecONNXWrapper
-
-
-@contextmanager
-def fails_with(error: type[BaseException], words: str) -> Iterator[None]:
-    """Run a block that must raise `error` with `words` (a regular expression) in its text, and print the first lines.
-
-    Raises AssertionError where nothing failed: a trap that has gone should be noticed. Another error passes through.
-    """
-    try:
-        yield
-    except error as caught:
-        text = f"{type(caught).__name__}: {caught}"
-        if not re.search(words, text):
-            raise
-        print("\n".join(line for line in text.splitlines() if line.strip())[:600])
-    else:
-        raise AssertionError(f"nothing failed; expected {error.__name__} with {words!r}")
+from ..exact import ExactStreamingWrapper
+from ..inspection import receptive_field
+from ..kv_stack import TraceableKVStack, keep_last, sliding_window_mask
+from ..metrics import chunks
+from ..runtime import CodecStream
+from ..verify import TorchSession
+from ..windowed import StatefulCodecONNXWrapper
 
 
 class StoredRotatedStack(TraceableKVStack):
@@ -48,11 +29,52 @@ class StoredRotatedStack(TraceableKVStack):
         return keys, values
 
 
+class TrimmedBeforeAttentionStack(TraceableKVStack):
+    """Keys and values are cut to the window before attention: a chunk's early queries lose the oldest ones."""
+
+    def update(self, key_states, value_states, layer_idx, *args, **kwargs):
+        keys, values = super().update(key_states, value_states, layer_idx)
+        lost = keys.size(2) - self.keep
+        if lost > 0:  # zeros in their place, so that the mask's columns still line up
+            keys = torch.cat([torch.zeros_like(keys[:, :, :lost]), keys[:, :, lost:]], dim=2)
+            values = torch.cat([torch.zeros_like(values[:, :, :lost]), values[:, :, lost:]], dim=2)
+        return keys, values
+
+
+def mask_seeing_the_future(positions, past, window, dtype, past_frames=None):
+    """`sliding_window_mask`, one column off: a query sees the frame after its own."""
+    mask = sliding_window_mask(positions, past, window, dtype)
+    return torch.where(positions[None, :] == positions[past:, None] + 1, torch.zeros(()), mask)
+
+
 class SaturatingPositions(StatefulCodecONNXWrapper):
     """A windowed wrapper with `StoredRotatedStack`."""
 
-    def _transform(self, hidden, past, **parts):
-        return super()._transform(hidden, past, stack_type=StoredRotatedStack, **parts)
+    def _transform(self, hidden, past):
+        return super()._transform(hidden, past, stack_type=StoredRotatedStack)
+
+
+class TrimmedBeforeAttention(StatefulCodecONNXWrapper):
+    """A windowed wrapper with `TrimmedBeforeAttentionStack`."""
+
+    def _transform(self, hidden, past):
+        return super()._transform(hidden, past, stack_type=TrimmedBeforeAttentionStack)
+
+
+class SeesTheFuture(StatefulCodecONNXWrapper):
+    """A windowed wrapper with `mask_seeing_the_future`."""
+
+    def _transform(self, hidden, past):
+        return super()._transform(hidden, past, mask=mask_seeing_the_future)
+
+
+class HistoryFromNewFramesAlone(StatefulCodecONNXWrapper):
+    """The next `pre_conv_h` is cut from the new frames only: too short where a chunk is shorter than the history."""
+
+    def forward(self, audio_codes, *rest):
+        outputs = list(super().forward(audio_codes, *rest))
+        outputs[4] = keep_last(self.decoder.quantizer.decode(audio_codes), self.decoder.pre_conv.history)
+        return tuple(outputs)
 
 
 def dropped(*prefixes: str) -> Callable[[dict], dict]:
