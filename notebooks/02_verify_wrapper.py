@@ -81,7 +81,7 @@ assert rows[0][2] == 0, "three frames are fewer than the look-ahead: nothing com
 # one-shot decoder to rounding, for any cut into chunks. `verify` measures it and raises its hand where it is not so.
 
 # %%
-reach = inspection.receptive_field(decoder).conv_frames
+reach = inspection.conv_reach(decoder)
 exact = StatefulCodecONNXWrapper(decoder, conv_history_frames=reach, lookahead_frames=4)
 report = verify(loaded, exact, codes, [[1], [3], [12], [7, 1, 2]], progress=tqdm)
 print(report)

@@ -159,14 +159,12 @@ assert facts["weights_sha256"] == loaded.fingerprint()
 # ## 5. The other exporter
 #
 # `dynamo=True` follows the code with symbolic sizes instead of recording one run. It takes longer, so here it gets a
-# decoder with two transformer layers and one upsampling step of each kind. The wrapper is the same class.
+# decoder with two transformer layers, 4 codebooks and one upsampling step of each kind. The wrapper is the same class.
 
 # %%
-from qwen3_codec.config import OFFICIAL_CONFIG, SMALL_DIMS
+from qwen3_codec.config import small_config
 
-rates = {"num_hidden_layers": 2, "upsample_rates": [5], "upsampling_ratios": [2]}
-dims = {**OFFICIAL_CONFIG["decoder_config"], **SMALL_DIMS, **rates}
-tiny_config = {**OFFICIAL_CONFIG, "decode_upsample_rate": 10, "decoder_config": dims}
+tiny_config = small_config(num_hidden_layers=2, num_quantizers=4, upsample_rates=[3], upsampling_ratios=[2])
 tiny = checkpoint.random_checkpoint(tiny_config, source="tiny")
 for exporter in ("torchscript", "dynamo"):
     made = export(tiny, StatefulCodecONNXWrapper(tiny.decoder), BUILD / f"tiny_{exporter}.onnx", exporter)

@@ -42,7 +42,7 @@ print(f"weights: {loaded.weights}; codes {codes.shape}")
 # %%
 usual = BUILD / "onnx_export" / "qwen3_tts_decoder_stateful.onnx"
 exported(loaded, StatefulCodecONNXWrapper(loaded.decoder), usual)
-reach = inspection.receptive_field(loaded.decoder).conv_frames
+reach = inspection.conv_reach(loaded.decoder)
 full = exported(loaded, StatefulCodecONNXWrapper(loaded.decoder, reach, 4), BUILD / "full_history.onnx", progress=tqdm)
 session = CodecSession(full)
 print(session.spec.kind, session.metadata["exporter"], session.metadata["versions"])
@@ -150,8 +150,13 @@ assert stream.frames == 0
 
 # %%
 spec = session.spec
-title = f"One call, 3 frames ({loaded.weights})"
-figure = plots.seconds_per_chunk(report.results[:2], spec.sample_rate, spec.samples_per_frame, title)
+timed = report.results[:2]
+series = {
+    f"{r.path} ({r.realtime_factor:.2f} × real time)": [1000 * chunk.seconds for chunk in r.chunks] for r in timed
+}
+chunk = timed[0].schedule[0]
+chunk_ms = 1000 * chunk * spec.samples_per_frame / spec.sample_rate
+figure = plots.call_times(series, chunk, chunk_ms, f"One call, {chunk} frames ({loaded.weights})")
 
 # %% [markdown]
 # ## 6. Listen

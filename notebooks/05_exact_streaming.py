@@ -186,7 +186,8 @@ print(result)
 
 # %%
 streaming = [row for row in result.rows if "one-shot" not in row.design]
-figure = plots.call_times(streaming, 3, result.frame_ms, f"Time per chunk of 3 frames ({result.weights})")
+series = {row.design: row.call_ms for row in streaming if row.chunk == 3}
+figure = plots.call_times(series, 3, 3 * result.frame_ms, f"Time per chunk of 3 frames ({result.weights})")
 
 # %%
 figure = plots.latency(streaming, f"How long until the first sound ({result.weights})")

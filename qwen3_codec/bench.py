@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .checkpoint import Checkpoint, example_codes
 from .exact import ExactStreamingWrapper, OneShotWrapper
 from .export import exported
-from .inspection import receptive_field
+from .inspection import conv_reach
 from .metrics import chunk_lengths, max_error, snr_db
 from .runtime import CodecSession
 from .verify import one_shot
@@ -137,7 +137,7 @@ def benchmark(
     decoder = checkpoint.decoder
     codes = example_codes(checkpoint, frames)
     frames = codes.shape[1]
-    reach = receptive_field(decoder).conv_frames
+    reach = conv_reach(decoder)
     wrappers = {
         "one_shot": OneShotWrapper(decoder),
         "windowed": StatefulCodecONNXWrapper(decoder, 4, 4),

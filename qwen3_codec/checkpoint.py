@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from . import demo
 from .config import RANDOM_CONFIGS, CheckpointError, check_config, read_config
+from .files import written_whole
 from .reference import CodecDecoder, code2wav_config
 from .states import random_codes
 
@@ -26,7 +27,6 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 SUBFOLDER = "speech_tokenizer"
 PREFIX = "decoder."
-HUB_ID = "Qwen/Qwen3-TTS-Tokenizer-12Hz"
 # Names for folders that ship with the package; they are read like any other.
 BUNDLED = {"demo": demo.FOLDER}
 NAMED = (*BUNDLED, *RANDOM_CONFIGS)
@@ -89,10 +89,11 @@ def example_codes(checkpoint: Checkpoint, frames: int) -> np.ndarray:
 def save(checkpoint: Checkpoint, folder: str | os.PathLike) -> None:
     """Write `checkpoint` into `folder` in upstream's layout, with `decoder.*` keys."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG_FILE).write_text(json.dumps(checkpoint.config, indent=2) + "\n")
     tensors = {PREFIX + name: tensor.contiguous() for name, tensor in checkpoint.decoder.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    with written_whole(folder / WEIGHTS_FILE) as draft:
+        save_file(tensors, draft, metadata={"format": "pt"})
+    with written_whole(folder / CONFIG_FILE) as draft:
+        draft.write_text(json.dumps(checkpoint.config, indent=2) + "\n")
 
 
 def random_checkpoint(config: dict, seed: int = 0, source: str = "random") -> Checkpoint:

@@ -2,13 +2,13 @@
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from . import __version__
+from .files import written_whole
 from .metrics import parse_schedule
 from .runtime import CodecSession, check_codes
 from .states import random_codes
@@ -141,19 +141,13 @@ def _read_codes(path: Path) -> np.ndarray:
 
 def _write_waveform(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
     """A .npy file keeps float32, a .wav file holds 16 bits; the file appears whole or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(draft, "wb") as file:
-            if path.suffix == ".npy":
-                np.save(file, waveform)
-            else:
-                import soundfile
+    with written_whole(path) as draft, open(draft, "wb") as file:
+        if path.suffix == ".npy":
+            np.save(file, waveform)
+        else:
+            import soundfile
 
-                soundfile.write(file, waveform[0], sample_rate, format="WAV", subtype="PCM_16")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+            soundfile.write(file, waveform[0], sample_rate, format="WAV", subtype="PCM_16")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -48,10 +48,16 @@ SMALL_DIMS = {
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
 }
-RANDOM_CONFIGS = {
-    "random": OFFICIAL_CONFIG,
-    "random-small": {**OFFICIAL_CONFIG, "decoder_config": {**OFFICIAL_CONFIG["decoder_config"], **SMALL_DIMS}},
-}
+
+
+def small_config(**fields) -> dict:
+    """The official config at small widths, with some `decoder_config` fields changed."""
+    dims = {**OFFICIAL_CONFIG["decoder_config"], **SMALL_DIMS, **fields}
+    rate = prod(dims["upsample_rates"] + dims["upsampling_ratios"])
+    return {**OFFICIAL_CONFIG, "decode_upsample_rate": rate, "decoder_config": dims}
+
+
+RANDOM_CONFIGS = {"random": OFFICIAL_CONFIG, "random-small": small_config()}
 
 # The fields that are read, with their types. Everything else in a config is carried along and not used.
 SIZES = (

@@ -226,4 +226,4 @@ class OneShotWrapper(ExactStreamingWrapper):
         batch = audio_codes.size(0)
         states = [torch.zeros(batch, *before.shape[1:]) for before, _ in super().spec.states[1:]]
         past_frames = torch.zeros(batch, 1, dtype=torch.int64)
-        return super().forward(audio_codes, past_frames, *states)[0]
+        return super().forward(audio_codes, past_frames, *states)[:1]

@@ -1,6 +1,7 @@
 """From a wrapper to an ONNX file that describes itself, checked before it appears under its name."""
 
 import json
+import logging
 import os
 import platform
 import warnings
@@ -18,6 +19,7 @@ import torch
 
 from . import __version__
 from .checkpoint import Checkpoint
+from .files import written_whole
 from .metrics import scaled_error
 from .runtime import CodecSession, GraphError
 from .states import BATCH, FORMAT_VERSION, FRAMES, StateSpec
@@ -61,8 +63,7 @@ def export(
     if exporter not in EXPORTERS:
         raise ValueError(f"exporter is {exporter!r}, must be one of {', '.join(EXPORTERS)}")
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _temporary_beside(path) as draft:
+    with written_whole(path) as draft:
         trace(wrapper, draft, exporter)
         model = onnx.load(draft)
         check_graph(model, wrapper.spec)
@@ -77,7 +78,6 @@ def export(
         del model
         session = CodecSession(draft)
         errors = [probe(wrapper, session, case) for case in progress(probe_cases(wrapper.spec), unit="run")]
-        os.replace(draft, path)
     return Exported(path, path.stat().st_size, nodes, len(errors), max(errors))
 
 
@@ -102,9 +102,7 @@ def trace(wrapper: torch.nn.Module, path: str | os.PathLike, exporter: str) -> N
     inputs, outputs = spec.all_inputs, spec.all_outputs
     example = tuple(torch.from_numpy(array) for array in example_inputs(spec).values())
     names = {"input_names": [t.name for t in inputs], "output_names": [t.name for t in outputs]}
-    with torch.no_grad(), warnings.catch_warnings():
-        # Warnings about the exporter's own future, and about sizes that transformers compares: the probe runs decide.
-        warnings.simplefilter("ignore")
+    with torch.no_grad(), _no_advice():
         if exporter == "torchscript":
             axes = {tensor.name: tensor.dynamic_axes for tensor in [*inputs, *outputs] if tensor.dynamic_axes}
             torch.onnx.export(wrapper, example, path, dynamo=False, opset_version=OPSET, dynamic_axes=axes, **names)
@@ -120,6 +118,21 @@ def trace(wrapper: torch.nn.Module, path: str | os.PathLike, exporter: str) -> N
                 verbose=False,
                 **names,
             )
+
+
+@contextmanager
+def _no_advice() -> Iterator[None]:
+    """No warnings: about the exporters' own future, packages that they do not need, sizes that transformers compares.
+
+    Whether a graph is right is for the probe runs to say.
+    """
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def example_inputs(spec: StateSpec) -> dict[str, np.ndarray]:
@@ -225,7 +238,6 @@ def probe(wrapper: torch.nn.Module, session: CodecSession, case: dict) -> float:
     except Exception as error:
         raise ExportError(f"the graph fails at {case}, a length was frozen: {error}") from error
     largest = 0.0
-    expected = expected if isinstance(expected, tuple) else (expected,)
     for tensor, wanted in zip(spec.all_outputs, expected, strict=True):
         array, wanted = outputs[tensor.name], wanted.numpy()
         if array.shape != wanted.shape:
@@ -257,13 +269,3 @@ def metadata(checkpoint: Checkpoint, spec: StateSpec, exporter: str) -> dict[str
         "exporter": exporter,
         "versions": json.dumps(versions),
     }
-
-
-@contextmanager
-def _temporary_beside(path: Path) -> Iterator[Path]:
-    """A file name in the same folder, so that a rename is one step; whatever is left under it is removed."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield draft
-    finally:
-        draft.unlink(missing_ok=True)

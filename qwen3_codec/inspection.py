@@ -189,8 +189,7 @@ def receptive_field(decoder: CodecDecoder) -> ReceptiveField:
     (sliding_window - 1) frames for each layer. A reach through all layers is faint where weights are small; what is
     reported is the farthest frame that moves at all.
     """
-    at = 2
-    conv = np.flatnonzero(_conv_influence_to_silence(decoder, at)) - at * decoder.samples_per_frame
+    conv = _samples_that_move(decoder)
     reach = decoder.config.num_hidden_layers * (decoder.config.sliding_window - 1) + decoder.pre_conv.history
     attention = np.flatnonzero(attention_influence(decoder, frames=reach + 8))
     return ReceptiveField(
@@ -201,14 +200,20 @@ def receptive_field(decoder: CodecDecoder) -> ReceptiveField:
     )
 
 
-def _conv_influence_to_silence(decoder: CodecDecoder, at: int) -> np.ndarray:
-    """`conv_influence` over enough frames that the end of it is silent."""
+def conv_reach(decoder: CodecDecoder) -> int:
+    """`receptive_field(decoder).conv_frames` alone: the quick half of it, and what a window of history has to hold."""
+    return int(_samples_that_move(decoder)[-1]) // decoder.samples_per_frame
+
+
+def _samples_that_move(decoder: CodecDecoder, at: int = 2) -> np.ndarray:
+    """Places of the samples that one latent frame moves, relative to that frame's start.
+
+    Measured over enough frames that the last of them is silent.
+    """
     frames = 16
-    while True:
-        influence = conv_influence(decoder, frames, at)
-        if not influence[-decoder.samples_per_frame :].any():
-            return influence
+    while (influence := conv_influence(decoder, frames, at))[-decoder.samples_per_frame :].any():
         frames *= 2
+    return np.flatnonzero(influence) - at * decoder.samples_per_frame
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import mlab
 from matplotlib.figure import Figure
 
 # Told apart by marker and dash as well as by colour.
@@ -117,26 +118,6 @@ def node_histogram(nodes: Mapping[str, int], title: str, most: int = 20) -> Figu
     return figure
 
 
-def seconds_per_chunk(results: Sequence, sample_rate: int, samples_per_frame: int, title: str) -> Figure:
-    """Compute time of each call over its place in the stream, and the time that the chunk's audio lasts."""
-    figure, axes = plt.subplots(figsize=(11, 3.4), layout="constrained")
-    for result, style in zip(results, STYLES, strict=False):
-        starts = [chunk.start_frame for chunk in result.chunks]
-        times = [1000 * chunk.seconds for chunk in result.chunks]
-        axes.semilogy(
-            starts, times, label=f"{result.path} ({result.realtime_factor:.2f} × real time)", markersize=3, **style
-        )
-    audio = 1000 * results[0].schedule[0] * samples_per_frame / sample_rate
-    axes.axhline(audio, color="black", linewidth=0.8)
-    axes.annotate(
-        f"the chunk's audio lasts {audio:.0f} ms", (0, audio), textcoords="offset points", xytext=(2, 3), fontsize=8
-    )
-    axes.set(title=title, xlabel="first frame of the chunk", ylabel="time of the call (ms)")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    return figure
-
-
 def states_along(names: Sequence[str], seconds: Sequence[float], sizes: Sequence[int], title: str) -> Figure:
     """What each layer remembers, in the order of the data: how far back in time, and in how many bytes."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 6), sharey=True, layout="constrained")
@@ -152,14 +133,18 @@ def states_along(names: Sequence[str], seconds: Sequence[float], sizes: Sequence
     return figure
 
 
-def call_times(rows: Sequence, chunk: int, frame_ms: float, title: str) -> Figure:
-    """Time of each call over its place in the stream, for `bench.Row`s of one chunk length."""
+def call_times(series: Mapping[str, Sequence[float]], chunk: int, chunk_ms: float, title: str) -> Figure:
+    """Time of each call in ms over its place in the stream, {label: times} for chunks of `chunk` frames.
+
+    `chunk_ms` is how long the chunk's audio lasts: calls that stay below that line keep up with playing.
+    """
     figure, axes = plt.subplots(figsize=(11, 3.4), layout="constrained")
-    for row, style in zip([row for row in rows if row.chunk == chunk], STYLES, strict=False):
-        starts = [index * chunk for index in range(len(row.call_ms))]
-        axes.semilogy(starts, row.call_ms, label=row.design, markersize=3, linewidth=0.8, **style)
-    axes.axhline(chunk * frame_ms, color="black", linewidth=0.8)
-    axes.annotate("real time", (0, chunk * frame_ms), textcoords="offset points", xytext=(2, 3), fontsize=8)
+    for (label, times), style in zip(series.items(), STYLES, strict=False):
+        starts = [index * chunk for index in range(len(times))]
+        axes.semilogy(starts, times, label=label, markersize=3, linewidth=0.8, **style)
+    axes.axhline(chunk_ms, color="black", linewidth=0.8)
+    words = f"real time: the chunk's audio lasts {chunk_ms:.0f} ms"
+    axes.annotate(words, (0, chunk_ms), textcoords="offset points", xytext=(2, 3), fontsize=8)
     axes.set(title=title, xlabel="first frame of the chunk", ylabel="time of the call (ms)")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
@@ -208,3 +193,62 @@ def state_worth(series: Mapping[str, Mapping[str, float]], title: str) -> Figure
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3, axis="x")
     return figure
+
+
+def stream_error(
+    reference: np.ndarray,
+    streamed: np.ndarray,
+    sample_rate: int,
+    lengths: Sequence[int],
+    chunk_mse: Sequence[float],
+    title: str,
+    limit: float,
+) -> Figure:
+    """`streamed` against `reference` [samples]: both, the difference, MSE by call, its spectrogram.
+
+    `lengths` are the samples of each call. The scales of the last two panels are fixed, so that figures compare.
+    """
+    # Margins are given, not found: a constrained layout would double the time of drawing, and the lab draws often.
+    margins = {"left": 0.08, "right": 0.91, "top": 0.91, "bottom": 0.07, "hspace": 0.16}
+    figure, axes = plt.subplots(4, 1, figsize=(10, 7), sharex=True, gridspec_kw=margins)
+    waves, apart, errors, pitch = axes
+    seconds = np.arange(reference.size) / sample_rate
+    waves.plot(seconds, reference, linewidth=2.2, color="lightsteelblue", label="one-shot")
+    waves.plot(seconds, streamed, linewidth=0.6, color="black", label="streamed")
+    waves.set(ylabel="amplitude")
+    waves.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, fontsize=8, ncols=2, frameon=False)
+    figure.suptitle(title, fontsize=10)
+
+    apart.plot(seconds, streamed - reference, linewidth=0.6, color="black")
+    apart.set(ylabel="difference")
+
+    edges = np.cumsum([0, *lengths]) / sample_rate
+    heard = np.flatnonzero(lengths)  # a call that held everything back has no samples to be wrong
+    errors.stairs(np.maximum(chunk_mse, FLOOR)[heard], [*edges[heard], edges[-1]], color="black", baseline=None)
+    errors.axhline(limit, color="tab:red", linewidth=0.8, linestyle="--")
+    words = f"limit where a design is exact, {limit:.0e}"
+    errors.annotate(words, (0, limit), textcoords="offset points", xytext=(4, 3), fontsize=8)
+    errors.set(yscale="log", ylim=(FLOOR / 3, 1), ylabel="MSE of a chunk")
+
+    image = pitch.imshow(
+        _decibels(streamed - reference, sample_rate),
+        origin="lower",
+        aspect="auto",
+        interpolation="nearest",
+        extent=(0, seconds.size / sample_rate, 0, sample_rate / 2000),
+        vmin=-140,
+        vmax=-40,
+    )
+    pitch.set(ylabel="difference at (kHz)", xlabel="time (s); dotted: where the samples of a call begin")
+    figure.colorbar(image, cax=pitch.inset_axes((1.01, 0, 0.012, 1)), label="dB per Hz")
+    for panel in (waves, apart, errors):
+        panel.vlines(
+            edges[1:-1], 0, 1, transform=panel.get_xaxis_transform(), linewidth=0.6, linestyle=":", color="0.5"
+        )
+    return figure
+
+
+def _decibels(signal: np.ndarray, sample_rate: int, window: int = 512) -> np.ndarray:
+    """Power density in dB of a waveform [samples], [frequencies, times]."""
+    spectrum, _, _ = mlab.specgram(signal, NFFT=window, Fs=sample_rate, noverlap=0)
+    return 10 * np.log10(np.maximum(spectrum, FLOOR))

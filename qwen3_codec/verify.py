@@ -13,7 +13,7 @@ import torch
 
 from .checkpoint import Checkpoint
 from .exact import ExactStreamingWrapper
-from .inspection import receptive_field
+from .inspection import conv_reach
 from .metrics import chunks, max_error, mse, scaled_error, snr_db
 from .runtime import CodecSession, CodecStream, check_codes
 from .states import StateSpec
@@ -198,7 +198,7 @@ def describe(spec: StateSpec) -> str:
 
 
 def _is_exact(decoder, spec: StateSpec) -> bool:
-    return "history_frames" not in spec.limits or spec.limits["history_frames"] >= receptive_field(decoder).conv_frames
+    return "history_frames" not in spec.limits or spec.limits["history_frames"] >= conv_reach(decoder)
 
 
 @dataclass

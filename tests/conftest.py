@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from qwen3_codec import checkpoint, states
-from qwen3_codec.config import OFFICIAL_CONFIG, SMALL_DIMS
+from qwen3_codec.config import small_config
 from qwen3_codec.export import export
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.windowed import StatefulCodecONNXWrapper
@@ -37,10 +36,7 @@ OTHER_CONFIGS = {
 
 def small_checkpoint(name="", seed=0, **fields):
     """A random checkpoint at small dimensions with some config fields changed."""
-    dims = {**OFFICIAL_CONFIG["decoder_config"], **SMALL_DIMS, **fields}
-    rate = int(np.prod(dims["upsample_rates"] + dims["upsampling_ratios"]))
-    config = {**OFFICIAL_CONFIG, "decode_upsample_rate": rate, "decoder_config": dims}
-    return checkpoint.random_checkpoint(config, seed, name or "small")
+    return checkpoint.random_checkpoint(small_config(**fields), seed, name or "small")
 
 
 def random_codes(decoder, frames, batch=1, seed=0):
@@ -65,9 +61,16 @@ def other(request):
 
 @pytest.fixture(scope="session")
 def shallow():
-    """Two layers and two upsampling steps: what `torch.export` follows in reasonable time."""
+    """Two layers, grouped queries and two upsampling steps: quick to run."""
     fields = {"num_hidden_layers": 2, "num_key_value_heads": 2, "upsample_rates": [5, 3], "upsampling_ratios": [2]}
     return small_checkpoint("shallow", **fields)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """As few operations as a decoder can have: `torch.export` takes a quarter of a minute for 8 layers."""
+    fields = {"num_hidden_layers": 2, "num_quantizers": 3, "upsample_rates": [3], "upsampling_ratios": [2]}
+    return small_checkpoint("tiny", **fields)
 
 
 @pytest.fixture(scope="session")

@@ -86,11 +86,11 @@ def test_other_configs(other, tmp_path):
     assert_exact(verify(other, wrapper, random_codes(other.decoder, 90, batch=2), [[1], [7, 1, 2], [12]], session))
 
 
-def test_dynamo(shallow, tmp_path):
-    wrapper = ExactStreamingWrapper(shallow.decoder)
-    done = export(shallow, wrapper, tmp_path / "exact.onnx", "dynamo")
+def test_dynamo(tiny, tmp_path):
+    wrapper = ExactStreamingWrapper(tiny.decoder)
+    done = export(tiny, wrapper, tmp_path / "exact.onnx", "dynamo")
     assert not {"If", "Loop"} & done.nodes.keys()
-    assert_exact(verify(shallow, wrapper, random_codes(shallow.decoder, 90), [[1], [7, 1, 2]], CodecSession(done.path)))
+    assert_exact(verify(tiny, wrapper, random_codes(tiny.decoder, 90), [[1], [7, 1, 2]], CodecSession(done.path)))
 
 
 @settings(max_examples=40, deadline=None)

@@ -9,7 +9,7 @@ from conftest import random_codes, small_checkpoint
 
 from qwen3_codec import export as export_module
 from qwen3_codec.export import ExportError, check_graph, export, probe, probe_cases, trace
-from qwen3_codec.inspection import receptive_field
+from qwen3_codec.inspection import conv_reach
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.verify import verify, wrapper_like
 from qwen3_codec.windowed import StatefulCodecONNXWrapper
@@ -26,12 +26,11 @@ def test_past_three_hundred_frames(small, exact_window, session):
 
 
 @pytest.mark.parametrize("lookahead", [0, 4])
-def test_dynamo_exports_the_same_wrapper(shallow, tmp_path, lookahead):
-    history = receptive_field(shallow.decoder).conv_frames
-    wrapper = StatefulCodecONNXWrapper(shallow.decoder, history, lookahead)
-    done = export(shallow, wrapper, tmp_path / "decoder.onnx", "dynamo")
+def test_dynamo_exports_the_same_wrapper(tiny, tmp_path, lookahead):
+    wrapper = StatefulCodecONNXWrapper(tiny.decoder, conv_reach(tiny.decoder), lookahead)
+    done = export(tiny, wrapper, tmp_path / "decoder.onnx", "dynamo")
     assert done.probes == 8
-    report = verify(shallow, wrapper, random_codes(shallow.decoder, 90), [[1], [7, 1, 2]], CodecSession(done.path))
+    report = verify(tiny, wrapper, random_codes(tiny.decoder, 90), [[1], [7, 1, 2]], CodecSession(done.path))
     assert report.judged and report.passed, str(report)
 
 

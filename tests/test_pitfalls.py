@@ -1,13 +1,123 @@
-"""Wrong states are loud where they are, and right streams are right; the helper notices a trap that has gone."""
+"""Every specimen fails as described and is mended; the finder names axis and node; wrong states are measured."""
+
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import random_codes
 
+from qwen3_codec.export import example_inputs, trace
 from qwen3_codec.metrics import max_error, snr_db
-from qwen3_codec.pitfalls import fails_with
+from qwen3_codec.pitfalls import SPECIMENS, Raises, Silent, axes_of, fails_with, find_frozen_axes
+from qwen3_codec.pitfalls.__main__ import main
+from qwen3_codec.pitfalls.graphs import export_step, row
+from qwen3_codec.pitfalls.lengths import LENGTHS, verdicts
+from qwen3_codec.pitfalls.precision import precisions
+from qwen3_codec.pitfalls.specimen import quiet
 from qwen3_codec.pitfalls.state import dropped, short_histories, wrong_states
 from qwen3_codec.verify import MAX_ERROR, one_shot
+from qwen3_codec.windowed import StatefulCodecONNXWrapper
+
+
+@pytest.mark.parametrize("name", SPECIMENS)
+def test_the_naive_code_fails_as_described(name):
+    assert SPECIMENS[name].fall()
+
+
+@pytest.mark.parametrize("name", SPECIMENS)
+def test_the_fix_holds(name):
+    assert SPECIMENS[name].mend()
+
+
+def test_a_specimen_says_why_and_where():
+    for name, specimen in SPECIMENS.items():
+        assert specimen.name == name and len(specimen.why) > 40 and specimen.notes in ("", *"12345")
+    assert {specimen.notes for specimen in SPECIMENS.values()} == {"", *"12345"}
+
+
+def test_a_specimen_whose_trap_has_gone_says_so():
+    loud, silent = SPECIMENS["head_dim by the formula"], SPECIMENS["min() on a length, torchscript"]
+    assert isinstance(loud.today, Raises) and isinstance(silent.today, Silent)
+    with pytest.raises(AssertionError, match="nothing failed; expected RuntimeError"):
+        replace(loud, naive=loud.fix).fall()
+    with pytest.raises(AssertionError, match=r"min.* the trap has gone, the naive code is within"):
+        replace(silent, naive=silent.fix).fall()
+    with pytest.raises(AssertionError, match="the fix is inf from right"):
+        replace(silent, fix=silent.naive).mend()
+
+
+def test_the_command_runs_what_is_asked_for(capsys, monkeypatch):
+    assert main(["head_dim"]) == 0
+    assert "head_dim by the formula (naive): as described" in capsys.readouterr().out
+    gone = SPECIMENS["head_dim by the formula"]
+    monkeypatch.setitem(SPECIMENS, gone.name, replace(gone, naive=gone.fix))
+    assert main(["head_dim"]) == 1 and "CHANGED, AssertionError" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["no such trap"])
+    assert "no specimen has 'no such trap' in its name" in capsys.readouterr().err
+
+
+def test_which_exporter_freezes_what_is_as_listed():
+    frozen = {(length.name, exporter) for length in LENGTHS for exporter in length.frozen_by}
+    for verdict in verdicts():
+        assert (verdict.naive < verdict.lengths) == ((verdict.name, verdict.exporter) in frozen), verdict
+        assert verdict.fix == verdict.lengths, verdict
+
+
+class FrozenFrames(StatefulCodecONNXWrapper):
+    def _transform(self, hidden, past):
+        return super()._transform(hidden[:, : int(hidden.size(1))], past)
+
+
+class FrozenHistory(StatefulCodecONNXWrapper):
+    def forward(self, audio_codes, is_last, pre_conv_h, latent_buf, conv_h, *past):
+        return super().forward(audio_codes, is_last, pre_conv_h, latent_buf, conv_h[..., -int(conv_h.size(2)) :], *past)
+
+
+@pytest.mark.parametrize(
+    ("step", "axis", "inputs"),
+    [
+        (StatefulCodecONNXWrapper, None, ()),
+        (FrozenFrames, "frames", ("audio_codes",)),
+        (FrozenHistory, "history_frames", ("conv_h",)),
+    ],
+)
+def test_the_finder_names_the_axis_its_inputs_and_the_node(shallow, tmp_path, step, axis, inputs):
+    wrapper, path = step(shallow.decoder), tmp_path / "draft.onnx"
+    trace(wrapper, path, "torchscript")
+    found = find_frozen_axes(path, wrapper, example_inputs(wrapper.spec), axes_of(wrapper.spec))
+    assert [(entry.axis, entry.inputs) for entry in found] == ([(axis, inputs)] if axis else [])
+    if found:
+        assert found[0].node.startswith("Slice ") and "first in the node Slice" in str(found[0])
+
+
+def test_the_finder_on_each_way_to_freeze(tmp_path):
+    """Where a graph stops, ONNX Runtime names the node; where it does not, the first node that does not follow."""
+    found = {}
+    for length in LENGTHS:
+        for step in (length.naive(), length.fix()):
+            example = {"x": row(5)} | ({"past": row(3)} if length.past else {})
+            path = tmp_path / "step.onnx"
+            with quiet():
+                export_step(step, example, path, "torchscript")
+            arrays, places = {n: t.numpy() for n, t in example.items()}, {n: [(n, 1)] for n in example}
+            found[type(step).__name__] = find_frozen_axes(path, step, arrays, places, lengths=(1, 2, 5, 12, 0))
+    assert all(not found[length.fix.__name__] for length in LENGTHS)
+    first = {name: axes[0] for name, axes in found.items() if axes}
+    assert {length.naive.__name__ for length in LENGTHS} == set(first)
+    assert first["IntOfSize"].node == "Add /Add" and first["RangeOfSize"].node == "Gather /Gather_4"
+    assert (first["MaxOfSize"].axis, first["MaxOfSize"].length) == ("past", 0)
+    assert "off by" in first["FloatOfSize"].what and first["FloatOfSize"].node == ""
+
+
+def test_what_a_conversion_costs_in_sound():
+    """On the demo's weights. Times are in the notebook, not here."""
+    rows = {row.name.split(":")[0] + row.name[-12:]: row for row in precisions(frames=30, rounds=1)}
+    assert len(rows) == 5
+    float32, half, *eight = rows.values()
+    assert float32.snr_db > 110 and 50 < half.snr_db < 80 and all(20 < row.snr_db < 45 for row in eight)
+    assert half.bytes < 0.65 * float32.bytes and eight[1].bytes < 0.45 * float32.bytes
 
 
 def test_every_lost_state_is_measured(small):
@@ -45,3 +155,11 @@ def test_a_trap_that_has_gone_is_noticed(capsys):
         raise ValueError("narrow")
     with pytest.raises(KeyError), fails_with(ValueError, "x"):
         raise KeyError("x")
+
+
+def test_the_notebook_shows_every_specimen():
+    """Where only the exporter differs, the table of notebook 6 has it."""
+    page = (Path(__file__).parents[1] / "notebooks" / "06_pitfalls.py").read_text()
+    in_table = {f"{length.name} on a length, dynamo" for length in LENGTHS}
+    for name in SPECIMENS.keys() - in_table:
+        assert page.count(f'fall("{name}")') == 1 == page.count(f'mend("{name}")'), name

@@ -21,7 +21,7 @@ ROWS = [
 
 FIGURES = {
     "states_along": lambda: plots.states_along(["a", "b"], [0.1, 0.2], [100, 200], "states"),
-    "call_times": lambda: plots.call_times(ROWS, 3, 80.0, "calls"),
+    "call_times": lambda: plots.call_times({"a": [5.0, 7.0], "b": [6.0, 6.0]}, 3, 240.0, "calls"),
     "state_worth": lambda: plots.state_worth({"a": {"x": 3.0, "y": 40.0}, "b": {"x": 2.0, "y": 9.0}}, "worth"),
     "latency": lambda: plots.latency(ROWS, "latency"),
     "error_against_cost": lambda: plots.error_against_cost(ROWS, "cost"),
@@ -32,7 +32,9 @@ FIGURES = {
         {"a": [(0, 1.0), (4, 1e-3), (10, 0.0)]}, 10, "history"
     ),
     "node_histogram": lambda: plots.node_histogram({"Mul": 5, "Add": 3}, "nodes"),
-    "seconds_per_chunk": lambda: plots.seconds_per_chunk([RESULT], 24000, 1920, "seconds"),
+    "stream_error": lambda: plots.stream_error(
+        WAVE, 0.9 * WAVE, 24000, [0, 2400, 2400], [0.0, 1e-3, 1e-12], "stream", 1e-9
+    ),
 }
 
 

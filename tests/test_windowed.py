@@ -7,7 +7,7 @@ from conftest import random_codes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_codec.inspection import receptive_field
+from qwen3_codec.inspection import conv_reach
 from qwen3_codec.kv_stack import drop_last, keep_last
 from qwen3_codec.metrics import chunks, max_error, mse
 from qwen3_codec.pitfalls.state import (
@@ -49,13 +49,13 @@ def test_names_and_counts_are_those_of_the_notes(exact_window):
 @pytest.mark.parametrize("schedule", [[1], [3], [12], [7, 1, 2], [72], [73, 1], [LONG]], ids=str)
 def test_exact_with_history_at_the_receptive_field(small, schedule, lookahead):
     codes = random_codes(small.decoder, LONG)
-    wrapper = StatefulCodecONNXWrapper(small.decoder, receptive_field(small.decoder).conv_frames, lookahead)
+    wrapper = StatefulCodecONNXWrapper(small.decoder, conv_reach(small.decoder), lookahead)
     report = verify(small, wrapper, codes, [schedule])
     assert report.judged and report.passed, str(report)
 
 
 def test_exact_on_other_configs(other):
-    history = receptive_field(other.decoder).conv_frames
+    history = conv_reach(other.decoder)
     wrapper = StatefulCodecONNXWrapper(other.decoder, history, lookahead_frames=3)
     report = verify(other, wrapper, random_codes(other.decoder, 100, batch=2), [[1], [3], [12], [7, 1, 2]])
     assert report.judged and report.passed, str(report)
@@ -71,7 +71,7 @@ def test_exact_on_upstreams_checkpoint(upstream):
 @given(schedule=st.lists(st.integers(1, 40), min_size=1, max_size=5), lookahead=st.integers(0, 6))
 def test_any_schedule(shallow, schedule, lookahead):
     codes = random_codes(shallow.decoder, 90)
-    history = receptive_field(shallow.decoder).conv_frames
+    history = conv_reach(shallow.decoder)
     waveform = stream(StatefulCodecONNXWrapper(shallow.decoder, history, lookahead), codes, schedule)
     assert max_error(one_shot(shallow.decoder, codes), waveform) < MAX_ERROR
 

@@ -1,22 +1,26 @@
-"""Each trap of an export as a specimen that runs: the naive code, what it does today, the fix."""
+"""Each trap of an export as a specimen that runs: the naive code, what it does today, why, and the fix.
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+`SPECIMENS` has them all by name, in the order of the notes. `SPECIMENS[name].fall()` runs the naive code, `.mend()` the
+fix; both raise where they do not find what the specimen says. `python -m qwen3_codec.pitfalls` runs every one.
+"""
 
+from . import branches, caches, lengths, precision, signatures, streams
+from .frozen import FrozenAxis, axes_of, find_frozen_axes
+from .specimen import Outcome, Raises, Silent, Specimen, fails_with
 
-@contextmanager
-def fails_with(error: type[BaseException], words: str) -> Iterator[None]:
-    """Run a block that must raise `error` with `words` (a regular expression) in its text, and print the first lines.
-
-    Raises AssertionError where nothing failed: a trap that has gone should be noticed. Another error passes through.
-    """
-    try:
-        yield
-    except error as caught:
-        text = f"{type(caught).__name__}: {caught}"
-        if not re.search(words, text):
-            raise
-        print("\n".join(line for line in text.splitlines() if line.strip())[:600])
-    else:
-        raise AssertionError(f"nothing failed; expected {error.__name__} with {words!r}")
+SPECIMENS = {
+    specimen.name: specimen
+    for group in (branches, caches, signatures, lengths, streams, precision)
+    for specimen in group.SPECIMENS
+}
+__all__ = [
+    "SPECIMENS",
+    "FrozenAxis",
+    "Outcome",
+    "Raises",
+    "Silent",
+    "Specimen",
+    "axes_of",
+    "fails_with",
+    "find_frozen_axes",
+]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ..exact import ExactStreamingWrapper
-from ..inspection import receptive_field
+from ..inspection import conv_reach
 from ..kv_stack import TraceableKVStack, keep_last, sliding_window_mask
 from ..metrics import chunks
 from ..runtime import CodecStream
@@ -99,7 +99,7 @@ def wrong_states(decoder, codes: np.ndarray, chunk: int = 3, warm: int = 0) -> d
     """
     wrappers = (
         ExactStreamingWrapper(decoder),
-        SaturatingPositions(decoder, receptive_field(decoder).conv_frames, lookahead_frames=0),
+        SaturatingPositions(decoder, conv_reach(decoder), lookahead_frames=0),
     )
     exact, saturating = (CodecStream(TorchSession(wrapper), codes.shape[0]) for wrapper in wrappers)
     if warm:

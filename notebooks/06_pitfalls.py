@@ -1,0 +1,602 @@
+# %% [markdown]
+# # 6 · The traps, one by one: fall in, look, get out
+#
+# Each trap below is run here, on the versions that are installed. First the naive code and what it does today: an error,
+# or (worse) a wrong result without a word. Then why, the fix, and what that does.
+#
+# Two exporters come up again and again. **torchscript** (`dynamo=False`) runs the module once and writes down the
+# operations that it sees. **dynamo** (`dynamo=True`) follows the code with a symbol in place of each length. Most traps
+# are small *steps* on tensors of one row, so that the mistake stands alone; the states' traps are on the speech model that
+# ships with the package.
+#
+# At the end of this notebook you know
+#
+# 1. why a branch on a tensor vanishes,
+# 2. which cache an exporter can take, and how one drifts,
+# 3. why `head_dim` must be read and not computed,
+# 4. how names and axes go together with `*args`,
+# 5. what freezes a length, and how to find the frozen axis of a graph,
+# 6. which states are wrong although every shape is right,
+# 7. what half precision and 8 bits do to the sound,
+# 8. a checklist of one page: what to write and what not to write.
+#
+# `fall(name)` shows and runs the naive code, `mend(name)` the fix. Both stop this notebook where a trap or a fix is no
+# longer as described, and so does the test of each. The source is `qwen3_codec/pitfalls/`.
+
+# %% tags=["parameters"]
+import os
+from pathlib import Path
+
+BUILD = Path(os.environ.get("QWEN3_CODEC_BUILD", "../build"))
+
+# %%
+import onnx
+import onnxruntime
+import torch
+import transformers
+
+from qwen3_codec import plots
+from qwen3_codec.pitfalls import SPECIMENS
+from qwen3_codec.pitfalls.pages import fall, mend, monospace
+
+versions = {module.__name__: module.__version__ for module in (torch, transformers, onnx, onnxruntime)}
+print(len(SPECIMENS), "specimens on", ", ".join(f"{name} {version}" for name, version in versions.items()))
+assert len(SPECIMENS) >= 30
+monospace()
+
+# %% [markdown]
+# ## 1. Branches on tensors
+#
+# A streaming step has to know whether a chunk is the last one. In Python that is an `if`. In a graph there is no `if`:
+# there are only operations.
+
+# %% [markdown]
+# ### An `if` in a trace
+#
+# `is_last` is 0 in the example, so the trace sees the second return only.
+
+# %%
+fall("if on a tensor, torchscript")
+
+# %%
+mend("if on a tensor, torchscript")
+
+# %% [markdown]
+# ### The same `if` under dynamo
+#
+# This exporter sees that the code could go two ways, and refuses. An error is the better outcome.
+
+# %%
+fall("if on a tensor, dynamo")
+
+# %%
+mend("if on a tensor, dynamo")
+
+# %% [markdown]
+# ### The end of a slice as a Python number
+#
+# Cut the waveform at both sides: the start is known, the end is data.
+
+# %%
+fall("an end of a slice as a number")
+
+# %%
+mend("an end of a slice as a number")
+
+# %% [markdown]
+# ### The end of a slice as a tensor
+#
+# Left as a tensor, the end stays in the graph and the values are right. Look at the lengths.
+
+# %%
+fall("an end of a slice as a tensor")
+
+# %%
+mend("an end of a slice as a tensor")
+
+# %% [markdown]
+# ## 2. Caches
+#
+# Attention looks back at the keys and values of earlier frames. In PyTorch a *cache* object keeps them. A graph has no
+# objects. (Here: the codec's transformer with two layers, random weights, small dimensions. The sizes of errors are of these
+# weights.)
+
+# %% [markdown]
+# ### A cache object as an input
+#
+# transformers' own cache class, handed to the exporter beside the frames.
+
+# %%
+fall("DynamicCache as an input, torchscript")
+
+# %%
+mend("DynamicCache as an input, torchscript")
+
+# %% [markdown]
+# ### A cache object as an input, dynamo
+#
+# The other exporter is no more willing.
+
+# %%
+fall("DynamicCache as an input, dynamo")
+
+# %%
+mend("DynamicCache as an input, dynamo")
+
+# %% [markdown]
+# ### A cache of one's own for the library's forward
+#
+# So one writes a small class with the one method that attention calls, `update`.
+
+# %%
+fall("a home-made cache: get_query_offset")
+
+# %%
+mend("a home-made cache: get_query_offset")
+
+# %% [markdown]
+# ### The next missing method
+#
+# One adds the method that was missing.
+
+# %%
+fall("a home-made cache: get_mask_sizes")
+
+# %%
+mend("a home-made cache: get_mask_sizes")
+
+# %% [markdown]
+# ### A cache rebuilt from trimmed keys
+#
+# Tensors go in, a `DynamicCache` is built from them inside the step, and what comes out is cut to the window. It
+# exports. Frame by frame against the transformer that sees everything at once:
+
+# %%
+fall("a cache rebuilt from trimmed keys")
+
+# %%
+mend("a cache rebuilt from trimmed keys")
+
+# %% [markdown]
+# ### Positions that restart
+#
+# To keep positions small, one lets them begin again. Here 30 frames go through in one call, and positions restart at
+# the fifteenth.
+
+# %%
+fall("positions that restart")
+
+# %%
+mend("positions that restart")
+
+# %% [markdown]
+# ## 3. `head_dim`
+#
+# The exporter needs an example of every state, so one has to know its shape.
+
+# %% [markdown]
+# ### `head_dim` by the usual formula
+#
+# `hidden_size / num_attention_heads` is right for most models.
+
+# %%
+fall("head_dim by the formula")
+
+# %%
+mend("head_dim by the formula")
+
+# %% [markdown]
+# ## 4. Names and axes
+#
+# A stateful decoder has some forty tensors going in and out. Each needs a name, and each length that changes must be declared.
+# The step here has `*past` in its signature, like the wrappers of this project.
+
+# %% [markdown]
+# ### Too few input names
+#
+# Only the first input is named.
+
+# %%
+fall("too few input names")
+
+# %%
+mend("too few input names")
+
+# %% [markdown]
+# ### A misspelt name in `dynamic_axes`
+#
+# `past_kv_0` in place of `past_0`.
+
+# %%
+fall("a misspelt name in dynamic_axes")
+
+# %%
+mend("a misspelt name in dynamic_axes")
+
+# %% [markdown]
+# ### `dynamic_axes` with `*args` under dynamo
+#
+# The older exporter's word, given to the newer exporter.
+
+# %%
+fall("dynamic_axes with *args, dynamo")
+
+# %%
+mend("dynamic_axes with *args, dynamo")
+
+# %% [markdown]
+# ### `dynamic_shapes` for torchscript
+#
+# And the other way round.
+
+# %%
+fall("dynamic_shapes, torchscript")
+
+# %%
+mend("dynamic_shapes, torchscript")
+
+# %% [markdown]
+# ### `dynamic_shapes` as a flat list
+#
+# One entry for each tensor seems natural.
+
+# %%
+fall("dynamic_shapes, one for each tensor")
+
+# %%
+mend("dynamic_shapes, one for each tensor")
+
+# %% [markdown]
+# ### `dynamic_shapes` by the names of the graph's inputs
+#
+# A dict with the names that the graph will have.
+
+# %%
+fall("dynamic_shapes by input name")
+
+# %%
+mend("dynamic_shapes by input name")
+
+# %% [markdown]
+# ## 5. Lengths that freeze
+#
+# A chunk may have any number of frames, and the past grows. A size that becomes a Python number is written into the graph as
+# it was in the example (here 5). The graph is right at that length, and it is the length at which everybody tests.
+
+# %% [markdown]
+# ### `int()`
+#
+# The plainest way.
+
+# %%
+fall("int() on a length, torchscript")
+
+# %%
+mend("int() on a length, torchscript")
+
+# %% [markdown]
+# ### `float()`
+#
+# For a mean, say. No shape is wrong.
+
+# %%
+fall("float() on a length, torchscript")
+
+# %%
+mend("float() on a length, torchscript")
+
+# %% [markdown]
+# ### `math.ceil`
+#
+# Padding to a multiple of 4, as upstream's convolutions pad.
+
+# %%
+fall("math.ceil on a length, torchscript")
+
+# %%
+mend("math.ceil on a length, torchscript")
+
+# %% [markdown]
+# ### `min()`
+#
+# At most 8 frames. Right up to 8, so a test with short chunks passes.
+
+# %%
+fall("min() on a length, torchscript")
+
+# %%
+mend("min() on a length, torchscript")
+
+# %% [markdown]
+# ### `max()`
+#
+# The new frames and one frame of the past, where there is one.
+
+# %%
+fall("max() on a length, torchscript")
+
+# %%
+mend("max() on a length, torchscript")
+
+# %% [markdown]
+# ### `if` on a length
+#
+# At most the last 8 frames, by a branch.
+
+# %%
+fall("if on a length, torchscript")
+
+# %%
+mend("if on a length, torchscript")
+
+# %% [markdown]
+# ### `range()`
+#
+# A loop over the frames.
+
+# %%
+fall("range() on a length, torchscript")
+
+# %%
+mend("range() on a length, torchscript")
+
+# %% [markdown]
+# ### The same under dynamo
+#
+# Measured for both exporters: at how many of the lengths tried the graph does what the code does. Dynamo knows `math.ceil` and
+# `min`. It is wrong *without an error* for `max(0, past - 1)` and for `if`, and `int()`, `float()` and `range` make an axis static
+# that was declared dynamic. The right column is the symbolic twin.
+
+# %%
+from qwen3_codec.pitfalls.lengths import verdicts
+
+found = verdicts()
+rows = [(v.name, v.exporter, f"{v.naive} of {v.lengths}", f"{v.fix} of {v.lengths}") for v in found]
+plots.table(["on a length", "exporter", "naive code is right at", "its twin is right at"], rows)
+
+# %%
+frozen = {(v.name, v.exporter) for v in found if v.naive < v.lengths}
+assert {("max()", "dynamo"), ("if", "dynamo"), ("int()", "dynamo")} <= frozen
+assert not {("math.ceil", "dynamo"), ("min()", "dynamo")} & frozen
+assert all(v.fix == v.lengths for v in found)
+
+# %% [markdown]
+# ### An example of length 1
+#
+# The natural example of a streaming step is one frame. Through `torch.export`, with every axis declared `AUTO`:
+
+# %%
+fall("an example of length 1")
+
+# %%
+mend("an example of length 1")
+
+# %% [markdown]
+# ### Find the frozen axis
+#
+# `find_frozen_axes` changes one axis at a time, runs the graph beside the module it was made from, and names the axis, its
+# inputs, and the first node that does not follow. On a wrapper of the real decoder with one `int()` in it (small, random
+# weights):
+
+# %%
+from qwen3_codec.checkpoint import random_checkpoint
+from qwen3_codec.config import small_config
+from qwen3_codec.windowed import StatefulCodecONNXWrapper
+
+
+class Mine(StatefulCodecONNXWrapper):
+    def _transform(self, hidden, past):
+        return super()._transform(hidden[:, : int(hidden.size(1))], past)
+
+
+config = small_config(num_hidden_layers=2, upsample_rates=[5], upsampling_ratios=[2])
+decoder = random_checkpoint(config, source="two layers").decoder
+wrapper, draft = Mine(decoder), BUILD / "mine.onnx"
+
+# %%
+from qwen3_codec.export import example_inputs, trace
+from qwen3_codec.pitfalls import axes_of, find_frozen_axes
+
+BUILD.mkdir(parents=True, exist_ok=True)
+trace(wrapper, draft, "torchscript")
+found = find_frozen_axes(draft, wrapper, example_inputs(wrapper.spec), axes_of(wrapper.spec))
+print(*found, sep="\n")
+assert [axis.axis for axis in found] == ["frames"] and "Slice" in found[0].node
+
+# %% [markdown]
+# Without the `int()` every axis follows:
+
+# %%
+good = StatefulCodecONNXWrapper(decoder)
+trace(good, draft, "torchscript")
+assert find_frozen_axes(draft, good, example_inputs(good.spec), axes_of(good.spec)) == []
+draft.unlink()
+print("no axis is frozen")
+
+# %% [markdown]
+# ## 6. States that are wrong although every shape is right
+#
+# Nothing stops, nothing warns, and the sound is only a little off, or only after some seconds. These are on the demo's
+# weights, streamed in PyTorch and compared with the one-shot decode. SNR is the power of the sound over that of the error;
+# every 10 dB more is a tenth of the error's power.
+
+# %% [markdown]
+# ### History from the new frames alone
+#
+# After each call one keeps the last frames as the next call's history. Of what?
+
+# %%
+fall("history from the new frames alone")
+
+# %%
+mend("history from the new frames alone")
+
+# %% [markdown]
+# ### Keys trimmed before attention
+#
+# The store holds a window of keys, so one cuts to the window, then attends.
+
+# %%
+fall("keys trimmed before attention")
+
+# %%
+mend("keys trimmed before attention")
+
+# %% [markdown]
+# ### Positions that saturate
+#
+# Keys are stored as attention used them: rotated by their position.
+
+# %%
+fall("positions that saturate")
+
+# %%
+mend("positions that saturate")
+
+# %% [markdown]
+# ### A mask on the wrong side
+#
+# The mask's columns are past and new frames together. Off by one, and a frame sees the next.
+
+# %%
+fall("a mask on the wrong side")
+
+# %%
+mend("a mask on the wrong side")
+
+# %% [markdown]
+# ### A transposed convolution's bias, twice
+#
+# The outputs of two chunks overlap, so one keeps the overlap and adds it to the next chunk's.
+
+# %%
+fall("a transposed convolution that adds its bias twice")
+
+# %%
+mend("a transposed convolution that adds its bias twice")
+
+# %% [markdown]
+# ### Too little conv history
+#
+# Four frames of history seem plenty: 320 ms.
+
+# %%
+fall("too little conv history")
+
+# %%
+mend("too little conv history")
+
+# %% [markdown]
+# ### One buffer for a state, before and after
+#
+# ONNX Runtime can write into buffers that one binds. Why not give it the same one for the old state and the new?
+
+# %%
+fall("one buffer bound as input and output")
+
+# %%
+mend("one buffer bound as input and output")
+
+# %% [markdown]
+# The project's own exact graph happens to survive the last trap today: its nodes read each old state before the new one is
+# written. That is the order of nodes in one version of one exporter, not a promise.
+#
+# ## 7. Precision
+#
+# Smaller numbers make smaller files. ONNX Runtime brings the converters. This is what they do to the demo's exact graph.
+
+# %% [markdown]
+# ### States in half precision
+#
+# Everything to float16, states included.
+
+# %%
+fall("states in half precision")
+
+# %%
+mend("states in half precision")
+
+# %% [markdown]
+# ### A mask with float32's lowest number
+#
+# In half precision the largest number is 65504.
+
+# %%
+fall("a mask with float32's lowest number")
+
+# %%
+mend("a mask with float32's lowest number")
+
+# %% [markdown]
+# ### Running sums in half precision
+#
+# The windowed graph divides sums by counts. Both are constants of it.
+
+# %%
+fall("running sums in half precision")
+
+# %%
+mend("running sums in half precision")
+
+# %% [markdown]
+# ### 8-bit convolutions straight from the exporter
+#
+# ONNX Runtime's dynamic quantization, on the file as it was exported.
+
+# %%
+fall("8-bit convolutions straight from the exporter")
+
+# %%
+mend("8-bit convolutions straight from the exporter")
+
+# %% [markdown]
+# ### What one can expect
+#
+# Chunks of 3 frames on one thread; times are ratios to float32 within this run. On a CPU half precision is no faster, since its
+# operations are done in float32 with casts around them, and 8-bit weights save bytes rather than time. Signed 8-bit convolutions
+# are slower than float32. The sizes of errors are of the demo's weights.
+
+# %%
+from qwen3_codec.pitfalls.precision import precisions
+
+measured = precisions()
+rows = [(p.name, f"{p.bytes / 1e6:.2f}", f"{p.snr_db:.1f}", f"{p.time_ratio:.2f}") for p in measured]
+plots.table(["graph", "MB", "SNR (dB)", "time / float32's"], rows)
+
+# %%
+snr = {p.name: p.snr_db for p in measured}
+assert snr["float32"] > 110 and snr["float16"] > 50
+assert all(value < 45 for name, value in snr.items() if name.startswith("int8"))
+
+# %% [markdown]
+# ## 8. The checklist
+#
+# | Do not write | Write | Trap |
+# |---|---|---|
+# | `if is_last:` | `torch.where(is_last > 0.5, a, b)` | 1 |
+# | `wav[:, start:end]` | `wav[:, start:]`, and return `valid_samples` | 1 |
+# | a cache object in the signature | one key and one value tensor for each layer | 2 |
+# | the library's `forward` with a cache of your own | a loop over the layers, a mask and a `update()` of your own | 2 |
+# | keys stored rotated, positions from the trimmed length | keys stored unrotated, rotated at places within the window | 2, 6 |
+# | `hidden_size // num_attention_heads` | `config.head_dim`, `config.num_key_value_heads` | 3 |
+# | names and axes by hand | both from one declaration, and count them in the graph | 4 |
+# | `dynamic_axes` for dynamo, flat `dynamic_shapes` | nested `dynamic_shapes`: all of `*past` is one entry | 4 |
+# | `int()`, `float()`, `.item()` of a size | a bare `size()`, or `torch.zeros(1) + size` | 5 |
+# | `min`, `max`, `math.ceil`, `if`, `range` on a size | slices with fixed ends, whole-number arithmetic, operations over the axis | 5 |
+# | an example with 0 or 1 anywhere, or two equal lengths | at least 2 on every axis, all different | 5 |
+# | `new[..., -k:]` as the next state | `cat(old, new)[..., -k:]` | 6 |
+# | trim, then attend | attend, then trim what is stored | 6 |
+# | the overlap of outputs as a state | the last inputs as a state | 6 |
+# | a history length that sounds right | the measured receptive field, or a state for each layer | 6 |
+# | one buffer for a state before and after | two, which change places | 6 |
+# | converting to half or 8 bits and listening | converting and measuring, states left in float32 | 7 |
+#
+# And before you ship: run the graph at 1, 2 and many frames, from an empty, a half-filled and a full state, past the window,
+# with a short last chunk, and compare every output and every state with the module, and the stream with the one-shot decode.
+# `export` and `verify` of this package do exactly that.
+#
+# ## Try next
+#
+# - `python -m qwen3_codec.pitfalls` runs every specimen and says which have changed: try it after an update of torch.
+# - Write a step of your own, export it with `qwen3_codec.pitfalls.graphs.export_step`, and ask `find_frozen_axes`.
+# - Hear the states' traps: [7 · The lab](07_lab.ipynb).

@@ -1,0 +1,38 @@
+"""Run every specimen and say which traps are as described: for whoever tries a new torch, transformers or onnxruntime.
+
+python -m qwen3_codec.pitfalls            # all of them, about a minute and a half
+python -m qwen3_codec.pitfalls head_dim   # those with the word in their name
+"""
+
+import argparse
+import sys
+
+from tqdm import tqdm
+
+from . import SPECIMENS
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns 0 where each trap and each fix is as described, else 1."""
+    parser = argparse.ArgumentParser(
+        prog="python -m qwen3_codec.pitfalls", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("word", nargs="?", default="", help="run the specimens with this word in their name")
+    word = parser.parse_args(arguments).word
+    chosen = [specimen for name, specimen in SPECIMENS.items() if word in name]
+    if not chosen:
+        parser.error(f"no specimen has {word!r} in its name; there are: {', '.join(SPECIMENS)}")
+    changed = 0
+    for specimen in tqdm(chosen, unit="trap"):
+        for role, run in (("naive", specimen.fall), ("fix", specimen.mend)):
+            try:
+                verdict = "as described"
+                run()
+            except Exception as error:  # whatever it is, it is not what the specimen says
+                verdict, changed = f"CHANGED, {type(error).__name__}: {str(error).splitlines()[0]}", changed + 1
+            tqdm.write(f"{specimen.name} ({role}): {verdict}")
+    return min(changed, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

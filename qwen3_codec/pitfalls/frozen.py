@@ -1,0 +1,132 @@
+"""Find the axes of a graph that were frozen, and the node where each first shows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+
+from ..metrics import scaled_error
+from ..states import StateSpec
+from .graphs import arrays_of, failing_node, raw_session, why_it_stopped
+
+# Graph and module do the same float32 operations in another order.
+TOLERANCE = 5e-5
+# Integer tensors up to this size are shapes, ends of slices and the like: their values count, not their sizes.
+SHAPE_LIKE = 16
+
+Places = Mapping[str, Sequence[tuple[str, int]]]
+
+
+@dataclass(frozen=True)
+class FrozenAxis:
+    """An axis that does not follow: `inputs` have it, at `length` the graph went wrong, first in `node`.
+
+    `node` is "" where the graph refused the input itself, or where all shapes follow and the values alone are wrong.
+    """
+
+    axis: str
+    inputs: tuple[str, ...]
+    length: int
+    node: str
+    what: str
+
+    def __str__(self) -> str:
+        where = f", first in the node {self.node}" if self.node else ""
+        return f"{self.axis} (of {', '.join(self.inputs)}) at {self.length}: {self.what}{where}"
+
+
+def find_frozen_axes(
+    model: Path,
+    module: Callable,
+    example: Mapping[str, np.ndarray],
+    axes: Places,
+    lengths: Sequence[int] = (1, 2, 5, 12),
+) -> list[FrozenAxis]:
+    """Change the length of one axis at a time and compare the graph with the module it was made from.
+
+    `example` are inputs that work, in the module's order, and `axes` says which places share a length, {name: [(input,
+    axis), ...]}; `axes_of(spec)` gives it for a declared graph. Returns the first failure of each axis; an empty list
+    says that every axis followed at every length.
+    """
+    session = raw_session(model)
+    found = []
+    for axis, places in axes.items():
+        for length in lengths:
+            feeds = resized(example, places, length)
+            if failure := _failure(session, module, feeds):
+                what, node = failure
+                node = node or _first_that_stays(model, example, feeds)
+                found.append(FrozenAxis(axis, tuple(name for name, _ in places), length, node, what))
+                break
+    return found
+
+
+def axes_of(spec: StateSpec) -> dict[str, list[tuple[str, int]]]:
+    """The dynamic axes of a declared graph. All keys and values have one length, whatever their axes are called."""
+    places: dict[str, list[tuple[str, int]]] = {}
+    for tensor in spec.all_inputs:
+        for index, axis in tensor.dynamic_axes.items():
+            places.setdefault("past_seq" if axis.startswith("past_seq") else axis, []).append((tensor.name, index))
+    return places
+
+
+def resized(example: Mapping[str, np.ndarray], places: Sequence[tuple[str, int]], length: int) -> dict[str, np.ndarray]:
+    """`example` with `length` at `places`: cut, or begun again from the front."""
+    feeds = dict(example)
+    for name, axis in places:
+        feeds[name] = np.take(feeds[name], np.arange(length) % feeds[name].shape[axis], axis)
+    return feeds
+
+
+def _failure(session, module: Callable, feeds: dict[str, np.ndarray]) -> tuple[str, str] | None:
+    """(what is wrong, the node that says so or "") of one run, or None."""
+    with torch.no_grad():
+        expected = arrays_of(module(*map(torch.from_numpy, feeds.values())))
+    taken = {tensor.name for tensor in session.get_inputs()}
+    try:
+        outputs = session.run(None, {name: array for name, array in feeds.items() if name in taken})
+    except Exception as error:  # ONNX Runtime's exceptions share no narrower base class
+        return why_it_stopped(error), failing_node(error)
+    for value, wanted, array in zip(session.get_outputs(), expected, outputs, strict=True):
+        if wanted.shape != array.shape:
+            return f"{value.name} has the shape {list(array.shape)}, must be {list(wanted.shape)}", ""
+        if not (error := scaled_error(wanted, array)) <= TOLERANCE:
+            return f"{value.name} is off by {error:.1e}", ""
+    return None
+
+
+def _first_that_stays(model: Path, example: Mapping[str, np.ndarray], feeds: Mapping[str, np.ndarray]) -> str:
+    """The first node with an input that follows the change from `example` to `feeds` and outputs that do not, or ""."""
+    graph = onnx.load(model)
+    try:
+        before, after = (_signatures(graph, inputs) for inputs in (example, feeds))
+    except Exception:  # the graph takes no other length at all: there is nothing to compare
+        return ""
+    moved = {name for name in before if before[name] != after[name]}
+    for node in graph.graph.node:
+        if node.op_type == "Shape":  # of a shape whose values moved: its own rank does not, and need not
+            continue
+        if moved.intersection(node.input) and not moved.intersection(node.output):
+            return f"{node.op_type} {node.name}"
+    return ""
+
+
+def _signatures(graph: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> dict[str, tuple]:
+    """What tells two lengths apart, for every tensor of the graph: its shape, or its values where it holds a shape."""
+    every = onnx.ModelProto()
+    every.CopyFrom(graph)
+    names = [name for node in every.graph.node for name in node.output if name]
+    del every.graph.output[:]
+    every.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    session = raw_session(every.SerializeToString(), optimized=False)
+    taken = {tensor.name for tensor in session.get_inputs()}
+    values = session.run(names, {name: array for name, array in inputs.items() if name in taken})
+    return {name: _signature(array) for name, array in [*inputs.items(), *zip(names, values, strict=True)]}
+
+
+def _signature(array: np.ndarray) -> tuple:
+    shape_like = array.dtype.kind in "iu" and array.size <= SHAPE_LIKE
+    return (*array.shape, *array.ravel().tolist()) if shape_like else array.shape

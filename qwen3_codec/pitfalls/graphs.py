@@ -1,0 +1,102 @@
+"""Small steps through an exporter and back: does the graph do at other lengths what the module does?"""
+
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import nn
+
+from ..metrics import max_error
+from .specimen import Outcome
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+def row(length: int, seed: int = 0) -> torch.Tensor:
+    """Normal values, [1, length]: in the steps below axis 1 of such a tensor is the one that must stay dynamic."""
+    return torch.randn(1, length, generator=torch.Generator().manual_seed(seed))
+
+
+def export_step(step: nn.Module, example: Tensors, path: Path, exporter: str) -> None:
+    """`torch.onnx.export` with each input's axis 1 dynamic, as `example` names them; inputs of one axis are static."""
+    inputs = list(example)
+    dynamic = [name for name, tensor in example.items() if tensor.ndim == 2]
+    if exporter == "torchscript":
+        options = {"dynamo": False, "dynamic_axes": {name: {1: f"{name}_length"} for name in dynamic}}
+    else:
+        axes = {name: {1: torch.export.Dim(f"{name}_length")} if name in dynamic else {} for name in inputs}
+        options = {"dynamo": True, "dynamic_shapes": axes, "external_data": False, "verbose": False}
+    torch.onnx.export(step.eval(), tuple(example.values()), path, input_names=inputs, opset_version=18, **options)
+
+
+def raw_session(model: Path | bytes, optimized: bool = True) -> onnxruntime.InferenceSession:
+    """A session without any check of ours, on one thread, whose errors are raised and not printed too."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def arrays_of(result) -> list[np.ndarray]:
+    """A module's result as a list of arrays."""
+    return [tensor.numpy() for tensor in (result if isinstance(result, tuple) else (result,))]
+
+
+def compare(step: Callable, path: Path, cases: Sequence[Tensors]) -> Outcome:
+    """Run the graph at `path` and `step` on each case: the largest error, and a line of words for each case."""
+    session = raw_session(path)
+    taken = [tensor.name for tensor in session.get_inputs()]
+    lines, errors = [], []
+    for case in cases:
+        label = ", ".join(
+            f"{name} {t.shape[1]} long" if t.ndim == 2 else f"{name} {t.item():g}" for name, t in case.items()
+        )
+        error, words = _compare_one(session, taken, case, arrays_of(step(*case.values())))
+        errors.append(error)
+        lines.append(f"{label}: {words}")
+    if lost := [name for name in cases[0] if name not in taken]:
+        lines.insert(0, f"the graph has no input {', '.join(lost)}")
+    return Outcome(max(errors), "\n".join(lines))
+
+
+def _compare_one(session, taken: list[str], case: Tensors, expected: list[np.ndarray]) -> tuple[float, str]:
+    try:
+        found = session.run(None, {name: tensor.numpy() for name, tensor in case.items() if name in taken})
+    except Exception as error:  # ONNX Runtime's exceptions share no narrower base class
+        return float("inf"), why_it_stopped(error)
+    for wanted, array in zip(expected, found, strict=True):
+        if wanted.shape != array.shape:
+            return float("inf"), f"gives the shape {list(array.shape)}, must be {list(wanted.shape)}"
+    error = max(map(max_error, expected, found))
+    return error, "right" if error < 1e-5 else f"off by {error:.2g}"
+
+
+def failing_node(error: Exception) -> str:
+    """Kind and name of the node that ONNX Runtime says it stopped in, or ""."""
+    found = re.search(r"running (\w+) node\. Name:'([^']*)'", str(error))
+    return f"{found[1]} {found[2]}" if found else ""
+
+
+def why_it_stopped(error: Exception) -> str:
+    """ONNX Runtime's error in a few words, without the places in its own source."""
+    node = failing_node(error)
+    return f"fails in the node {node}" if node else str(error).split(" : ")[-1].splitlines()[0]
+
+
+def in_graph(exporter: str, example: Tensors, cases: Sequence[Tensors]) -> Callable[[type[nn.Module]], Outcome]:
+    """A demonstration: export the step by `exporter` with `example`, then compare graph and step on `cases`."""
+
+    def demonstrate(step: type[nn.Module]) -> Outcome:
+        module = step()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "step.onnx"
+            export_step(module, example, path, exporter)
+            return compare(module, path, cases)
+
+    return demonstrate

@@ -1,0 +1,246 @@
+"""Lengths that become constants, each beside the code that stays symbolic, under both exporters."""
+
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .graphs import compare, in_graph, row
+from .specimen import Outcome, Silent, Specimen, quiet
+
+MOST = 8
+
+
+class IntOfSize(nn.Module):
+    def forward(self, x):
+        return x + torch.zeros(1, int(x.size(1)))
+
+
+class BareSize(nn.Module):
+    def forward(self, x):
+        return x + torch.zeros(1, x.size(1))
+
+
+class FloatOfSize(nn.Module):
+    def forward(self, x):
+        return x / float(x.size(1))
+
+
+class ZerosPlusSize(nn.Module):
+    def forward(self, x):
+        return x / (torch.zeros(1) + x.size(1))
+
+
+class CeilOfSize(nn.Module):
+    def forward(self, x):
+        return F.pad(x, (0, math.ceil(x.size(1) / 4) * 4 - x.size(1)))
+
+
+class WholeArithmetic(nn.Module):
+    def forward(self, x):
+        return F.pad(x, (0, (x.size(1) + 3) // 4 * 4 - x.size(1)))
+
+
+class MinOfSize(nn.Module):
+    def forward(self, x):
+        return x[:, : min(x.size(1), MOST)]
+
+
+class SliceEnd(nn.Module):
+    def forward(self, x):
+        return x[:, :MOST]
+
+
+class IfOnSize(nn.Module):
+    def forward(self, x):
+        if x.size(1) > MOST:
+            x = x[:, -MOST:]
+        return x * 1
+
+
+class NegativeSlice(nn.Module):
+    def forward(self, x):
+        return x[:, -MOST:] * 1
+
+
+class RangeOfSize(nn.Module):
+    def forward(self, x):
+        total = torch.zeros(1)
+        for i in range(x.size(1)):
+            total = total + x[:, i]
+        return total
+
+
+class SumOverAxis(nn.Module):
+    def forward(self, x):
+        return x.sum(1)
+
+
+class MaxOfSize(nn.Module):
+    def forward(self, x, past):
+        joined = torch.cat([past, x], 1)
+        return joined[:, max(0, past.size(1) - 1) :]
+
+
+class LastOfPast(nn.Module):
+    def forward(self, x, past):
+        return torch.cat([past[:, -1:], x], 1)
+
+
+@dataclass(frozen=True)
+class Length:
+    """One way to freeze a length, and its symbolic twin. `frozen_by` are the exporters that fall for it today."""
+
+    name: str
+    naive: type[nn.Module]
+    fix: type[nn.Module]
+    frozen_by: dict[str, float]
+    why: str
+    past: bool = False
+
+    def demonstration(self, exporter: str):
+        """Made with a length of 5; run with shorter and longer ones, an empty past among them."""
+        cases = [{"x": row(n)} for n in (1, 2, 5, 9, 12)]
+        if self.past:
+            cases = [{"x": row(n), "past": row(p, seed=1)} for n, p in ((2, 0), (1, 1), (5, 3), (3, 9))]
+        return in_graph(exporter, cases[2], cases)
+
+
+INF = float("inf")
+LENGTHS = (
+    Length(
+        "int()",
+        IntOfSize,
+        BareSize,
+        {"torchscript": INF, "dynamo": INF},
+        "`int()` of a size is a Python number. The trace writes it down; `torch.export` makes the whole axis static, "
+        "although it was declared dynamic. A bare `size()` stays symbolic.",
+    ),
+    Length(
+        "float()",
+        FloatOfSize,
+        ZerosPlusSize,
+        {"torchscript": 0.1, "dynamo": INF},
+        "As `int()`, but nothing has a wrong shape: the samples are wrong and that is all. A zero tensor plus the size "
+        "is a tensor in the graph.",
+    ),
+    Length(
+        "math.ceil",
+        CeilOfSize,
+        WholeArithmetic,
+        {"torchscript": INF},
+        "`math.ceil` of a division is a Python number in a trace (`torch.export` knows the function). Whole-number "
+        "arithmetic on sizes stays symbolic in both.",
+    ),
+    Length(
+        "min()",
+        MinOfSize,
+        SliceEnd,
+        {"torchscript": INF},
+        "`min` compares, and a comparison in a trace is decided once. A slice clips by itself.",
+    ),
+    Length(
+        "max()",
+        MaxOfSize,
+        LastOfPast,
+        {"torchscript": INF, "dynamo": INF},
+        "With an example whose past is not empty, both exporters take `past - 1` for the larger number. With an empty "
+        "past the start becomes -1, the last sample: the first call of every stream is wrong, in silence.",
+        past=True,
+    ),
+    Length(
+        "if",
+        IfOnSize,
+        NegativeSlice,
+        {"torchscript": INF, "dynamo": INF},
+        "The branch is decided by the example, under `torch.export` as well, and no error says so. A negative slice "
+        "does the same without a branch.",
+    ),
+    Length(
+        "range()",
+        RangeOfSize,
+        SumOverAxis,
+        {"torchscript": INF, "dynamo": INF},
+        "A Python loop is unrolled as often as the example asks for. Use an operation over the axis.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """At how many of the `lengths` tried a graph does what the code does: the naive code and its symbolic twin."""
+
+    name: str
+    exporter: str
+    naive: int
+    fix: int
+    lengths: int
+
+
+def verdicts() -> list[Verdict]:
+    """Every way to freeze a length under both exporters, measured now."""
+    found = []
+    for length in LENGTHS:
+        for exporter in ("torchscript", "dynamo"):
+            with quiet():
+                texts = [length.demonstration(exporter)(step).text for step in (length.naive, length.fix)]
+            right = [sum(line.endswith(": right") for line in text.splitlines()) for text in texts]
+            found.append(Verdict(length.name, exporter, *right, lengths=len(texts[1].splitlines())))
+    return found
+
+
+class Joined(nn.Module):
+    def forward(self, x, past):
+        return torch.cat([past, x], 1)
+
+
+def example_through_both(make: Callable[[], dict[str, torch.Tensor]]) -> Outcome:
+    """A demonstration: through `torch.export` with `Dim.AUTO`, which makes dynamic what can be, then to ONNX."""
+    example = make()
+    auto = {name: {1: torch.export.Dim.AUTO} for name in example}
+    program = torch.export.export(Joined(), tuple(example.values()), dynamic_shapes=auto)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "step.onnx"
+        names = {"input_names": list(example)}
+        torch.onnx.export(program, (), path, dynamo=True, external_data=False, verbose=False, **names)
+        return compare(Joined(), path, [{"x": row(n), "past": row(p)} for n, p in ((1, 2), (3, 2), (5, 4))])
+
+
+def example_of_one():
+    return {"x": row(1), "past": row(2)}
+
+
+def example_of_three():
+    return {"x": row(3), "past": row(2)}
+
+
+SPECIMENS = (
+    *(
+        Specimen(
+            name=f"{length.name} on a length, {exporter}",
+            notes="5",
+            naive=length.naive,
+            fix=length.fix,
+            demonstrate=length.demonstration(exporter),
+            today=Silent(at_least=error),
+            why=length.why,
+        )
+        for length in LENGTHS
+        for exporter, error in length.frozen_by.items()
+    ),
+    Specimen(
+        name="an example of length 1",
+        notes="5",
+        naive=example_of_one,
+        fix=example_of_three,
+        demonstrate=example_through_both,
+        today=Silent(at_least=INF),
+        why="`torch.export` takes a length of 0 or 1 in the example for a constant, since both mean something else to "
+        "broadcasting. Give every dynamic axis at least 2, and different lengths to axes that differ.",
+    ),
+)

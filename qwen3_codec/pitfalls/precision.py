@@ -1,0 +1,226 @@
+"""Half precision and 8-bit weights: where they break, and what one can expect of them.
+
+The converters are ONNX Runtime's own: `onnxruntime.transformers.float16` and `onnxruntime.quantization`.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import onnx
+import torch
+
+from .. import checkpoint
+from ..exact import ExactStreamingWrapper
+from ..export import export
+from ..metrics import max_error, snr_db
+from ..runtime import CodecSession, GraphError
+from ..verify import one_shot
+from ..windowed import StatefulCodecONNXWrapper
+from .specimen import Outcome, Raises, Silent, Specimen, quiet
+
+# The largest number of float16 is 65504; a running sum of a long training goes beyond it.
+LONG_TRAINING = 1e5
+
+
+@cache
+def scratch() -> tempfile.TemporaryDirectory:
+    """A folder for the graphs of this module, removed when Python ends."""
+    return tempfile.TemporaryDirectory()
+
+
+@cache
+def demo_graph() -> Path:
+    """The demo's exact graph in float32, exported once."""
+    loaded = checkpoint.load("demo")
+    return export(loaded, ExactStreamingWrapper(loaded.decoder), Path(scratch().name) / "exact.onnx").path
+
+
+def to_half(source: Path, target: Path, keep_io_types: bool = True) -> Path:
+    """Weights and operations in float16; with `keep_io_types` the states, like all inputs and outputs, stay float32."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    with quiet():
+        onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=keep_io_types), target)
+    return target
+
+
+def to_int8(source: Path, target: Path, operators: list[str], prepare: bool = True, signed: bool = False) -> Path:
+    """Weights of `operators` in 8 bits, activations measured at run time ("dynamic" quantization)."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with quiet():
+        if prepare:
+            quant_pre_process(source, target, skip_symbolic_shape=True)
+        weight_type = QuantType.QInt8 if signed else QuantType.QUInt8
+        quantize_dynamic(target if prepare else source, target, op_types_to_quantize=operators, weight_type=weight_type)
+    return target
+
+
+def against_one_shot(path: Path, frames: int = 60) -> Outcome:
+    """Decode the demo's codes with the graph at `path`, in chunks of 3; the error is that of the loudest sample."""
+    loaded = checkpoint.load("demo")
+    codes = checkpoint.example_codes(loaded, frames)
+    wanted, found = one_shot(loaded.decoder, codes), CodecSession(path).decode(codes, [3])
+    error = max_error(wanted, found)
+    return Outcome(error, f"SNR {snr_db(wanted, found):.1f} dB, largest error {error:.1e}")
+
+
+# --- Half precision
+
+
+def states_in_half():
+    return to_half(demo_graph(), Path(scratch().name) / "half_states.onnx", keep_io_types=False)
+
+
+def states_in_float():
+    return to_half(demo_graph(), Path(scratch().name) / "float_states.onnx", keep_io_types=True)
+
+
+def float32_lowest(scores, blocked):
+    return scores.masked_fill(blocked, torch.finfo(torch.float32).min)
+
+
+def its_own_lowest(scores, blocked):
+    return scores.masked_fill(blocked, torch.finfo(scores.dtype).min)
+
+
+def mask_in_half(fill: Callable) -> Outcome:
+    """Attention scores of half precision with every second place blocked; the error is what attention gives those."""
+    blocked = torch.arange(8) % 2 == 1
+    weights = torch.softmax(fill(torch.zeros(8, dtype=torch.float16), blocked), 0)
+    error = float(weights[blocked].max())
+    return Outcome(error, f"the blocked places get the weight {error:g}, the others {float(weights[0]):g}")
+
+
+def long_trained() -> checkpoint.Checkpoint:
+    """The demo with running sums and counts of a long training: 100,000 times as large, so every vector is the same."""
+    loaded = checkpoint.load("demo")
+    for name, parameter in loaded.decoder.named_parameters():
+        if name.endswith(("cluster_usage", "embedding_sum")):
+            parameter.mul_(LONG_TRAINING)
+    return loaded
+
+
+def divided_in_the_graph():
+    """The windowed graph: sums and counts are its constants, and it divides them."""
+    loaded = long_trained()
+    wrapper = StatefulCodecONNXWrapper(loaded.decoder, 10, 0)
+    graph = export(loaded, wrapper, Path(scratch().name) / "sums.onnx").path
+    return to_half(graph, graph.with_name("half_sums.onnx"))
+
+
+def divided_before():
+    """The exact graph: the vectors themselves are its constants."""
+    loaded = long_trained()
+    graph = export(loaded, ExactStreamingWrapper(loaded.decoder), Path(scratch().name) / "tables.onnx").path
+    return to_half(graph, graph.with_name("half_tables.onnx"))
+
+
+def measured(make: Callable[[], Path]) -> Outcome:
+    return against_one_shot(make())
+
+
+# --- 8 bits
+
+
+def quantized_at_once():
+    return to_int8(demo_graph(), Path(scratch().name) / "at_once.onnx", ["Conv"], prepare=False)
+
+
+def quantized_after_preparation():
+    return to_int8(demo_graph(), Path(scratch().name) / "prepared.onnx", ["Conv"])
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What a conversion gave: bytes of the file, SNR in dB against one shot in float32, time against float32's."""
+
+    name: str
+    bytes: int
+    snr_db: float
+    time_ratio: float
+
+
+def precisions(frames: int = 60, rounds: int = 3) -> list[Precision]:
+    """Convert the demo's exact graph in each way and measure: chunks of 3 frames, one thread, times in turn."""
+    exact, folder = demo_graph(), Path(scratch().name)
+    graphs = {
+        "float32": exact,
+        "float16": to_half(exact, folder / "fp16.onnx"),
+        "int8 (unsigned): matrix products": to_int8(exact, folder / "u8_matmul.onnx", ["MatMul"]),
+        "int8 (unsigned): those and convolutions": to_int8(exact, folder / "u8_all.onnx", ["MatMul", "Conv"]),
+        "int8 (signed): those and convolutions": to_int8(
+            exact, folder / "s8_all.onnx", ["MatMul", "Conv"], signed=True
+        ),
+    }
+    loaded = checkpoint.load("demo")
+    codes = checkpoint.example_codes(loaded, frames)
+    wanted = one_shot(loaded.decoder, codes)
+    sessions = {name: CodecSession(path, threads=1) for name, path in graphs.items()}
+    waves = {name: session.decode(codes, [3]) for name, session in sessions.items()}
+    seconds = {name: [] for name in graphs}
+    for _ in range(rounds):  # in turn, so that whatever else the machine does falls on all alike
+        for name, session in sessions.items():
+            start = time.perf_counter()
+            session.decode(codes, [3])
+            seconds[name].append(time.perf_counter() - start)
+    best = {name: min(times) for name, times in seconds.items()}
+    return [
+        Precision(name, path.stat().st_size, snr_db(wanted, waves[name]), best[name] / best["float32"])
+        for name, path in graphs.items()
+    ]
+
+
+SPECIMENS = (
+    Specimen(
+        name="states in half precision",
+        notes="",
+        naive=states_in_half,
+        fix=states_in_float,
+        demonstrate=measured,
+        today=Raises(GraphError, "its metadata declares float32"),
+        why="The converter changes the dtype of the states, and the file still declares float32. A client that feeds "
+        "zeros of float32 stops at the first call; ours stops when it loads the file. `keep_io_types=True` leaves"
+        " inputs and outputs as they were declared.",
+        within=2e-3,
+    ),
+    Specimen(
+        name="a mask with float32's lowest number",
+        notes="",
+        naive=float32_lowest,
+        fix=its_own_lowest,
+        demonstrate=mask_in_half,
+        today=Raises(RuntimeError, "cannot be converted to type .*Half without overflow"),
+        why="Each dtype has a lowest number of its own. (`-inf` would pass, but a row that sees nothing then becomes "
+        "NaN.)",
+        within=0.0,
+    ),
+    Specimen(
+        name="running sums in half precision",
+        notes="",
+        naive=divided_in_the_graph,
+        fix=divided_before,
+        demonstrate=measured,
+        today=Silent(at_least=0.1),
+        why="A codebook is stored as running sums and counts (their quotient is the vector). The converter cuts what "
+        "is above 65504 to 65504, without a word. Divide before the export, in float32. (The demo's sums were "
+        "made as large as a long training makes them; its vectors are the same.)",
+        within=2e-3,
+    ),
+    Specimen(
+        name="8-bit convolutions straight from the exporter",
+        notes="",
+        naive=quantized_at_once,
+        fix=quantized_after_preparation,
+        demonstrate=measured,
+        today=Raises(ValueError, "to be an initializer"),
+        why="The older exporter writes some weights as `Constant` nodes; the quantizer wants initializers. "
+        "`quant_pre_process` makes them so. What is then left of the sound is in the table below.",
+        within=0.2,
+    ),
+)

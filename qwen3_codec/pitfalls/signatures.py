@@ -1,0 +1,137 @@
+"""Names and axes: how a signature with `*args` and each exporter's way to say "dynamic" go together, and do not."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .graphs import compare, row
+from .specimen import Outcome, Raises, Silent, Specimen
+
+INPUTS, OUTPUTS = ["x", "past_0", "past_1"], ["next_0", "next_1"]
+NAMES = {"input_names": INPUTS, "output_names": OUTPUTS}
+EXAMPLE = row(3), row(2, seed=1), row(2, seed=2)
+
+
+class Variadic(nn.Module):
+    """Each past grows by `x` and is cut to its last 8."""
+
+    def forward(self, x, *past):
+        return tuple(torch.cat([p, x], 1)[:, -8:] for p in past)
+
+
+def some_names(path):
+    torch.onnx.export(
+        Variadic(), EXAMPLE, path, dynamo=False,
+        input_names=["x"], dynamic_axes={name: {1: name} for name in INPUTS},
+    )  # fmt: skip
+
+
+def misspelt_axis(path):
+    axes = {"x": {1: "frames"}, "past_kv_0": {1: "past_seq_0"}, "past_1": {1: "past_seq_1"}}
+    torch.onnx.export(Variadic(), EXAMPLE, path, dynamo=False, dynamic_axes=axes, **NAMES)
+
+
+def every_name(path):
+    axes = {"x": {1: "frames"}, "past_0": {1: "past_seq_0"}, "past_1": {1: "past_seq_1"}}
+    torch.onnx.export(Variadic(), EXAMPLE, path, dynamo=False, dynamic_axes=axes, **NAMES)
+
+
+def axes_for_dynamo(path):
+    axes = {name: {1: name} for name in INPUTS}
+    torch.onnx.export(Variadic(), EXAMPLE, path, dynamo=True, dynamic_axes=axes, **NAMES)
+
+
+def shapes_for_torchscript(path):
+    shapes = ({1: "frames"}, ({1: "past_seq_0"}, {1: "past_seq_1"}))
+    torch.onnx.export(Variadic(), EXAMPLE, path, dynamo=False, dynamic_shapes=shapes, **NAMES)
+
+
+def flat_shapes(path):
+    shapes = ({1: "frames"}, {1: "past_seq_0"}, {1: "past_seq_1"})
+    torch.onnx.export(Variadic(), EXAMPLE, path, dynamo=True, dynamic_shapes=shapes, **NAMES)
+
+
+def shapes_by_input_name(path):
+    shapes = {"x": {1: "frames"}, "past_0": {1: "past_seq_0"}, "past_1": {1: "past_seq_1"}}
+    torch.onnx.export(Variadic(), EXAMPLE, path, dynamo=True, dynamic_shapes=shapes, **NAMES)
+
+
+def nested_shapes(path):
+    shapes = ({1: "frames"}, ({1: "past_seq_0"}, {1: "past_seq_1"}))
+    torch.onnx.export(Variadic(), EXAMPLE, path, dynamo=True, dynamic_shapes=shapes, external_data=False, **NAMES)
+
+
+def at_other_lengths(export: Callable[[Path], None]) -> Outcome:
+    """A demonstration: run the exported graph with every axis at lengths of its own."""
+    cases = [
+        {"x": row(x), "past_0": row(a, seed=1), "past_1": row(b, seed=2)}
+        for x, a, b in ((3, 2, 2), (1, 0, 5), (9, 4, 7))
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "step.onnx"
+        export(path)
+        return compare(Variadic(), path, cases)
+
+
+SPECIMENS = (
+    Specimen(
+        name="too few input names",
+        notes="4",
+        naive=some_names,
+        fix=every_name,
+        demonstrate=at_other_lengths,
+        today=Silent(at_least=float("inf")),
+        why="Inputs from `*args` without a name in `input_names` get names like `onnx::Concat_1`; `dynamic_axes` then"
+        " speaks of inputs that are not there, and only warns. Name all of them.",
+    ),
+    Specimen(
+        name="a misspelt name in dynamic_axes",
+        notes="4",
+        naive=misspelt_axis,
+        fix=every_name,
+        demonstrate=at_other_lengths,
+        today=Silent(at_least=float("inf")),
+        why="A `UserWarning` among many others, and the axis stays static. Make names and axes from one declaration, "
+        "and run the graph at other lengths.",
+    ),
+    Specimen(
+        name="dynamic_axes with *args, dynamo",
+        notes="4",
+        naive=axes_for_dynamo,
+        fix=nested_shapes,
+        demonstrate=at_other_lengths,
+        today=Raises(RuntimeError, "Failed to convert 'dynamic_axes' to 'dynamic_shapes'"),
+        why="This exporter knows `dynamic_shapes`. It translates `dynamic_axes` where each argument has one tensor, "
+        "and fails at `*args`, which is one argument with many.",
+    ),
+    Specimen(
+        name="dynamic_shapes, torchscript",
+        notes="4",
+        naive=shapes_for_torchscript,
+        fix=every_name,
+        demonstrate=at_other_lengths,
+        today=Raises(ValueError, "only supports dynamic shapes through parameter dynamic_axes"),
+        why="The older exporter knows `dynamic_axes` only.",
+    ),
+    Specimen(
+        name="dynamic_shapes, one for each tensor",
+        notes="4",
+        naive=flat_shapes,
+        fix=nested_shapes,
+        demonstrate=at_other_lengths,
+        today=Raises(torch.onnx.OnnxExporterError, "`inputs` has 2 elements, but `dynamic_shapes` has 3 elements"),
+        why="The shapes are nested as the arguments are: `x` is one entry, and all of `*past` is *one* entry, a tuple.",
+    ),
+    Specimen(
+        name="dynamic_shapes by input name",
+        notes="4",
+        naive=shapes_by_input_name,
+        fix=nested_shapes,
+        demonstrate=at_other_lengths,
+        today=Raises(torch.onnx.OnnxExporterError, r"top-level keys must be the arg names \['x', 'past'\]"),
+        why="The keys are the names of the function's arguments, not those of the graph's inputs.",
+    ),
+)
