@@ -98,7 +98,7 @@ mend("an end of a slice as a tensor")
 # ## 2. Caches
 #
 # Attention looks back at the keys and values of earlier frames. In PyTorch a *cache* object keeps them. A graph has no
-# objects. (Here: the codec's transformer with two layers, random weights, small dimensions. The sizes of errors are of these
+# objects. (Here: one layer of the codec's transformer, random weights, small dimensions. The sizes of errors are of these
 # weights.)
 
 # %% [markdown]

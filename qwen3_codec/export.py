@@ -64,21 +64,27 @@ def export(
         raise ValueError(f"exporter is {exporter!r}, must be one of {', '.join(EXPORTERS)}")
     path = Path(path)
     with written_whole(path) as draft:
-        trace(wrapper, draft, exporter)
-        model = onnx.load(draft)
-        check_graph(model, wrapper.spec)
-        # TorchScript's exporter leaves the path of every line of code in the nodes' texts.
-        for node in model.graph.node:
-            node.ClearField("doc_string")
-            node.ClearField("metadata_props")
-        onnx.helper.set_model_props(model, metadata(checkpoint, wrapper.spec, exporter))
-        onnx.save(model, draft)
-        onnx.checker.check_model(draft, full_check=True)
-        nodes = dict(Counter(node.op_type for node in model.graph.node).most_common())
-        del model
+        nodes = write_unproven(checkpoint, wrapper, draft, exporter)
         session = CodecSession(draft)
         errors = [probe(wrapper, session, case) for case in progress(probe_cases(wrapper.spec), unit="run")]
     return Exported(path, path.stat().st_size, nodes, len(errors), max(errors))
+
+
+def write_unproven(
+    checkpoint: Checkpoint, wrapper: torch.nn.Module, path: str | os.PathLike, exporter: str = "torchscript"
+) -> dict[str, int]:
+    """Trace, check the graph's form and describe it, straight to `path` and without a run; returns its node counts."""
+    trace(wrapper, path, exporter)
+    model = onnx.load(path)
+    check_graph(model, wrapper.spec)
+    # TorchScript's exporter leaves the path of every line of code in the nodes' texts.
+    for node in model.graph.node:
+        node.ClearField("doc_string")
+        node.ClearField("metadata_props")
+    onnx.helper.set_model_props(model, metadata(checkpoint, wrapper.spec, exporter))
+    onnx.save(model, path)
+    onnx.checker.check_model(path, full_check=True)
+    return dict(Counter(node.op_type for node in model.graph.node).most_common())
 
 
 def exported(checkpoint: Checkpoint, wrapper: torch.nn.Module, path: str | os.PathLike, **options) -> Path:

@@ -16,7 +16,7 @@ from qwen3_codec.windowed import StatefulCodecONNXWrapper
 
 
 def test_the_graph_agrees_chunk_by_chunk_and_state_by_state(small, exact_window, session):
-    report = verify(small, exact_window, random_codes(small.decoder, 90, batch=2), [[1], [3], [7, 1, 2]], session)
+    report = verify(small, exact_window, random_codes(small.decoder, 90, batch=2), [[1], [7, 1, 2]], session)
     assert report.judged and report.passed, str(report)
 
 

@@ -47,17 +47,18 @@ def test_names_and_counts_are_those_of_the_notes(exact_window):
 
 @pytest.mark.parametrize("lookahead", [0, 4])
 @pytest.mark.parametrize("schedule", [[1], [3], [12], [7, 1, 2], [72], [73, 1], [LONG]], ids=str)
-def test_exact_with_history_at_the_receptive_field(small, schedule, lookahead):
-    codes = random_codes(small.decoder, LONG)
-    wrapper = StatefulCodecONNXWrapper(small.decoder, conv_reach(small.decoder), lookahead)
-    report = verify(small, wrapper, codes, [schedule])
+def test_exact_with_history_at_the_receptive_field(small, shallow, schedule, lookahead):
+    """All 8 layers; two of them where every frame is a call, which would take a quarter of a minute with 8."""
+    loaded = shallow if schedule == [1] else small
+    wrapper = StatefulCodecONNXWrapper(loaded.decoder, conv_reach(loaded.decoder), lookahead)
+    report = verify(loaded, wrapper, random_codes(loaded.decoder, LONG), [schedule])
     assert report.judged and report.passed, str(report)
 
 
 def test_exact_on_other_configs(other):
     history = conv_reach(other.decoder)
     wrapper = StatefulCodecONNXWrapper(other.decoder, history, lookahead_frames=3)
-    report = verify(other, wrapper, random_codes(other.decoder, 100, batch=2), [[1], [3], [12], [7, 1, 2]])
+    report = verify(other, wrapper, random_codes(other.decoder, 90, batch=2), [[1], [12], [7, 1, 2]])
     assert report.judged and report.passed, str(report)
 
 
@@ -77,7 +78,7 @@ def test_any_schedule(shallow, schedule, lookahead):
 
 
 def test_history_of_four_is_a_real_approximation(small):
-    codes = random_codes(small.decoder, 120)
+    codes = random_codes(small.decoder, 60)
     report = verify(small, StatefulCodecONNXWrapper(small.decoder), codes, [[3]])
     assert not report.judged and report.passed and report.results[0].mse > 1e-6
     errors = [

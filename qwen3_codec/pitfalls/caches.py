@@ -26,9 +26,9 @@ FRAMES, CHUNK = 150, 3
 
 @cache
 def transformer():
-    """`pre_transformer` of a random decoder: two layers, the official window, `head_dim` unlike hidden / heads."""
-    config = small_config(num_hidden_layers=2, upsample_rates=[5], upsampling_ratios=[2])
-    return random_checkpoint(config, source="two layers").decoder.pre_transformer
+    """`pre_transformer` of a random decoder: one layer, the official window, `head_dim` unlike hidden / heads."""
+    config = small_config(num_hidden_layers=1, upsample_rates=[5], upsampling_ratios=[2])
+    return random_checkpoint(config, source="one layer").decoder.pre_transformer
 
 
 def library_forward(hidden, **options):
