@@ -24,7 +24,7 @@ BUILD = Path(os.environ.get("QWEN3_CODEC_BUILD", "../build"))
 FRAMES = int(os.environ.get("QWEN3_CODEC_FRAMES", "120"))
 # Set to 1 to compare with random weights at the official dimensions (one more minute) and not at small ones.
 OFFICIAL = os.environ.get("QWEN3_CODEC_OFFICIAL", "0") == "1"
-LONG = int(os.environ.get("QWEN3_CODEC_LONG_FRAMES", "1500"))
+LONG = int(os.environ.get("QWEN3_CODEC_LONG_FRAMES", "1000"))
 
 # %%
 import numpy as np

@@ -13,11 +13,13 @@ from qwen3_codec.windowed import StatefulCodecONNXWrapper
 UPSTREAM = Path(__file__).parent / "upstream_tiny"
 
 # What upstream's class could also write: each changes what the official config has, and none of it is a special case.
+# Few layers and low rates keep the tests short.
+FEW = {"num_hidden_layers": 2, "upsample_rates": [5, 4], "upsampling_ratios": [2]}
 OTHER_CONFIGS = {
-    "grouped-query": {"num_key_value_heads": 2, "num_hidden_layers": 2},
-    "window-20": {"sliding_window": 20, "num_hidden_layers": 3},
-    "other-rates": {"upsample_rates": [6, 5], "upsampling_ratios": [3], "num_hidden_layers": 2},
-    "eight-codebooks": {"num_quantizers": 8, "codebook_size": 32, "num_hidden_layers": 2},
+    "grouped-query": {**FEW, "num_key_value_heads": 2},
+    "window-20": {**FEW, "sliding_window": 20, "num_hidden_layers": 3},
+    "other-rates": {**FEW, "upsample_rates": [6, 5], "upsampling_ratios": [3]},
+    "eight-codebooks": {**FEW, "num_quantizers": 8, "codebook_size": 32},
     "everything": {
         "num_attention_heads": 6,
         "num_key_value_heads": 3,

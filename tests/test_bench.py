@@ -10,8 +10,8 @@ from qwen3_codec.exact import ExactStreamingWrapper
 from qwen3_codec.verify import MAX_ERROR
 
 
-def test_all_designs_are_there_and_their_errors_are_measured(shallow, tmp_path):
-    result = benchmark(shallow, tmp_path, frames=40, chunks=(1, 3), threads=1)
+def test_all_designs_are_there_and_their_errors_are_measured(tiny, tmp_path):
+    result = benchmark(tiny, tmp_path, frames=40, chunks=(1, 3), threads=1)
     rows = {(row.design, row.chunk): row for row in result.rows}
     reach = next(
         row.design for row in result.rows if row.design.startswith("windowed") and row.design != "windowed 4+4"
@@ -28,7 +28,7 @@ def test_all_designs_are_there_and_their_errors_are_measured(shallow, tmp_path):
     frame = result.frame_ms
     assert rows["windowed 4+4", 3].first_audio_ms == pytest.approx(6 * frame + rows["windowed 4+4", 3].median_ms)
     assert rows["exact", 1].first_audio_ms == pytest.approx(frame + rows["exact", 1].median_ms)
-    assert rows["exact", 1].state_bytes == ExactStreamingWrapper(shallow.decoder).spec.bytes_per_stream()
+    assert rows["exact", 1].state_bytes == ExactStreamingWrapper(tiny.decoder).spec.bytes_per_stream()
     assert json.loads(result.to_json())["gemm_gflops"] > 0 and "exact" in str(result)
 
 
@@ -46,8 +46,8 @@ def test_operations_by_hand(shallow):
     assert gflop_per_frame(ExactStreamingWrapper(decoder)) * 1e9 == pytest.approx(total, rel=0.7)
 
 
-def test_the_command(shallow, tmp_path, capsys):
-    checkpoint.save(shallow, tmp_path / "weights")
+def test_the_command(tiny, tmp_path, capsys):
+    checkpoint.save(tiny, tmp_path / "weights")
     arguments = ["bench", "--checkpoint", str(tmp_path / "weights"), "--frames", "8", "--chunks", "2", "--threads", "1"]
     assert cli.main([*arguments, "--folder", str(tmp_path / "graphs"), "--json"]) == 0
     entries = json.loads(capsys.readouterr().out)

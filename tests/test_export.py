@@ -25,9 +25,9 @@ def test_past_three_hundred_frames(small, exact_window, session):
     assert report.judged and report.passed, str(report)
 
 
-@pytest.mark.parametrize("lookahead", [0, 4])
-def test_dynamo_exports_the_same_wrapper(tiny, tmp_path, lookahead):
-    wrapper = StatefulCodecONNXWrapper(tiny.decoder, conv_reach(tiny.decoder), lookahead)
+def test_dynamo_exports_the_same_wrapper(tiny, tmp_path):
+    """Without look-ahead, where slices are empty; notebook 3 does it with one."""
+    wrapper = StatefulCodecONNXWrapper(tiny.decoder, conv_reach(tiny.decoder), lookahead_frames=0)
     done = export(tiny, wrapper, tmp_path / "decoder.onnx", "dynamo")
     assert done.probes == 8
     report = verify(tiny, wrapper, random_codes(tiny.decoder, 90), [[1], [7, 1, 2]], CodecSession(done.path))

@@ -113,16 +113,18 @@ def test_errors_are_one_line_and_exit_2(upstream_graph, tmp_path, capsys, argume
     assert [file.name for file in tmp_path.iterdir()] == ["wide.npy"]
 
 
-def test_help_shows_an_example_and_the_module_runs():
-    def run(*arguments):
-        command = [sys.executable, "-m", "qwen3_codec", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+def test_help_shows_an_example_and_the_module_runs(capsys):
+    def printed(*arguments):
+        with pytest.raises(SystemExit, match="0"):
+            cli.main([*arguments])
+        return capsys.readouterr().out
 
-    assert "example:" in run("--help").stdout
+    assert "example:" in printed("--help")
     for command in ("inspect", "export", "verify", "decode", "bench"):
-        assert f"example:\n  python -m qwen3_codec {command}" in run(command, "--help").stdout
-    assert '"onnxruntime"' in run("--version").stdout
-    failed = run("verify", "nothing.onnx")
+        assert f"example:\n  python -m qwen3_codec {command}" in printed(command, "--help")
+    assert '"onnxruntime"' in printed("--version")
+    command = [sys.executable, "-m", "qwen3_codec", "verify", "nothing.onnx"]
+    failed = subprocess.run(command, capture_output=True, text=True, check=False)
     assert failed.returncode == 2 and failed.stderr == "qwen3_codec verify: nothing.onnx: no such file\n"
 
 
