@@ -21,6 +21,7 @@ from pathlib import Path
 
 CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "demo")
 BUILD = Path(os.environ.get("QWEN3_CODEC_BUILD", "../build"))
+GRAPHS = BUILD / "bench"
 FRAMES = int(os.environ.get("QWEN3_CODEC_FRAMES", "120"))
 # Set to 1 to compare with random weights at the official dimensions (one more minute) and not at small ones.
 OFFICIAL = os.environ.get("QWEN3_CODEC_OFFICIAL", "0") == "1"
@@ -95,7 +96,7 @@ assert not any(array.any() for array in spec.zero_state().values()), "a stream s
 # First in PyTorch, then the exported graph, against the one-shot decoder and against each other, states included.
 
 # %%
-path = exported(loaded, exact, BUILD / "onnx_export" / "qwen3_tts_decoder_exact.onnx", progress=tqdm)
+path = exported(loaded, exact, GRAPHS / "exact.onnx", progress=tqdm)
 session = CodecSession(path)
 report = verify(loaded, exact, codes, [[1], [3], [7, 1, 2], [FRAMES]], session, progress=tqdm)
 print(report)
@@ -105,11 +106,11 @@ assert report.judged and report.passed
 figure = plots.per_chunk_error(report.results[:4], f"Exact design ({loaded.weights})", MAX_MSE)
 
 # %% [markdown]
-# Beside it, the graph of notebook 3, with 4 frames of history and 4 of look-ahead:
+# Beside it, the windowed design of notebook 3, with 4 frames of history and 4 of look-ahead:
 
 # %%
 windowed = StatefulCodecONNXWrapper(decoder, 4, 4)
-usual = CodecSession(exported(loaded, windowed, BUILD / "onnx_export" / "qwen3_tts_decoder_stateful.onnx"))
+usual = CodecSession(exported(loaded, windowed, GRAPHS / "windowed.onnx"))
 usual_report = verify(loaded, windowed, codes, [[3]], usual)
 both = {"windowed, 4 frames of history": usual_report.results[1], "exact": report.results[3]}
 named = [replace(result, path=f"{name}: {result.path}") for name, result in both.items()]
@@ -181,7 +182,7 @@ assert survivor.frames.tolist() == [5]
 # The README has the table for the official dimensions.
 
 # %%
-result = benchmark(loaded, BUILD / "bench", frames=36, chunks=(1, 3, 12), threads=1, progress=tqdm)
+result = benchmark(loaded, GRAPHS, frames=36, chunks=(1, 3, 12), threads=1, progress=tqdm)
 print(result)
 
 # %%

@@ -71,7 +71,7 @@ def shallow():
 @pytest.fixture(scope="session")
 def tiny():
     """As few operations as a decoder can have: `torch.export` takes a quarter of a minute for 8 layers."""
-    fields = {"num_hidden_layers": 2, "num_quantizers": 3, "upsample_rates": [3], "upsampling_ratios": [2]}
+    fields = {"num_hidden_layers": 1, "num_quantizers": 3, "upsample_rates": [3], "upsampling_ratios": [2]}
     return small_checkpoint("tiny", **fields)
 
 
