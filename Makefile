@@ -1,6 +1,9 @@
 # make walkthrough   execute the notebooks in order and keep them as pages (CHECKPOINT=... picks another model)
 # make test          all that CI runs
 # make lab           JupyterLab on the notebooks
+# make setup         the environment alone
+# make lint          style, and the pairs of notebooks
+# make notebooks     execute the committed notebooks again, after a change in a .py
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed

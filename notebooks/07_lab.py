@@ -42,7 +42,7 @@ plots.table(["utterance", "frames"], [(name, codes.shape[1]) for name, codes in 
 #
 # `Settings` says what to do, `run` does it and gives both waveforms and their distance. First the *exact* design of
 # notebook 5, where every layer keeps its own state, in chunks of 3 frames. The *SNR*, the signal-to-noise ratio, compares
-# the sound's power with that of the error: each 10 dB more is an error ten times weaker. Float32 rounding lies beyond
+# the sound's power with that of the error: each 10 dB more is a tenth of the error's power. Float32 rounding lies beyond
 # 100 dB.
 
 # %%
@@ -75,11 +75,11 @@ drawn = figure(lost)
 # From top to bottom:
 #
 # - **Both waveforms.** The streamed one (black, thin) leaves the one-shot one (blue, wide) where the second chunk begins.
-# - **The difference.** Zero in the first chunk, which needs no past. From then on it is as large as the speech.
+# - **The difference.** Rounding only in the first chunk, which needs no past. From then on it is as large as the speech.
 # - **The error of each chunk.** MSE is the mean squared error, on a log scale: rounding in the first chunk, then a jump
 #   of many powers of ten. A stream that is right stays far below the dashed limit everywhere.
-# - **The spectrogram of the difference.** Where in time and pitch the error lies, dark is nothing. Here it is bright at
-#   all pitches of the speech: whole sounds are lost, not only a click at each border.
+# - **The spectrogram of the difference.** Where in time and frequency the error lies, dark is nothing. Here it is bright at
+#   all frequencies of the speech: whole sounds are lost, not only a click at each border.
 
 # %%
 first, *rest = lost.chunk_mse
@@ -125,7 +125,7 @@ assert errors["before"] < MAX_MSE < errors["after"] / 100
 # ## 4. Without any state
 #
 # A one-shot graph has no state to pass on. Fed with chunks, it decodes each one as if the stream began there. No trap is
-# needed for that: it is what the graph does. Longer chunks have fewer borders, and still never come near.
+# needed for that: it is what the graph does. Longer chunks have fewer borders.
 
 # %%
 alone = {chunk: run(loaded, replace(settings, design=ONE_SHOT, chunk=chunk)) for chunk in (1, 3, 12)}

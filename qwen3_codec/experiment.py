@@ -210,7 +210,7 @@ def describe(settings: Settings) -> str:
 
 
 def figure(result: Result) -> Figure:
-    """Both waveforms, their difference, the error of each chunk, and where in time and pitch the difference lies."""
+    """Both waveforms, their difference, the error of each chunk, and where in time and frequency it lies."""
     title = f"{describe(result.settings)} ({result.weights}): SNR {result.snr_db:.1f} dB"
     return plots.stream_error(
         result.reference, result.streamed, result.sample_rate, result.samples, result.chunk_mse, title, MAX_MSE

@@ -132,13 +132,14 @@ def _no_advice() -> Iterator[None]:
 
     Whether a graph is right is for the probe runs to say.
     """
-    logging.disable(logging.WARNING)
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
 
 
 def example_inputs(spec: StateSpec) -> dict[str, np.ndarray]:

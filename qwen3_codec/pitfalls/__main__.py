@@ -1,4 +1,4 @@
-"""Run every specimen and say which traps are as described: for whoever tries a new torch, transformers or onnxruntime.
+"""Run every specimen and say which traps are as described: for anyone trying a new torch, transformers or onnxruntime.
 
 python -m qwen3_codec.pitfalls            # all of them, about a minute and a half
 python -m qwen3_codec.pitfalls head_dim   # those with the word in their name
@@ -10,6 +10,7 @@ import sys
 from tqdm import tqdm
 
 from . import SPECIMENS
+from .specimen import gist
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
                 verdict = "as described"
                 run()
             except Exception as error:  # whatever it is, it is not what the specimen says
-                verdict, changed = f"CHANGED, {type(error).__name__}: {str(error).splitlines()[0]}", changed + 1
+                verdict, changed = f"CHANGED: {gist(error, lines=1)}", changed + 1
             tqdm.write(f"{specimen.name} ({role}): {verdict}")
     return min(changed, 1)
 

@@ -1,6 +1,6 @@
 """Find the axes of a graph that were frozen, and the node where each first shows."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,17 +44,19 @@ def find_frozen_axes(
     example: Mapping[str, np.ndarray],
     axes: Places,
     lengths: Sequence[int] = (1, 2, 5, 12),
+    may_be_empty: Collection[str] = (),
 ) -> list[FrozenAxis]:
     """Change the length of one axis at a time and compare the graph with the module it was made from.
 
     `example` are inputs that work, in the module's order, and `axes` says which places share a length, {name: [(input,
-    axis), ...]}; `axes_of(spec)` gives it for a declared graph. Returns the first failure of each axis; an empty list
-    says that every axis followed at every length.
+    axis), ...]}; `axes_of(spec)` gives it for a declared graph. Axes in `may_be_empty` are tried with a length of 0
+    too, as a state at the start of a stream has it. Returns the first failure of each axis; an empty list says that
+    every axis followed at every length. Raises ValueError where `example` is empty along an axis.
     """
     session = raw_session(model)
     found = []
     for axis, places in axes.items():
-        for length in lengths:
+        for length in (*lengths, 0) if axis in may_be_empty else lengths:
             feeds = resized(example, places, length)
             if failure := _failure(session, module, feeds):
                 what, node = failure
@@ -77,6 +79,8 @@ def resized(example: Mapping[str, np.ndarray], places: Sequence[tuple[str, int]]
     """`example` with `length` at `places`: cut, or begun again from the front."""
     feeds = dict(example)
     for name, axis in places:
+        if not feeds[name].shape[axis]:
+            raise ValueError(f"the example's {name} is empty along axis {axis}; it needs a length of at least 1")
         feeds[name] = np.take(feeds[name], np.arange(length) % feeds[name].shape[axis], axis)
     return feeds
 

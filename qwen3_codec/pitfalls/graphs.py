@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 from ..metrics import max_error
-from .specimen import Outcome
+from .specimen import REFUSED, RIGHT, WRONG, Outcome
 
 Tensors = Mapping[str, torch.Tensor]
+# Graph and step do the same few float32 operations.
+SAME = 1e-5
 
 
 def row(length: int, seed: int = 0) -> torch.Tensor:
@@ -52,29 +54,32 @@ def compare(step: Callable, path: Path, cases: Sequence[Tensors]) -> Outcome:
     """Run the graph at `path` and `step` on each case: the largest error, and a line of words for each case."""
     session = raw_session(path)
     taken = [tensor.name for tensor in session.get_inputs()]
-    lines, errors = [], []
-    for case in cases:
-        label = ", ".join(
-            f"{name} {t.shape[1]} long" if t.ndim == 2 else f"{name} {t.item():g}" for name, t in case.items()
-        )
-        error, words = _compare_one(session, taken, case, arrays_of(step(*case.values())))
-        errors.append(error)
-        lines.append(f"{label}: {words}")
+    results = [(_label(case), *_compare_one(session, taken, case, arrays_of(step(*case.values())))) for case in cases]
+    lines = [f"{label}: {words}" for label, _, _, words in results]
     if lost := [name for name in cases[0] if name not in taken]:
         lines.insert(0, f"the graph has no input {', '.join(lost)}")
-    return Outcome(max(errors), "\n".join(lines))
+    _, verdicts, errors, _ = zip(*results, strict=True)
+    return Outcome(float(np.max(errors)), "\n".join(lines), verdicts)
 
 
-def _compare_one(session, taken: list[str], case: Tensors, expected: list[np.ndarray]) -> tuple[float, str]:
+def _label(case: Tensors) -> str:
+    return ", ".join(
+        f"{name} {tensor.shape[1]} long" if tensor.ndim == 2 else f"{name} {tensor.item():g}"
+        for name, tensor in case.items()
+    )
+
+
+def _compare_one(session, taken: list[str], case: Tensors, expected: list[np.ndarray]) -> tuple[str, float, str]:
+    """(verdict, error, words) of one run."""
     try:
         found = session.run(None, {name: tensor.numpy() for name, tensor in case.items() if name in taken})
     except Exception as error:  # ONNX Runtime's exceptions share no narrower base class
-        return float("inf"), why_it_stopped(error)
+        return REFUSED, float("inf"), why_it_stopped(error)
     for wanted, array in zip(expected, found, strict=True):
         if wanted.shape != array.shape:
-            return float("inf"), f"gives the shape {list(array.shape)}, must be {list(wanted.shape)}"
-    error = max(map(max_error, expected, found))
-    return error, "right" if error < 1e-5 else f"off by {error:.2g}"
+            return WRONG, float("inf"), f"gives the shape {list(array.shape)}, must be {list(wanted.shape)}"
+    error = float(np.max([max_error(*pair) for pair in zip(expected, found, strict=True)]))
+    return (RIGHT, error, RIGHT) if error < SAME else (WRONG, error, f"off by {error:.2g}")
 
 
 def failing_node(error: Exception) -> str:

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..export import EXPORTERS
 from .graphs import compare, in_graph, row
-from .specimen import Outcome, Silent, Specimen, quiet
+from .specimen import REFUSED, RIGHT, WRONG, Outcome, Silent, Specimen, quiet
 
 MOST = 8
 
@@ -94,7 +95,11 @@ class LastOfPast(nn.Module):
 
 @dataclass(frozen=True)
 class Length:
-    """One way to freeze a length, and its symbolic twin. `frozen_by` are the exporters that fall for it today."""
+    """One way to freeze a length, and its symbolic twin.
+
+    `frozen_by` are the exporters that fall for it today, with the least error that this gives (inf: a wrong shape, or a
+    graph that refuses other lengths); `past` says that the step has a second input, the past.
+    """
 
     name: str
     naive: type[nn.Module]
@@ -105,10 +110,13 @@ class Length:
 
     def demonstration(self, exporter: str):
         """Made with a length of 5; run with shorter and longer ones, an empty past among them."""
-        cases = [{"x": row(n)} for n in (1, 2, 5, 9, 12)]
+        return in_graph(exporter, self.cases[2], self.cases)
+
+    @property
+    def cases(self) -> list[dict[str, torch.Tensor]]:
         if self.past:
-            cases = [{"x": row(n), "past": row(p, seed=1)} for n, p in ((2, 0), (1, 1), (5, 3), (3, 9))]
-        return in_graph(exporter, cases[2], cases)
+            return [{"x": row(n), "past": row(p, seed=1)} for n, p in ((2, 0), (1, 1), (5, 3), (3, 9))]
+        return [{"x": row(n)} for n in (1, 2, 5, 9, 12)]
 
 
 INF = float("inf")
@@ -126,8 +134,8 @@ LENGTHS = (
         FloatOfSize,
         ZerosPlusSize,
         {"torchscript": 0.1, "dynamo": INF},
-        "As `int()`, but nothing has a wrong shape: the samples are wrong and that is all. A zero tensor plus the size "
-        "is a tensor in the graph.",
+        "As `int()`, but in a trace no shape is wrong: the samples are, and that is all. (Dynamo makes the axis "
+        "static.) A zero tensor plus the size is a tensor in the graph.",
     ),
     Length(
         "math.ceil",
@@ -173,11 +181,16 @@ LENGTHS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """At how many of the `lengths` tried a graph does what the code does: the naive code and its symbolic twin."""
+    """At how many of the lengths tried a graph of the naive code is right, wrong without an error, or refuses to run.
+
+    `fix` is at how many the graph of its symbolic twin is right; all in all there are `lengths`.
+    """
 
     name: str
     exporter: str
-    naive: int
+    right: int
+    wrong: int
+    refused: int
     fix: int
     lengths: int
 
@@ -186,11 +199,11 @@ def verdicts() -> list[Verdict]:
     """Every way to freeze a length under both exporters, measured now."""
     found = []
     for length in LENGTHS:
-        for exporter in ("torchscript", "dynamo"):
+        for exporter in EXPORTERS:
             with quiet():
-                texts = [length.demonstration(exporter)(step).text for step in (length.naive, length.fix)]
-            right = [sum(line.endswith(": right") for line in text.splitlines()) for text in texts]
-            found.append(Verdict(length.name, exporter, *right, lengths=len(texts[1].splitlines())))
+                naive, fix = (length.demonstration(exporter)(step).cases for step in (length.naive, length.fix))
+            counts = [naive.count(verdict) for verdict in (RIGHT, WRONG, REFUSED)]
+            found.append(Verdict(length.name, exporter, *counts, fix=fix.count(RIGHT), lengths=len(fix)))
     return found
 
 
@@ -199,7 +212,7 @@ class Joined(nn.Module):
         return torch.cat([past, x], 1)
 
 
-def example_through_both(make: Callable[[], dict[str, torch.Tensor]]) -> Outcome:
+def example_exported(make: Callable[[], dict[str, torch.Tensor]]) -> Outcome:
     """A demonstration: through `torch.export` with `Dim.AUTO`, which makes dynamic what can be, then to ONNX."""
     example = make()
     auto = {name: {1: torch.export.Dim.AUTO} for name in example}
@@ -238,9 +251,9 @@ SPECIMENS = (
         notes="5",
         naive=example_of_one,
         fix=example_of_three,
-        demonstrate=example_through_both,
+        demonstrate=example_exported,
         today=Silent(at_least=INF),
         why="`torch.export` takes a length of 0 or 1 in the example for a constant, since both mean something else to "
-        "broadcasting. Give every dynamic axis at least 2, and different lengths to axes that differ.",
+        "broadcasting. Give every dynamic axis at least 2.",
     ),
 )

@@ -23,9 +23,14 @@ def mend(name: str) -> Markdown:
     return Markdown(f"{specimen.why}\n\n{source(fix)}\n\nWhat it does:\n\n{_block(specimen.mend())}")
 
 
-def source(code: Callable) -> str:
+def code(*parts: Callable) -> Markdown:
+    """The code of classes or functions."""
+    return Markdown("\n\n".join(map(source, parts)))
+
+
+def source(part: Callable) -> str:
     """The code of a class or function as a Markdown block."""
-    return _block(textwrap.dedent(inspect.getsource(code)), "python")
+    return _block(textwrap.dedent(inspect.getsource(part)), "python")
 
 
 def monospace() -> HTML:

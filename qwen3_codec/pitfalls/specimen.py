@@ -9,6 +9,8 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from tempfile import gettempdir
 
+RIGHT, WRONG, REFUSED = "right", "wrong", "refused"
+
 
 @dataclass(frozen=True)
 class Raises:
@@ -20,25 +22,32 @@ class Raises:
 
 @dataclass(frozen=True)
 class Silent:
-    """The naive code gives a wrong result and says nothing: an error of `at_least` this size (inf: a wrong shape)."""
+    """The naive code goes through and says nothing; what comes out is wrong by `at_least` this much.
+
+    inf: a wrong shape, or a graph that refuses to run at another length.
+    """
 
     at_least: float
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out of a run: how far it is from right (0 to inf), and the same in words for a reader."""
+    """What came out of a run: how far it is from right (0 to inf), and the same in words for a reader.
+
+    `cases` says of each case that was run whether it was RIGHT, WRONG (without an error) or REFUSED.
+    """
 
     error: float
     text: str
+    cases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Specimen:
     """One trap. `demonstrate` runs `naive` or `fix` (classes or functions, of one signature) and measures the result.
 
-    `notes` is the section of the project's notes that speaks of it, or "" where none does; `within` is the error that
-    the fix may have. `code` is what a page shows of both, where that is not `naive` and `fix` themselves.
+    `notes` is the section of the notes that started this project that speaks of it, or "" where none does; `within` is
+    the error that the fix may have. `code` is what a page shows of both, where that is not `naive` and `fix`.
     """
 
     name: str
@@ -98,25 +107,38 @@ def fails_with(error: type[BaseException], words: str) -> Iterator[Caught]:
 
 
 # Where a report by `torch.export` turns from the error to where to read more.
-ADVICE = ("For more information", "The error above", "(Refer to", "Caused by:")
+ADVICE = (
+    "For ",
+    "If you suspect",
+    "The error above",
+    "The following call",
+    "(Refer to",
+    "Caused by:",
+    "File ",
+    "User Stack",
+)
 
 
 def gist(error: BaseException, lines: int = 4) -> str:
     """Type and first lines of an error. Of a long report by `torch.export`, the part that says what went wrong."""
     text = re.sub(r"\x1b\[\d*m", "", str(error)).split("## Exception summary")[-1]
     text = re.sub(re.escape(gettempdir()) + r"/[^/]+/", "", text)  # a page should not depend on the machine
-    found = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(ADVICE)]
-    return f"{type(error).__name__}: " + "\n".join(line[:300] for line in found[:lines])
+    found = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith(ADVICE)]
+    return f"{type(error).__name__}: " + "\n".join(shorten(line) for line in found[:lines])
+
+
+def shorten(line: str, most: int = 300) -> str:
+    return line if len(line) <= most else line[:most] + " …"
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep the exporters' progress, advice and dumps of half a graph off the page."""
-    silent = io.StringIO()
+    silent, before = io.StringIO(), logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
         with redirect_stdout(silent), redirect_stderr(silent), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)

@@ -15,10 +15,10 @@ from ..windowed import StatefulCodecONNXWrapper
 
 
 class StoredRotatedStack(TraceableKVStack):
-    """Keys are stored as they were rotated, and positions come from the length of the trimmed cache.
+    """Keys are stored as they were rotated; `stream_transformer` takes positions from the length of the trimmed store.
 
-    Right until the window is full. From then on every new key gets the position of the one before it, and all distances
-    are wrong.
+    Right until the window is full. From then on that length stays, every call begins at the position of the one before
+    it, and the distances to older keys are wrong.
     """
 
     def update(self, key_states, value_states, layer_idx, *args, **kwargs):
@@ -34,17 +34,19 @@ class TrimmedBeforeAttentionStack(TraceableKVStack):
 
     def update(self, key_states, value_states, layer_idx, *args, **kwargs):
         keys, values = super().update(key_states, value_states, layer_idx)
-        lost = keys.size(2) - self.keep
-        if lost > 0:  # zeros in their place, so that the mask's columns still line up
-            keys = torch.cat([torch.zeros_like(keys[:, :, :lost]), keys[:, :, lost:]], dim=2)
-            values = torch.cat([torch.zeros_like(values[:, :, :lost]), values[:, :, lost:]], dim=2)
-        return keys, values
+        return keep_last(keys, self.keep, dim=2), keep_last(values, self.keep, dim=2)
+
+
+def mask_of_what_is_left(positions, past, window, dtype, past_frames=None):
+    """`sliding_window_mask` for the keys that `TrimmedBeforeAttentionStack` leaves."""
+    return keep_last(sliding_window_mask(positions, past, window, dtype), window)
 
 
 def mask_seeing_the_future(positions, past, window, dtype, past_frames=None):
     """`sliding_window_mask`, one column off: a query sees the frame after its own."""
-    mask = sliding_window_mask(positions, past, window, dtype)
-    return torch.where(positions[None, :] == positions[past:, None] + 1, torch.zeros(()), mask)
+    distance = positions[past:, None] - positions[None, :]
+    visible = (distance >= -1) & (distance < window)
+    return torch.where(visible, torch.zeros(()), torch.full((), torch.finfo(dtype).min))[None, None]
 
 
 class SaturatingPositions(StatefulCodecONNXWrapper):
@@ -58,7 +60,7 @@ class TrimmedBeforeAttention(StatefulCodecONNXWrapper):
     """A windowed wrapper with `TrimmedBeforeAttentionStack`."""
 
     def _transform(self, hidden, past):
-        return super()._transform(hidden, past, stack_type=TrimmedBeforeAttentionStack)
+        return super()._transform(hidden, past, stack_type=TrimmedBeforeAttentionStack, mask=mask_of_what_is_left)
 
 
 class SeesTheFuture(StatefulCodecONNXWrapper):
@@ -73,6 +75,7 @@ class HistoryFromNewFramesAlone(StatefulCodecONNXWrapper):
 
     def forward(self, audio_codes, *rest):
         outputs = list(super().forward(audio_codes, *rest))
+        # The fifth output is `next_pre_conv_h`; the right one joins the old history and the new frames first.
         outputs[4] = keep_last(self.decoder.quantizer.decode(audio_codes), self.decoder.pre_conv.history)
         return tuple(outputs)
 
