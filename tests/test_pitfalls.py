@@ -10,7 +10,7 @@ from conftest import random_codes
 
 from qwen3_codec.export import example_inputs, trace
 from qwen3_codec.metrics import max_error, snr_db
-from qwen3_codec.pitfalls import SPECIMENS, Raises, Silent, axes_of, fails_with, find_frozen_axes, lengths
+from qwen3_codec.pitfalls import SPECIMENS, Raises, Silent, axes_of, fails_with, find_frozen_axes, lengths, signatures
 from qwen3_codec.pitfalls.__main__ import main
 from qwen3_codec.pitfalls.graphs import export_step, row
 from qwen3_codec.pitfalls.lengths import LENGTHS, Verdict, verdicts
@@ -82,6 +82,11 @@ def test_a_symbolic_twin_does_what_the_naive_code_does(length):
         assert torch.allclose(length.naive()(*case.values()), length.fix()(*case.values()))
 
 
+def test_a_misspelt_axis_is_warned_about_and_no_more(tmp_path):
+    with pytest.warns(UserWarning, match="past_kv_0 for dynamic axes is not a valid input/output name"):
+        signatures.misspelt_axis(tmp_path / "step.onnx")
+
+
 def test_bound_buffers_on_the_exact_graph():
     """With two sets the stream is exact; one set may or may not hurt, by the order of the graph's nodes."""
     assert exact_graph_bound(two_buffers).error < MAX_ERROR
@@ -114,6 +119,13 @@ def test_the_finder_names_the_axis_its_inputs_and_the_node(shallow, tmp_path, st
     assert [(entry.axis, entry.inputs) for entry in found] == ([(axis, inputs)] if axis else [])
     if found:
         assert found[0].node.startswith("Slice ") and "first in the node Slice" in str(found[0])
+
+
+def test_the_finder_needs_an_example_that_it_can_stretch(tmp_path):
+    step, example = LENGTHS[0].fix(), {"x": row(5)}
+    export_step(step, example, tmp_path / "step.onnx", "torchscript")
+    with pytest.raises(ValueError, match="the example's x is empty along axis 1"):
+        find_frozen_axes(tmp_path / "step.onnx", step, {"x": row(0).numpy()}, {"n": [("x", 1)]})
 
 
 def test_the_finder_on_each_way_to_freeze(tmp_path):
