@@ -144,7 +144,7 @@ def call_times(series: Mapping[str, Sequence[float]], chunk: int, chunk_ms: floa
         axes.semilogy(starts, times, label=label, markersize=3, linewidth=0.8, **style)
     axes.axhline(chunk_ms, color="black", linewidth=0.8)
     words = f"real time: the chunk's audio lasts {chunk_ms:.0f} ms"
-    axes.annotate(words, (0, chunk_ms), textcoords="offset points", xytext=(2, 3), fontsize=8)
+    axes.annotate(words, (0, chunk_ms), textcoords="offset points", xytext=(2, -10), fontsize=8)
     axes.set(title=title, xlabel="first frame of the chunk", ylabel="time of the call (ms)")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
