@@ -85,7 +85,7 @@ def per_chunk_error(results: Sequence, title: str, limit: float | None = None) -
         axes.semilogy([chunk.start_frame for chunk in rows], values, label=label, markersize=3, linewidth=0.8, **style)
     if limit:
         axes.axhline(limit, color="black", linewidth=0.8)
-        axes.annotate(f"limit {limit:.0e}", (0, limit), textcoords="offset points", xytext=(2, 3), fontsize=8)
+        axes.annotate(f"limit {limit:.0e}", (0, limit), textcoords="offset points", xytext=(2, -10), fontsize=8)
     axes.set(title=title, xlabel="first frame of the chunk", ylabel="MSE against one-shot")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
