@@ -165,7 +165,7 @@ def benchmark(
             ("exact", "exact"),
         ):
             spec = sessions[name].spec
-            calls = _streamed(sessions[name], codes, chunk)
+            calls = sessions[name].stream().pushes(codes, [chunk])
             runs.append(_Run(design, chunk, calls, spec.lookahead_frames, spec.bytes_per_stream()))
     _interleave(runs, progress)
 
@@ -189,14 +189,6 @@ def _interleave(runs: list[_Run], progress: Callable) -> None:
     waiting = runs
     for _ in progress(range(longest + 1), desc="rounds", unit="round"):
         waiting = [run for run in waiting if run.call()]
-
-
-def _streamed(session: CodecSession, codes: np.ndarray, chunk: int) -> Iterator[np.ndarray]:
-    """A stream's calls, the last of which finishes it."""
-    stream, start, lengths = session.stream(), 0, list(chunk_lengths(codes.shape[1], [chunk]))
-    for index, length in enumerate(lengths):
-        yield stream.push(codes[:, start : start + length], last=index == len(lengths) - 1)
-        start += length
 
 
 def _with_context(session: CodecSession, codes: np.ndarray, chunk: int) -> Iterator[np.ndarray]:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from . import demo, plots
 from .checkpoint import Checkpoint, example_codes
 from .exact import ExactStreamingWrapper, OneShotWrapper
-from .metrics import chunk_lengths, chunks, max_error, mse, parse_schedule, per_chunk, snr_db
+from .metrics import chunk_lengths, max_error, mse, parse_schedule, per_chunk, snr_db
 from .pitfalls.state import (
     HistoryFromNewFramesAlone,
     SaturatingPositions,
@@ -182,8 +182,8 @@ def run(checkpoint: Checkpoint, settings: Settings, progress=lambda iterable, **
 
     stream = TorchSession(_wrapper(checkpoint.decoder, settings, trap)).stream()
     pieces = []
-    for index, part in enumerate(progress(list(chunks(codes, lengths)), unit="chunk")):
-        pieces.append(stream.push(part, last=index == len(lengths) - 1)[0])
+    for piece in stream.pushes(codes, lengths, progress):
+        pieces.append(piece[0])
         stream.state = trap.meddle(stream.state)
     return Result(
         settings=settings,

@@ -9,7 +9,7 @@ play(stream.finish()[0])             # what a graph with look-ahead still held b
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -101,9 +101,7 @@ class CodecSession:
         `schedule` is the chunk lengths in frames; it repeats to the end. `progress` wraps the loop (tqdm does).
         """
         codes = check_codes(codes, self.spec)
-        stream = self.stream(codes.shape[0])
-        pieces = [stream.push(chunk) for chunk in progress(list(chunks(codes, schedule)), unit="chunk")]
-        return np.concatenate([*pieces, stream.finish()], axis=1)
+        return np.concatenate([*self.stream(codes.shape[0]).pushes(codes, schedule, progress)], axis=1)
 
 
 class CodecStream:
@@ -190,6 +188,17 @@ class CodecStream:
         self.finished = last
         self._held_back = waveform[:, valid:]
         return waveform[:, :valid]
+
+    def pushes(
+        self, codes: np.ndarray, schedule: Sequence[int], progress=lambda iterable, **_: iterable
+    ) -> Iterator[np.ndarray]:
+        """`push` codes [B, N, Q] chunk by chunk, the last one as the last; yields what each call finished.
+
+        `schedule` is the chunk lengths in frames; it repeats to the end. `progress` wraps the loop (tqdm does).
+        """
+        parts = list(chunks(codes, schedule))
+        for index, part in enumerate(progress(parts, unit="chunk")):
+            yield self.push(part, last=index == len(parts) - 1)
 
     def finish(self) -> np.ndarray:
         """End the stream and return the samples still held back, float32 [B, n].

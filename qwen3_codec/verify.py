@@ -14,7 +14,7 @@ import torch
 from .checkpoint import Checkpoint
 from .exact import ExactStreamingWrapper
 from .inspection import conv_reach
-from .metrics import chunks, max_error, mse, scaled_error, snr_db
+from .metrics import chunk_lengths, max_error, mse, scaled_error, snr_db
 from .runtime import CodecSession, CodecStream, check_codes
 from .states import StateSpec
 from .windowed import StatefulCodecONNXWrapper
@@ -203,9 +203,9 @@ def _is_exact(decoder, spec: StateSpec) -> bool:
 
 @dataclass
 class _Trace:
-    """One path's run: the pieces of audio, the state after each call, the seconds of each."""
+    """One path's run: the frames of each call, its piece of audio, the state after it, its seconds."""
 
-    frames: list[int] = field(default_factory=list)
+    frames: list[int]
     pieces: list[np.ndarray] = field(default_factory=list)
     states: list[dict[str, np.ndarray]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -216,13 +216,12 @@ class _Trace:
 
 
 def _trace(session, codes: np.ndarray, schedule: list[int]) -> _Trace:
-    trace, stream = _Trace(), CodecStream(session, codes.shape[0])
-    parts = list(chunks(codes, schedule))
-    for index, part in enumerate(parts):
+    stream = CodecStream(session, codes.shape[0])
+    trace, pushes = _Trace(list(chunk_lengths(codes.shape[1], schedule))), stream.pushes(codes, schedule)
+    for _ in trace.frames:
         start = time.perf_counter()
-        trace.pieces.append(stream.push(part, last=index == len(parts) - 1))
+        trace.pieces.append(next(pushes))
         trace.seconds.append(time.perf_counter() - start)
-        trace.frames.append(part.shape[1])
         trace.states.append(stream.state)
     return trace
 

@@ -134,8 +134,7 @@ def test_the_finder_on_each_way_to_freeze(tmp_path):
     found = {}
     for length in LENGTHS:
         for step in (length.naive(), length.fix()):
-            example = {"x": row(5)} | ({"past": row(3)} if length.past else {})
-            path = tmp_path / "step.onnx"
+            example, path = length.example, tmp_path / "step.onnx"
             with quiet():
                 export_step(step, example, path, "torchscript")
             arrays, places = {n: t.numpy() for n, t in example.items()}, {n: [(n, 1)] for n in example}

@@ -192,8 +192,9 @@ def positions_that_go_on() -> np.ndarray:
 @torch.no_grad()
 def beside_the_second_half_alone(run: Callable[[], np.ndarray]) -> Outcome:
     """As `in_pytorch`, and how far frames 15 to 29 are from those of a decode that never saw the first 15."""
-    outcome, alone = in_pytorch(run), transformer()(hidden_frames(30)[:, 15:]).numpy()
-    words = f"frames 15 to 29 differ by {max_error(alone, run()[:, 15:]):.1e} from a decode that never saw the others"
+    found, alone = run(), transformer()(hidden_frames(30)[:, 15:]).numpy()
+    outcome = against_all_at_once(hidden_frames(30), found)
+    words = f"frames 15 to 29 differ by {max_error(alone, found[:, 15:]):.1e} from a decode that never saw the others"
     return Outcome(outcome.error, f"{outcome.text}\n{words}")
 
 

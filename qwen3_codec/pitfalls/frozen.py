@@ -10,7 +10,7 @@ import torch
 
 from ..metrics import scaled_error
 from ..states import StateSpec
-from .graphs import arrays_of, failing_node, raw_session, why_it_stopped
+from .graphs import arrays_of, failing_node, raw_session, run_with, why_it_stopped
 
 # Graph and module do the same float32 operations in another order.
 TOLERANCE = 5e-5
@@ -89,9 +89,8 @@ def _failure(session, module: Callable, feeds: dict[str, np.ndarray]) -> tuple[s
     """(what is wrong, the node that says so or "") of one run, or None."""
     with torch.no_grad():
         expected = arrays_of(module(*map(torch.from_numpy, feeds.values())))
-    taken = {tensor.name for tensor in session.get_inputs()}
     try:
-        outputs = session.run(None, {name: array for name, array in feeds.items() if name in taken})
+        outputs = run_with(session, feeds)
     except Exception as error:  # ONNX Runtime's exceptions share no narrower base class
         return why_it_stopped(error), failing_node(error)
     for value, wanted, array in zip(session.get_outputs(), expected, outputs, strict=True):
@@ -126,8 +125,7 @@ def _signatures(graph: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> dic
     del every.graph.output[:]
     every.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
     session = raw_session(every.SerializeToString(), optimized=False)
-    taken = {tensor.name for tensor in session.get_inputs()}
-    values = session.run(names, {name: array for name, array in inputs.items() if name in taken})
+    values = run_with(session, inputs, names)
     return {name: _signature(array) for name, array in [*inputs.items(), *zip(names, values, strict=True)]}
 
 

@@ -110,7 +110,11 @@ class Length:
 
     def demonstration(self, exporter: str):
         """Made with a length of 5; run with shorter and longer ones, an empty past among them."""
-        return in_graph(exporter, self.cases[2], self.cases)
+        return in_graph(exporter, self.example, self.cases)
+
+    @property
+    def example(self) -> dict[str, torch.Tensor]:
+        return self.cases[2]
 
     @property
     def cases(self) -> list[dict[str, torch.Tensor]]:

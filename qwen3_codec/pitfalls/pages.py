@@ -12,14 +12,14 @@ from . import SPECIMENS
 def fall(name: str) -> Markdown:
     """The naive code, and what it does today."""
     specimen = SPECIMENS[name]
-    naive, _ = specimen.code or (specimen.naive, specimen.fix)
+    naive, _ = specimen.shown
     return Markdown(f"{source(naive)}\n\nWhat it does today:\n\n{_block(specimen.fall())}")
 
 
 def mend(name: str) -> Markdown:
     """Why, the fix, and what that does."""
     specimen = SPECIMENS[name]
-    _, fix = specimen.code or (specimen.naive, specimen.fix)
+    _, fix = specimen.shown
     return Markdown(f"{specimen.why}\n\n{source(fix)}\n\nWhat it does:\n\n{_block(specimen.mend())}")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 
@@ -28,65 +29,77 @@ SCALE = 1e5
 
 
 @cache
-def scratch() -> tempfile.TemporaryDirectory:
-    """A folder for the graphs of this module, removed when Python ends."""
+def demo() -> checkpoint.Checkpoint:
+    """The bundled speech model, loaded once; not to be changed."""
+    return checkpoint.load("demo")
+
+
+@cache
+def _folder() -> tempfile.TemporaryDirectory:
+    """Removed when Python ends."""
     return tempfile.TemporaryDirectory()
+
+
+def scratch(name: str) -> Path:
+    """Where this module's graph of that name lies."""
+    return Path(_folder().name) / f"{name}.onnx"
 
 
 @cache
 def demo_graph() -> Path:
     """The demo's exact graph in float32, exported once."""
-    loaded = checkpoint.load("demo")
-    return _graph(loaded, ExactStreamingWrapper(loaded.decoder), "exact")
+    return _graph(demo(), ExactStreamingWrapper(demo().decoder), "exact")
 
 
 def _graph(loaded: checkpoint.Checkpoint, wrapper: torch.nn.Module, name: str) -> Path:
     """A graph without probe runs: each is measured against the one-shot decoder below."""
-    path = Path(scratch().name) / f"{name}.onnx"
-    write_unproven(loaded, wrapper, path)
-    return path
+    write_unproven(loaded, wrapper, scratch(name))
+    return scratch(name)
 
 
-def to_half(source: Path, target: Path, keep_io_types: bool = True) -> Path:
+def to_half(source: Path, name: str, keep_io_types: bool = True) -> Path:
     """Weights and operations in float16; with `keep_io_types` the states, like all inputs and outputs, stay float32."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     with quiet():
-        onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=keep_io_types), target)
-    return target
+        onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=keep_io_types), scratch(name))
+    return scratch(name)
 
 
-def to_int8(source: Path, target: Path, operators: list[str], prepare: bool = True, signed: bool = False) -> Path:
+def to_int8(source: Path, name: str, operators: list[str], prepare: bool = True, signed: bool = False) -> Path:
     """Weights of `operators` in 8 bits, activations measured at run time ("dynamic" quantization)."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    target, weight_type = scratch(name), QuantType.QInt8 if signed else QuantType.QUInt8
     with quiet():
         if prepare:
             quant_pre_process(source, target, skip_symbolic_shape=True)
-        weight_type = QuantType.QInt8 if signed else QuantType.QUInt8
         quantize_dynamic(target if prepare else source, target, op_types_to_quantize=operators, weight_type=weight_type)
     return target
 
 
-def against_one_shot(path: Path, frames: int = 36) -> Outcome:
-    """Decode the demo's codes with the graph at `path`, in chunks of 3; the error is that of the loudest sample."""
-    loaded = checkpoint.load("demo")
-    codes = checkpoint.example_codes(loaded, frames)
-    wanted, found = one_shot(loaded.decoder, codes), CodecSession(path).decode(codes, [3])
+def heard(wanted: np.ndarray, found: np.ndarray) -> Outcome:
+    """A waveform beside the right one; the error is that of the loudest sample."""
     error = max_error(wanted, found)
     return Outcome(error, f"SNR {snr_db(wanted, found):.1f} dB, largest error {error:.1e}")
+
+
+def against_one_shot(path: Path, frames: int = 36) -> Outcome:
+    """Decode the demo's codes with the graph at `path`, in chunks of 3."""
+    codes = checkpoint.example_codes(demo(), frames)
+    return heard(one_shot(demo().decoder, codes), CodecSession(path).decode(codes, [3]))
 
 
 # --- Half precision
 
 
 def states_in_half():
-    return to_half(demo_graph(), Path(scratch().name) / "half_states.onnx", keep_io_types=False)
+    return to_half(demo_graph(), "half_states", keep_io_types=False)
 
 
 def states_in_float():
-    return to_half(demo_graph(), Path(scratch().name) / "float_states.onnx", keep_io_types=True)
+    return to_half(demo_graph(), "float_states", keep_io_types=True)
 
 
 def float32_lowest(scores, blocked):
@@ -117,7 +130,7 @@ def with_large_sums() -> checkpoint.Checkpoint:
 def divided_in_the_graph():
     loaded = with_large_sums()
     graph = _graph(loaded, StatefulCodecONNXWrapper(loaded.decoder, 10, 0), "sums")
-    return to_half(graph, graph.with_name("half_sums.onnx"))
+    return to_half(graph, "half_sums")
 
 
 def divided_before():
@@ -126,7 +139,7 @@ def divided_before():
         codebook.embedding_sum.copy_(codebook.table())
         codebook.cluster_usage.fill_(1)
     graph = _graph(loaded, StatefulCodecONNXWrapper(loaded.decoder, 10, 0), "vectors")
-    return to_half(graph, graph.with_name("half_vectors.onnx"))
+    return to_half(graph, "half_vectors")
 
 
 def _codebooks(loaded: checkpoint.Checkpoint) -> list[Codebook]:
@@ -142,11 +155,11 @@ def measured(make: Callable[[], Path]) -> Outcome:
 
 
 def quantized_at_once():
-    return to_int8(demo_graph(), Path(scratch().name) / "at_once.onnx", ["Conv"], prepare=False)
+    return to_int8(demo_graph(), "at_once", ["Conv"], prepare=False)
 
 
 def quantized_after_preparation():
-    return to_int8(demo_graph(), Path(scratch().name) / "prepared.onnx", ["Conv"])
+    return to_int8(demo_graph(), "prepared", ["Conv"])
 
 
 @dataclass(frozen=True)
@@ -161,19 +174,16 @@ class Precision:
 
 def precisions(frames: int = 60, rounds: int = 3) -> list[Precision]:
     """Convert the demo's exact graph in each way and measure: chunks of 3 frames, one thread, times in turn."""
-    exact, folder = demo_graph(), Path(scratch().name)
+    exact = demo_graph()
     graphs = {
         "float32": exact,
-        "float16": to_half(exact, folder / "fp16.onnx"),
-        "int8 (unsigned): matrix products": to_int8(exact, folder / "u8_matmul.onnx", ["MatMul"]),
-        "int8 (unsigned): matrix products and convolutions": to_int8(exact, folder / "u8_all.onnx", ["MatMul", "Conv"]),
-        "int8 (signed): matrix products and convolutions": to_int8(
-            exact, folder / "s8_all.onnx", ["MatMul", "Conv"], signed=True
-        ),
+        "float16": to_half(exact, "fp16"),
+        "int8 (unsigned): matrix products": to_int8(exact, "u8_matmul", ["MatMul"]),
+        "int8 (unsigned): matrix products and convolutions": to_int8(exact, "u8_all", ["MatMul", "Conv"]),
+        "int8 (signed): matrix products and convolutions": to_int8(exact, "s8_all", ["MatMul", "Conv"], signed=True),
     }
-    loaded = checkpoint.load("demo")
-    codes = checkpoint.example_codes(loaded, frames)
-    wanted = one_shot(loaded.decoder, codes)
+    codes = checkpoint.example_codes(demo(), frames)
+    wanted = one_shot(demo().decoder, codes)
     sessions = {name: CodecSession(path, threads=1) for name, path in graphs.items()}
     waves = {name: session.decode(codes, [3]) for name, session in sessions.items()}
     seconds = {name: [] for name in graphs}

@@ -60,6 +60,11 @@ class Specimen:
     within: float = 1e-5
     code: tuple[Callable, Callable] | None = None
 
+    @property
+    def shown(self) -> tuple[Callable, Callable]:
+        """What a page shows: the naive code and the fix."""
+        return self.code or (self.naive, self.fix)
+
     def fall(self) -> str:
         """Run the naive code and return what it did; AssertionError where it no longer does what `today` says."""
         if isinstance(self.today, Raises):

@@ -8,7 +8,6 @@ import torch
 from ..exact import ExactStreamingWrapper
 from ..inspection import conv_reach
 from ..kv_stack import TraceableKVStack, keep_last, sliding_window_mask
-from ..metrics import chunks
 from ..runtime import CodecStream
 from ..verify import TorchSession
 from ..windowed import StatefulCodecONNXWrapper
@@ -88,10 +87,10 @@ def dropped(*prefixes: str) -> Callable[[dict], dict]:
 def stream_meddled(stream: CodecStream, codes, chunk: int, meddle: Callable[[dict], dict] = dict) -> np.ndarray:
     """Push codes [B, N, Q] in chunks, with `meddle` applied to the state between two calls."""
     pieces = []
-    for part in chunks(codes, [chunk]):
-        pieces.append(stream.push(part))
+    for piece in stream.pushes(codes, [chunk]):
+        pieces.append(piece)
         stream.state = meddle(stream.state)
-    return np.concatenate([*pieces, stream.finish()], axis=1)
+    return np.concatenate(pieces, axis=1)
 
 
 def wrong_states(decoder, codes: np.ndarray, chunk: int = 3, warm: int = 0) -> dict[str, np.ndarray]:

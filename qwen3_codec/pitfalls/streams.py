@@ -15,12 +15,12 @@ from .. import checkpoint
 from ..exact import ConvStates, StreamTransConv
 from ..inspection import conv_reach
 from ..kv_stack import TraceableKVStack, sliding_window_mask
-from ..metrics import chunks, max_error, snr_db
+from ..metrics import chunks, max_error
 from ..runtime import CodecSession
 from ..verify import MAX_ERROR, TorchSession, one_shot
 from ..windowed import StatefulCodecONNXWrapper
 from .graphs import export_step, raw_session, row
-from .precision import demo_graph
+from .precision import demo, demo_graph, heard
 from .specimen import Outcome, Silent, Specimen
 from .state import (
     HistoryFromNewFramesAlone,
@@ -32,12 +32,6 @@ from .state import (
     mask_seeing_the_future,
     stream_meddled,
 )
-
-
-@cache
-def demo():
-    """The bundled speech model: what is said of sizes below is said of its weights."""
-    return checkpoint.load("demo")
 
 
 @cache
@@ -56,10 +50,8 @@ def in_stream(chunk: int, frames: int) -> Callable[[Callable], Outcome]:
         wanted, found = one_shot(decoder, codes), stream_meddled(TorchSession(wrapper).stream(), codes, chunk)
         wrong = np.flatnonzero(~(np.abs(wanted - found)[0] <= MAX_ERROR))  # so written, NaN is wrong
         first = f"wrong from frame {wrong[0] // decoder.samples_per_frame} on" if wrong.size else "right to the end"
-        error = max_error(wanted, found)
-        return Outcome(
-            error, f"chunks of {chunk}: {first}; SNR {snr_db(wanted, found):.1f} dB, largest error {error:.1e}"
-        )
+        outcome = heard(wanted, found)
+        return Outcome(outcome.error, f"chunks of {chunk}: {first}; {outcome.text}")
 
     return demonstrate
 
@@ -187,9 +179,7 @@ def exact_graph_bound(buffers: Callable, frames: int = 90) -> Outcome:
     for part in chunks(codes, [3]):
         pieces.append(run_bound(session, {"audio_codes": np.ascontiguousarray(part)}, states, outputs))
         states = {name: pair[::-1] for name, pair in states.items()}
-    wanted, found = one_shot(demo().decoder, codes), np.concatenate(pieces, axis=1)
-    error = max_error(wanted, found)
-    return Outcome(error, f"SNR {snr_db(wanted, found):.1f} dB, largest error {error:.1e}")
+    return heard(one_shot(demo().decoder, codes), np.concatenate(pieces, axis=1))
 
 
 def _value(array: np.ndarray) -> onnxruntime.OrtValue:
