@@ -23,11 +23,12 @@ CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "demo")
 # %%
 import numpy as np
 
-from qwen3_codec import checkpoint, inspection, plots
 from qwen3_codec.cli import versions
+from qwen3_codec.lab import plots
+from qwen3_codec.model import checkpoint, inspection
 from qwen3_codec.pitfalls import fails_with
+from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 from qwen3_codec.verify import TorchSession
-from qwen3_codec.windowed import StatefulCodecONNXWrapper
 
 loaded = checkpoint.load(CHECKPOINT)
 decoder, config = loaded.decoder, loaded.decoder.config

@@ -23,10 +23,11 @@ import numpy as np
 from ipywidgets import IntSlider, interact
 from tqdm import tqdm
 
-from qwen3_codec import checkpoint, inspection, plots
+from qwen3_codec.lab import plots
 from qwen3_codec.metrics import chunks, mse, snr_db
+from qwen3_codec.model import checkpoint, inspection
+from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 from qwen3_codec.verify import MAX_MSE, ONE_SHOT, WRAPPER, TorchSession, verify
-from qwen3_codec.windowed import StatefulCodecONNXWrapper
 
 loaded = checkpoint.load(CHECKPOINT)
 decoder = loaded.decoder

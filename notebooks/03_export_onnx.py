@@ -27,10 +27,11 @@ import onnx
 import torch
 from tqdm import tqdm
 
-from qwen3_codec import checkpoint, plots
 from qwen3_codec.export import ExportError, export, trace
+from qwen3_codec.lab import plots
+from qwen3_codec.model import checkpoint
 from qwen3_codec.pitfalls import fails_with
-from qwen3_codec.windowed import StatefulCodecONNXWrapper
+from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 
 loaded = checkpoint.load(CHECKPOINT)
 decoder = loaded.decoder
@@ -162,7 +163,7 @@ assert facts["weights_sha256"] == loaded.fingerprint()
 # decoder with two transformer layers, 4 codebooks and one upsampling step of each kind. The wrapper is the same class.
 
 # %%
-from qwen3_codec.config import small_config
+from qwen3_codec.model.config import small_config
 
 tiny_config = small_config(num_hidden_layers=2, num_quantizers=4, upsample_rates=[3], upsampling_ratios=[2])
 tiny = checkpoint.random_checkpoint(tiny_config, source="tiny")

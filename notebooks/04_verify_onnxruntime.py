@@ -23,13 +23,14 @@ FRAMES = int(os.environ.get("QWEN3_CODEC_FRAMES", "110"))
 # %%
 from tqdm import tqdm
 
-from qwen3_codec import checkpoint, inspection, plots
 from qwen3_codec.export import exported
+from qwen3_codec.lab import plots
 from qwen3_codec.metrics import chunks, max_error, snr_db
+from qwen3_codec.model import checkpoint, inspection
 from qwen3_codec.pitfalls import fails_with
 from qwen3_codec.runtime import CodecSession, CodesError
+from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 from qwen3_codec.verify import MAX_MSE, ONE_SHOT, ONNX, verify, wrapper_like
-from qwen3_codec.windowed import StatefulCodecONNXWrapper
 
 loaded = checkpoint.load(CHECKPOINT)
 codes = checkpoint.example_codes(loaded, FRAMES)

@@ -31,16 +31,17 @@ LONG = int(os.environ.get("QWEN3_CODEC_LONG_FRAMES", "1000"))
 import numpy as np
 from tqdm import tqdm
 
-from qwen3_codec import checkpoint, inspection, plots
 from qwen3_codec.bench import benchmark
-from qwen3_codec.exact import ExactStreamingWrapper
 from qwen3_codec.export import exported
+from qwen3_codec.lab import plots
 from qwen3_codec.metrics import max_error, snr_db
+from qwen3_codec.model import checkpoint, inspection
 from qwen3_codec.pitfalls.state import short_histories, wrong_states
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.states import random_codes
+from qwen3_codec.streaming.exact import ExactStreamingWrapper
+from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 from qwen3_codec.verify import MAX_ERROR, MAX_MSE, ONE_SHOT, ONNX, one_shot, verify
-from qwen3_codec.windowed import StatefulCodecONNXWrapper
 
 loaded = checkpoint.load(CHECKPOINT)
 decoder = loaded.decoder

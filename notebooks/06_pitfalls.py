@@ -36,7 +36,7 @@ import onnxruntime
 import torch
 import transformers
 
-from qwen3_codec import plots
+from qwen3_codec.lab import plots
 from qwen3_codec.pitfalls import SPECIMENS
 from qwen3_codec.pitfalls.pages import code, fall, mend, monospace
 
@@ -114,7 +114,7 @@ code(caches.library_forward)
 # The fix calls the project's `stream_transformer`, which walks the layers itself, with tensors for keys and values:
 
 # %%
-from qwen3_codec.kv_stack import stream_transformer
+from qwen3_codec.streaming.kv_stack import stream_transformer
 
 code(stream_transformer)
 
@@ -404,9 +404,9 @@ mend("an example of length 1")
 # weights):
 
 # %%
-from qwen3_codec.checkpoint import random_checkpoint
-from qwen3_codec.config import small_config
-from qwen3_codec.windowed import StatefulCodecONNXWrapper
+from qwen3_codec.model.checkpoint import random_checkpoint
+from qwen3_codec.model.config import small_config
+from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 
 
 class Mine(StatefulCodecONNXWrapper):

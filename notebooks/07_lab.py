@@ -27,11 +27,12 @@ from dataclasses import replace
 
 from IPython.display import display
 
-from qwen3_codec import checkpoint, plots
-from qwen3_codec.experiment import EXACT, ONE_SHOT, RANDOM, WINDOWED, Settings, figure, run, utterances
-from qwen3_codec.inspection import conv_reach
-from qwen3_codec.lab import Lab
+from qwen3_codec.lab import plots
+from qwen3_codec.lab.experiment import EXACT, ONE_SHOT, RANDOM, WINDOWED, Settings, figure, run, utterances
+from qwen3_codec.lab.widget import Lab
 from qwen3_codec.metrics import mse
+from qwen3_codec.model import checkpoint
+from qwen3_codec.model.inspection import conv_reach
 from qwen3_codec.verify import MAX_MSE
 
 loaded = checkpoint.load(CHECKPOINT)

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from .checkpoint import Checkpoint, example_codes
-from .exact import ExactStreamingWrapper, OneShotWrapper
 from .export import exported
-from .inspection import conv_reach
 from .metrics import chunk_lengths, max_error, snr_db
+from .model.checkpoint import Checkpoint, example_codes
+from .model.inspection import conv_reach
 from .runtime import CodecSession
+from .streaming.exact import ExactStreamingWrapper, OneShotWrapper
+from .streaming.windowed import StatefulCodecONNXWrapper
 from .verify import one_shot
-from .windowed import StatefulCodecONNXWrapper
 
 CONTEXT_FRAMES = 25  # upstream's `left_context_size`
 CHUNKS = (1, 3, 4, 12)

@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _inspect(args) -> int:
-    from . import checkpoint, inspection
+    from .model import checkpoint, inspection
 
     loaded = checkpoint.load(args.checkpoint)
     decoder = loaded.decoder
@@ -64,8 +64,8 @@ def _inspect(args) -> int:
 def _export(args) -> int:
     from tqdm import tqdm
 
-    from . import checkpoint
     from .export import export
+    from .model import checkpoint
 
     loaded = checkpoint.load(args.checkpoint)
     wrapper = _wrapper(loaded.decoder, args)
@@ -82,7 +82,7 @@ def _export(args) -> int:
 def _verify(args) -> int:
     from tqdm import tqdm
 
-    from . import checkpoint
+    from .model import checkpoint
     from .verify import verify, wrapper_like
 
     session = CodecSession(args.graph, args.threads)
@@ -113,8 +113,8 @@ def _decode(args) -> int:
 def _bench(args) -> int:
     from tqdm import tqdm
 
-    from . import checkpoint
     from .bench import benchmark
+    from .model import checkpoint
 
     chunks = tuple(parse_schedule(args.chunks))
     loaded = checkpoint.load(args.checkpoint)
@@ -124,8 +124,8 @@ def _bench(args) -> int:
 
 
 def _wrapper(decoder, args):
-    from .exact import ExactStreamingWrapper
-    from .windowed import StatefulCodecONNXWrapper
+    from .streaming.exact import ExactStreamingWrapper
+    from .streaming.windowed import StatefulCodecONNXWrapper
 
     if args.state == "exact":
         return ExactStreamingWrapper(decoder)

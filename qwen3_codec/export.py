@@ -18,9 +18,9 @@ import onnx
 import torch
 
 from . import __version__
-from .checkpoint import Checkpoint
 from .files import written_whole
 from .metrics import scaled_error
+from .model.checkpoint import Checkpoint
 from .runtime import CodecSession, GraphError
 from .states import BATCH, FORMAT_VERSION, FRAMES, StateSpec
 

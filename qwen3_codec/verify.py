@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 import torch
 
-from .checkpoint import Checkpoint
-from .exact import ExactStreamingWrapper
-from .inspection import conv_reach
 from .metrics import chunk_lengths, max_error, mse, scaled_error, snr_db
+from .model.checkpoint import Checkpoint
+from .model.inspection import conv_reach
 from .runtime import CodecSession, CodecStream, check_codes
 from .states import StateSpec
-from .windowed import StatefulCodecONNXWrapper
+from .streaming.exact import ExactStreamingWrapper
+from .streaming.windowed import StatefulCodecONNXWrapper
 
 ONE_SHOT, WRAPPER, ONNX = "one-shot", "PyTorch wrapper", "ONNX Runtime"
 # float32 keeps 24 bits; a waveform of standard deviation 0.2 that went through some forty layers in another order of

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from qwen3_codec import checkpoint, states
-from qwen3_codec.config import small_config
+from qwen3_codec import states
 from qwen3_codec.export import export
+from qwen3_codec.model import checkpoint
+from qwen3_codec.model.config import small_config
 from qwen3_codec.runtime import CodecSession
-from qwen3_codec.windowed import StatefulCodecONNXWrapper
+from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 
 UPSTREAM = Path(__file__).parent / "upstream_tiny"
 

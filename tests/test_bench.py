@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from qwen3_codec import checkpoint, cli
+from qwen3_codec import cli
 from qwen3_codec.bench import benchmark, gflop_per_frame
-from qwen3_codec.exact import ExactStreamingWrapper
+from qwen3_codec.model import checkpoint
+from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.verify import MAX_ERROR
 
 

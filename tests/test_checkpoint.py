@@ -9,8 +9,8 @@ import torch
 from conftest import UPSTREAM, random_codes
 from safetensors.torch import load_file, save_file
 
-from qwen3_codec import checkpoint
-from qwen3_codec.checkpoint import CONFIG_FILE, WEIGHTS_FILE, CheckpointError
+from qwen3_codec.model import checkpoint
+from qwen3_codec.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, CheckpointError
 from qwen3_codec.verify import one_shot
 
 

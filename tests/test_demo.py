@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from qwen3_codec import checkpoint, config, demo
+from qwen3_codec import demo
+from qwen3_codec.model import checkpoint, config
 
 soundfile = pytest.importorskip("soundfile")
 

@@ -9,11 +9,12 @@ from conftest import random_codes, small_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_codec.exact import ConvStates, ExactStreamingWrapper, OneShotWrapper, Snake, StreamTransConv
 from qwen3_codec.export import export, probe, probe_cases
-from qwen3_codec.inspection import conv_memory, receptive_field
 from qwen3_codec.metrics import chunks, max_error, mse
+from qwen3_codec.model.inspection import conv_memory, receptive_field
 from qwen3_codec.runtime import CodecSession
+from qwen3_codec.streaming.exact import ExactStreamingWrapper, OneShotWrapper
+from qwen3_codec.streaming.layers import ConvStates, Snake, StreamTransConv
 from qwen3_codec.verify import MAX_ERROR, TorchSession, one_shot, verify, wrapper_like
 
 # float32 rounding of some forty layers, at a waveform of standard deviation 0.2: MSE 6e-13 where it was measured.

@@ -9,10 +9,22 @@ import pytest
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-from qwen3_codec import checkpoint, experiment
-from qwen3_codec.experiment import EXACT, NO_TRAP, ONE_SHOT, RANDOM, TRAPS, WINDOWED, WRITTEN, Settings, run, schedule
-from qwen3_codec.lab import Lab
+from qwen3_codec.lab import experiment
+from qwen3_codec.lab.experiment import (
+    EXACT,
+    NO_TRAP,
+    ONE_SHOT,
+    RANDOM,
+    TRAPS,
+    WINDOWED,
+    WRITTEN,
+    Settings,
+    run,
+    schedule,
+)
+from qwen3_codec.lab.widget import Lab
 from qwen3_codec.metrics import max_error
+from qwen3_codec.model import checkpoint
 
 # At chunks of 5 every trap but one shows; that one wants chunks shorter than the first convolution's history.
 CHUNK = {"history from the new frames alone": 1}

@@ -18,8 +18,8 @@ from qwen3_codec.pitfalls.precision import precisions
 from qwen3_codec.pitfalls.specimen import quiet
 from qwen3_codec.pitfalls.state import dropped, short_histories, wrong_states
 from qwen3_codec.pitfalls.streams import exact_graph_bound, two_buffers
+from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 from qwen3_codec.verify import MAX_ERROR, one_shot
-from qwen3_codec.windowed import StatefulCodecONNXWrapper
 
 
 @pytest.mark.parametrize("name", SPECIMENS)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 matplotlib.use("agg")
-from qwen3_codec import plots
 from qwen3_codec.bench import Row
+from qwen3_codec.lab import plots
 from qwen3_codec.verify import ChunkResult, PathResult
 
 CHUNKS = [ChunkResult(3 * i, 3, 5760, 10.0**-i, 0.1, 0.01 * (i + 1)) for i in range(5)]

@@ -5,9 +5,9 @@ import pytest
 import torch
 from conftest import UPSTREAM, random_codes
 
-from qwen3_codec.inspection import dimensions, receptive_field, stages, state_table
+from qwen3_codec.model.inspection import dimensions, receptive_field, stages, state_table
+from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 from qwen3_codec.verify import one_shot
-from qwen3_codec.windowed import StatefulCodecONNXWrapper
 
 
 def test_equals_upstreams_own_decode(upstream):

@@ -7,17 +7,17 @@ from conftest import random_codes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_codec.inspection import conv_reach
-from qwen3_codec.kv_stack import drop_last, keep_last
 from qwen3_codec.metrics import chunks, max_error, mse
+from qwen3_codec.model.inspection import conv_reach
 from qwen3_codec.pitfalls.state import (
     HistoryFromNewFramesAlone,
     SaturatingPositions,
     SeesTheFuture,
     TrimmedBeforeAttention,
 )
+from qwen3_codec.streaming.kv_stack import drop_last, keep_last
+from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 from qwen3_codec.verify import MAX_ERROR, MAX_MSE, TorchSession, one_shot, verify
-from qwen3_codec.windowed import StatefulCodecONNXWrapper
 
 LONG = 410  # past the 72-frame window, past upstream's own chunk of 300
 

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from .. import demo
-from ..reference import CodecDecoder
+from ..model.decoder import CodecDecoder
 
 LENGTH = 40  # frames that the loss compares
 # Frames before them that the conv stack gets too: more than its receptive field (about 9 frames). The transformer

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from pystoi import stoi
 
-from .. import checkpoint, demo, metrics
-from ..reference import CodecDecoder
+from .. import demo, metrics
+from ..model import checkpoint
+from ..model.decoder import CodecDecoder
 
 # Intelligibility against the recording, 1 is the recording itself. STOI: Taal et al. 2011, ESTOI: Jensen & Taal 2016.
 STOI_LIMIT = 0.96

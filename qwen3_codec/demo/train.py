@@ -20,10 +20,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from .. import checkpoint, demo
-from ..checkpoint import Checkpoint
-from ..config import OFFICIAL_CONFIG
-from ..reference import CodecDecoder
+from .. import demo
+from ..model import checkpoint
+from ..model.checkpoint import Checkpoint
+from ..model.config import OFFICIAL_CONFIG
+from ..model.decoder import CodecDecoder
 from .crops import Corpus
 from .curve import plot_curve, write_curve
 from .evaluate import scores

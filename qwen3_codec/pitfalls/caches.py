@@ -14,10 +14,10 @@ from torch import nn
 from transformers import DynamicCache
 from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import Qwen3OmniMoeCode2WavTransformerModel as Library
 
-from ..checkpoint import random_checkpoint
-from ..config import small_config
-from ..kv_stack import keep_last, sliding_window_mask, stream_transformer
 from ..metrics import max_error
+from ..model.checkpoint import random_checkpoint
+from ..model.config import small_config
+from ..streaming.kv_stack import keep_last, sliding_window_mask, stream_transformer
 from .graphs import raw_session
 from .specimen import Outcome, Raises, Silent, Specimen
 

@@ -14,14 +14,14 @@ import numpy as np
 import onnx
 import torch
 
-from .. import checkpoint
-from ..exact import ExactStreamingWrapper
 from ..export import write_unproven
 from ..metrics import max_error, snr_db
-from ..reference import Codebook
+from ..model import checkpoint
+from ..model.decoder import Codebook
 from ..runtime import CodecSession, GraphError
+from ..streaming.exact import ExactStreamingWrapper
+from ..streaming.windowed import StatefulCodecONNXWrapper
 from ..verify import one_shot
-from ..windowed import StatefulCodecONNXWrapper
 from .specimen import Outcome, Raises, Silent, Specimen, quiet
 
 # Takes the demo's running sums beyond 65504, the largest number of float16.

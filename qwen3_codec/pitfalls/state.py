@@ -5,12 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ..exact import ExactStreamingWrapper
-from ..inspection import conv_reach
-from ..kv_stack import TraceableKVStack, keep_last, sliding_window_mask
+from ..model.inspection import conv_reach
 from ..runtime import CodecStream
+from ..streaming.exact import ExactStreamingWrapper
+from ..streaming.kv_stack import TraceableKVStack, keep_last, sliding_window_mask
+from ..streaming.windowed import StatefulCodecONNXWrapper
 from ..verify import TorchSession
-from ..windowed import StatefulCodecONNXWrapper
 
 
 class StoredRotatedStack(TraceableKVStack):

@@ -11,14 +11,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .. import checkpoint
-from ..exact import ConvStates, StreamTransConv
-from ..inspection import conv_reach
-from ..kv_stack import TraceableKVStack, sliding_window_mask
 from ..metrics import chunks, max_error
+from ..model import checkpoint
+from ..model.inspection import conv_reach
 from ..runtime import CodecSession
+from ..streaming.kv_stack import TraceableKVStack, sliding_window_mask
+from ..streaming.layers import ConvStates, StreamTransConv
+from ..streaming.windowed import StatefulCodecONNXWrapper
 from ..verify import MAX_ERROR, TorchSession, one_shot
-from ..windowed import StatefulCodecONNXWrapper
 from .graphs import export_step, raw_session, row
 from .precision import demo, demo_graph, heard
 from .specimen import Outcome, Silent, Specimen

@@ -7,9 +7,9 @@ exact; the conv stack's is a window of its input, exact only where `conv_history
 import torch
 from torch import nn
 
+from ..model.decoder import CodecDecoder
+from ..states import StateSpec, windowed_spec
 from .kv_stack import drop_last, keep_last, stream_transformer
-from .reference import CodecDecoder
-from .states import StateSpec, windowed_spec
 
 
 class StatefulCodecONNXWrapper(nn.Module):

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
 
+from ..model.checkpoint import Checkpoint, load
 from . import plots
-from .checkpoint import Checkpoint, load
 from .experiment import (
     DESIGNS,
     EQUAL,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .reference import CodecDecoder
-from .states import BATCH, StateSpec
+from ..states import BATCH, StateSpec
+from .decoder import CodecDecoder
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,20 @@ from functools import lru_cache
 import numpy as np
 from matplotlib.figure import Figure
 
-from . import demo, plots
-from .checkpoint import Checkpoint, example_codes
-from .exact import ExactStreamingWrapper, OneShotWrapper
-from .metrics import chunk_lengths, max_error, mse, parse_schedule, per_chunk, snr_db
-from .pitfalls.state import (
+from .. import demo
+from ..metrics import chunk_lengths, max_error, mse, parse_schedule, per_chunk, snr_db
+from ..model.checkpoint import Checkpoint, example_codes
+from ..pitfalls.state import (
     HistoryFromNewFramesAlone,
     SaturatingPositions,
     SeesTheFuture,
     TrimmedBeforeAttention,
     dropped,
 )
-from .verify import MAX_MSE, TorchSession, one_shot
-from .windowed import StatefulCodecONNXWrapper
+from ..streaming.exact import ExactStreamingWrapper, OneShotWrapper
+from ..streaming.windowed import StatefulCodecONNXWrapper
+from ..verify import MAX_MSE, TorchSession, one_shot
+from . import plots
 
 EXACT, WINDOWED, ONE_SHOT = "exact", "windowed", "one-shot"
 DESIGNS = {

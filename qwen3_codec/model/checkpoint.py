@@ -17,11 +17,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from . import demo
+from .. import demo
+from ..files import written_whole
+from ..states import random_codes
 from .config import RANDOM_CONFIGS, CheckpointError, check_config, read_config
-from .files import written_whole
-from .reference import CodecDecoder, code2wav_config
-from .states import random_codes
+from .decoder import CodecDecoder, code2wav_config
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"

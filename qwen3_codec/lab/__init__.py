@@ -1,0 +1,1 @@
+"""Where a stream is looked at: figures, one stream under chosen settings, and the interactive lab."""

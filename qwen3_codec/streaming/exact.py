@@ -1,0 +1,109 @@
+"""The exact design: every layer keeps its own state, so each chunk costs its own frames and sounds at once.
+
+The decoder is causal. A convolution needs the last samples of *its own* input, a transposed convolution one sample,
+attention the keys and values of its window. With those carried over, a chunk of any length continues the stream as if
+it had never been cut: nothing is decoded twice or held back, and the result is the one-shot decoder's to rounding.
+(The idea of explicit state for each layer is that of moshi's `modules/streaming.py`.)
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..model.decoder import NUM_SEMANTIC_QUANTIZERS, CausalConv, CausalTransConv, CodecDecoder
+from ..states import StateSpec, exact_spec, one_shot_spec
+from .kv_stack import stream_transformer
+from .layers import ConvStates, StreamConv, StreamTransConv, streaming
+
+
+class StreamQuantizer(nn.Module):
+    """All codebooks as one table, looked up once: [B, N, Q] -> [B, codebook_dim, N].
+
+    The division by the counts is done here, once. Each group's vectors add up; the two sums side by side go through
+    the two projections as one matrix. (Projecting the tables themselves would double their size.)
+    """
+
+    def __init__(self, decoder: CodecDecoder):
+        super().__init__()
+        first, rest = decoder.quantizer.rvq_first, decoder.quantizer.rvq_rest
+        tables = [*first.tables(), *rest.tables()]
+        offsets = torch.arange(len(tables)) * decoder.config.codebook_size
+        projection = torch.cat([first.output_proj.weight, rest.output_proj.weight], dim=1)[..., 0]
+        self.register_buffer("table", torch.cat(tables), persistent=False)
+        self.register_buffer("offsets", offsets, persistent=False)
+        self.register_buffer("projection", projection, persistent=False)
+
+    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+        vectors = F.embedding(codes + self.offsets, self.table)
+        first, rest = vectors[:, :, :NUM_SEMANTIC_QUANTIZERS], vectors[:, :, NUM_SEMANTIC_QUANTIZERS:]
+        sums = torch.cat([first.sum(dim=2), rest.sum(dim=2)], dim=-1)
+        return F.linear(sums, self.projection).transpose(1, 2)
+
+
+class ExactStreamingWrapper(nn.Module):
+    """One exact streaming step of `decoder`, with all state passed in and out. `spec` declares the tensors.
+
+    States have fixed shapes and start as zeros; only the batch and N vary. Keys and values hold `sliding_window - 1`
+    frames, of which the last `past_frames` are real: the count is kept for each row, so that streams of different
+    ages share a call. It stops growing at `sliding_window - 1`, and positions are relative to the window, so nothing
+    grows with the length of the stream.
+    """
+
+    def __init__(self, decoder: CodecDecoder):
+        super().__init__()
+        self.decoder = decoder
+        self.quantizer = StreamQuantizer(decoder)
+        self.pre_conv = StreamConv(decoder.pre_conv)
+        self.stages = nn.ModuleList(streaming(stage) for _, stage in decoder.stages())
+        self.requires_grad_(False).eval()
+
+    @property
+    def conv_layers(self) -> list[tuple[str, nn.Module]]:
+        """(upstream's module name, streaming module) of every convolution with a state, in the order of the data."""
+        twins = [m for m in self.modules() if isinstance(m, StreamConv | StreamTransConv) and m.history]
+        names = [
+            name
+            for name, module in self.decoder.named_modules()
+            if (isinstance(module, CausalConv) and module.history)
+            or (isinstance(module, CausalTransConv) and module.conv.kernel_size > module.conv.stride)
+        ]
+        return list(zip(names, twins, strict=True))
+
+    @property
+    def spec(self) -> StateSpec:
+        convs = [(layer.channels, layer.history) for _, layer in self.conv_layers]
+        return exact_spec(self.decoder.config, self.decoder.samples_per_frame, convs)
+
+    def forward(self, audio_codes, past_frames, *states):
+        """Decode N new frames to N * samples_per_frame samples. Shapes, names and order of everything: `spec`."""
+        layers = self.decoder.config.num_hidden_layers
+        convs = ConvStates(states[: -2 * layers])
+        keys, values = states[-2 * layers : -layers], states[-layers:]
+        past = self.decoder.config.sliding_window - 1
+
+        hidden = self.pre_conv(self.quantizer(audio_codes), convs).transpose(1, 2)
+        hidden, keys, values = stream_transformer(
+            self.decoder.pre_transformer, hidden, keys, values, keep=past, past_frames=past_frames
+        )
+        hidden = hidden.transpose(1, 2)
+        for stage in self.stages:
+            hidden = stage(hidden, convs)
+        next_past_frames = (past_frames + audio_codes.size(1)).clamp(max=past)
+        return hidden.squeeze(1).clamp(-1, 1), next_past_frames, *convs.after, *keys, *values
+
+
+class OneShotWrapper(ExactStreamingWrapper):
+    """The same operations without a state: codes [B, N, Q] in, the whole waveform [B, N * samples_per_frame] out.
+
+    For whoever decodes whole utterances, and as the benchmark's floor.
+    """
+
+    @property
+    def spec(self) -> StateSpec:
+        return one_shot_spec(super().spec)
+
+    def forward(self, audio_codes):
+        batch = audio_codes.size(0)
+        states = [torch.zeros(batch, *before.shape[1:]) for before, _ in super().spec.states[1:]]
+        past_frames = torch.zeros(batch, 1, dtype=torch.int64)
+        return super().forward(audio_codes, past_frames, *states)[:1]
