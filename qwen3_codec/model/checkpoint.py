@@ -17,7 +17,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .. import demo
 from ..files import written_whole
 from ..states import random_codes
 from .config import RANDOM_CONFIGS, CheckpointError, check_config, read_config
@@ -28,7 +27,7 @@ WEIGHTS_FILE = "model.safetensors"
 SUBFOLDER = "speech_tokenizer"
 PREFIX = "decoder."
 # Names for folders that ship with the package; they are read like any other.
-BUNDLED = {"demo": demo.FOLDER}
+BUNDLED = {"demo": Path(__file__).parents[1] / "demo"}
 NAMED = (*BUNDLED, *RANDOM_CONFIGS)
 
 
