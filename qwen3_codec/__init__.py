@@ -5,6 +5,7 @@ need no torch:
 
     states, metrics     a graph's inputs, outputs and states; how far two waveforms are apart, how a stream is cut
     files               files that appear whole or not at all
+    codes, audio        codes read and checked; waveforms in files
     runtime             an exported graph (`CodecSession`) and its streams (`CodecStream`)
     --------------------------------------------------------------------------------------------------------
     model/              what is streamed: `config` and its checks, `decoder` (one shot), `checkpoint` (where weights
@@ -15,7 +16,7 @@ need no torch:
     pitfalls/           every trap as a specimen that runs
     demo/               the speech model that ships with the package, and how it was made
     lab/                `plots`; `experiment`: one stream under chosen settings; `widget`: the interactive lab
-    cli                 `python -m qwen3_codec`
+    commands/, cli      `python -m qwen3_codec`, a file a command
 """
 
 __version__ = "0.1.0"

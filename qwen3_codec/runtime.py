@@ -15,18 +15,17 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from .codes import CodesError, check_codes
 from .metrics import chunks
 from .states import FORMAT_VERSION, StateSpec, TensorSpec
+
+__all__ = ["CodecSession", "CodecStream", "CodesError", "GraphError"]
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
 
 
 class GraphError(ValueError):
     """A file that cannot be run as a codec graph; the message says what does not match."""
-
-
-class CodesError(ValueError):
-    """Codes that the graph cannot take; the message names the value and its place."""
 
 
 class CodecSession:
@@ -209,33 +208,3 @@ class CodecStream:
         tail, self._held_back = self._held_back, self._held_back[:, :0]
         self.finished = True
         return tail
-
-
-def check_codes(codes: np.ndarray, spec: StateSpec, batch: int | None = None) -> np.ndarray:
-    """Codes [N, Q] or [B, N, Q] as int64 [B, N, Q]; CodesError names the first value that is wrong and its place."""
-    codes = np.asarray(codes)
-    if codes.dtype.kind not in "iu":
-        raise CodesError(f"codes are {codes.dtype}, must be integers{_first_nan(codes)}")
-    if codes.ndim not in (2, 3) or codes.shape[-1] != spec.num_quantizers:
-        raise CodesError(
-            f"codes have the shape {list(codes.shape)}, must be [N, {spec.num_quantizers}] or [B, N, same]"
-        )
-    codes = codes[None] if codes.ndim == 2 else codes
-    if codes.shape[1] == 0:
-        raise CodesError("codes hold no frame (N is 0); a chunk has at least one")
-    if batch is not None and codes.shape[0] != batch:
-        raise CodesError(f"codes have {codes.shape[0]} rows, the stream has {batch}")
-    wrong = (codes < 0) | (codes >= spec.codebook_size)
-    if wrong.any():
-        row, frame, codebook = map(int, np.argwhere(wrong)[0])
-        raise CodesError(
-            f"code {codes[row, frame, codebook]} at row {row}, frame {frame}, codebook {codebook} "
-            f"is outside 0..{spec.codebook_size - 1}"
-        )
-    return codes.astype(np.int64)
-
-
-def _first_nan(codes: np.ndarray) -> str:
-    if codes.dtype.kind != "f" or not np.isnan(codes).any():
-        return ""
-    return f"; the first NaN is at {np.argwhere(np.isnan(codes))[0].tolist()}"

@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 import torch
 
+from .codes import check_codes
 from .metrics import chunk_lengths, max_error, mse, scaled_error, snr_db
 from .model.checkpoint import Checkpoint
 from .model.inspection import conv_reach
-from .runtime import CodecSession, CodecStream, check_codes
+from .runtime import CodecSession, CodecStream
 from .states import StateSpec
 from .streaming.exact import ExactStreamingWrapper
 from .streaming.windowed import StatefulCodecONNXWrapper

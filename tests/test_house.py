@@ -15,6 +15,8 @@ FLOORS = [
     "states",
     "metrics",
     "files",
+    "codes",
+    "audio",
     "runtime",
     "model",
     "streaming",
@@ -24,6 +26,7 @@ FLOORS = [
     "pitfalls",
     "demo",
     "lab",
+    "commands",
     "cli",
     "__main__",
 ]

@@ -1,0 +1,34 @@
+"""`export`: a checkpoint to an ONNX file."""
+
+import sys
+from pathlib import Path
+
+from . import options
+
+ABOUT = "write the stateful graph to an ONNX file, checked"
+EXAMPLE = "--checkpoint random-small --conv-history 10 --lookahead 0 --output build/decoder.onnx"
+
+
+def add_options(parser) -> None:
+    options.checkpoint(parser)
+    options.design(parser)
+    parser.add_argument("--exporter", choices=("torchscript", "dynamo"), default="torchscript")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
+
+
+def run(args) -> int:
+    from tqdm import tqdm
+
+    from ..export import export
+    from ..model import checkpoint
+
+    loaded = checkpoint.load(args.checkpoint)
+    wrapper = options.wrapper(loaded.decoder, args)
+    print(f"exporting {loaded.weights} with {args.exporter} ...", file=sys.stderr)
+    done = export(loaded, wrapper, args.output, args.exporter, progress=tqdm)
+    spec = wrapper.spec
+    print(
+        f"{done.path}: {done.bytes / 2**20:.1f} MiB, {len(spec.all_inputs)} inputs, {len(spec.all_outputs)} outputs, "
+        f"{sum(done.nodes.values())} nodes; {done.probes} probe runs within {done.probe_error:.1e} of the wrapper"
+    )
+    return 0

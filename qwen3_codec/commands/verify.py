@@ -1,0 +1,37 @@
+"""`verify`: does a graph agree with its wrapper and with the one-shot decoder?"""
+
+from pathlib import Path
+
+from ..codes import read_codes
+from ..metrics import parse_schedule
+from ..runtime import CodecSession
+from ..states import random_codes
+from . import options
+
+ABOUT = "compare a graph with its wrapper and with the one-shot decoder; exit 1 where they disagree"
+EXAMPLE = "build/decoder.onnx --checkpoint random-small --chunks 3,1,7"
+
+
+def add_options(parser) -> None:
+    options.graph(parser)
+    options.checkpoint(parser)
+    parser.add_argument(
+        "--codes", type=Path, metavar="FILE.npy", help="codes [N, Q] or [B, N, Q] (default: 120 random frames)"
+    )
+    parser.add_argument("--chunks", metavar="N,N,...", help="chunk lengths in frames; repeats to the end")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def run(args) -> int:
+    from tqdm import tqdm
+
+    from ..model import checkpoint
+    from ..verify import verify, wrapper_like
+
+    session = CodecSession(args.graph, args.threads)
+    loaded = checkpoint.load(args.checkpoint)
+    codes = read_codes(args.codes) if args.codes else random_codes(session.spec, frames=120)
+    schedules = [parse_schedule(args.chunks)] if args.chunks else [[3], [1], [12], [7, 1, 2]]
+    report = verify(loaded, wrapper_like(loaded, session), codes, schedules, session, progress=tqdm)
+    print(report.to_json() if args.json else report)
+    return 0 if report.passed else 1
