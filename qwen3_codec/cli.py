@@ -11,7 +11,11 @@ COMMANDS = {"inspect": inspect, "export": export, "verify": verify, "decode": de
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 1 where a verification failed, 2 for anything that cannot be used."""
+    """Run a command; returns the exit code.
+
+    0, 1 where a verification failed, 2 for anything that cannot be used, 3 where a verification measured and did not
+    judge.
+    """
     args = _parser().parse_args(argv)
     try:
         return args.run(args)

@@ -77,6 +77,9 @@ class CodecSession:
             odd = sorted(set(names) ^ set(wanted)) or names
             raise GraphError(f"{self.path}: its {role}s are not those of its metadata; they differ in {', '.join(odd)}")
         for tensor, spec in zip(found, declared, strict=True):
+            for index, (axis, declared) in enumerate(zip(tensor.shape, spec.shape, strict=False)):
+                if isinstance(axis, int) and isinstance(declared, str):
+                    raise GraphError(f"{self.path}: {role} {spec.name}: axis {index} ({declared}) was frozen at {axis}")
             # A named axis comes as text, one without a name as None.
             shape = tuple(axis if isinstance(axis, int) else "*" for axis in tensor.shape)
             expected = tuple(axis if isinstance(axis, int) else "*" for axis in spec.shape)

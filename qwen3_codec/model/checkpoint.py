@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from ..files import written_whole
 from ..states import random_codes
-from .config import RANDOM_CONFIGS, CheckpointError, check_config, read_config
+from .config import RANDOM_CONFIGS, READ_FIELDS, CheckpointError, check_config, read_config
 from .decoder import CodecDecoder, code2wav_config
 
 CONFIG_FILE = "config.json"
@@ -49,6 +49,20 @@ class Checkpoint:
     def weights(self) -> str:
         """What a figure or table made from these weights has to say about them."""
         return f"{self.source}: random weights" if self.folder is None else f"{self.source} weights"
+
+    def check_unchanged(self) -> None:
+        """Raises CheckpointError where a field of the decoder's config was changed after it was built.
+
+        A changed window or head count moves the one-shot decoder along with every wrapper: they agree on something that
+        the weights were not made for.
+        """
+        built = self.decoder.config
+        for name in READ_FIELDS:
+            found = built.rope_parameters[name] if name == "rope_theta" else getattr(built, name)
+            if found != (said := self.config["decoder_config"][name]):
+                raise CheckpointError(
+                    f"{self.source}: the decoder's {name} was changed to {found}, its config.json says {said}"
+                )
 
     def fingerprint(self) -> str:
         """SHA-256 over the names and bytes of all decoder weights: the same text means the same weights."""

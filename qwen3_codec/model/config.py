@@ -79,6 +79,7 @@ NUMBERS = ("rms_norm_eps", "rope_theta", "layer_scale_initial_scale")
 RATES = ("upsample_rates", "upsampling_ratios")
 FLAGS = ("attention_bias",)
 NAMES = ("hidden_act",)
+READ_FIELDS = (*SIZES, *NUMBERS, *RATES, *FLAGS, *NAMES)
 
 
 class CheckpointError(ValueError):

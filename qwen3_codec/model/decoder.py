@@ -194,6 +194,11 @@ class CodecDecoder(nn.Module):
         for i, block in enumerate(self.decoder):
             yield f"decoder.{i}", block
 
+    def latents(self, codes: torch.Tensor) -> torch.Tensor:
+        """What the conv stack decodes: int64 codes [B, N, Q] -> [B, N, latent_dim]."""
+        hidden = self.pre_conv(self.quantizer.decode(codes))
+        return self.pre_transformer(hidden.transpose(1, 2))
+
     def decode_latent(self, latent: torch.Tensor) -> torch.Tensor:
         """The conv stack: [B, latent_dim, N] -> waveform [B, N * samples_per_frame]."""
         for _, stage in self.stages():
@@ -202,6 +207,4 @@ class CodecDecoder(nn.Module):
 
     def forward(self, codes: torch.Tensor) -> torch.Tensor:
         """Decode int64 codes [B, N, Q] in one shot; raises IndexError for a code outside [0, codebook_size)."""
-        hidden = self.pre_conv(self.quantizer.decode(codes))
-        hidden = self.pre_transformer(hidden.transpose(1, 2)).transpose(1, 2)
-        return self.decode_latent(hidden)
+        return self.decode_latent(self.latents(codes).transpose(1, 2))

@@ -174,12 +174,13 @@ def attention_influence(decoder: CodecDecoder, frames: int, at: int = 0, seed: i
     changed = codes.clone()
     changed[:, at] = (codes[:, at] + 1) % config.codebook_size
 
-    def latents(codes):
-        hidden = decoder.pre_conv(decoder.quantizer.decode(codes))
-        return decoder.pre_transformer(hidden.transpose(1, 2))
-
     with torch.no_grad(), _in_double(decoder):
-        return (latents(changed) - latents(codes))[0].abs().amax(dim=-1).numpy()
+        return (decoder.latents(changed) - decoder.latents(codes))[0].abs().amax(dim=-1).numpy()
+
+
+def attention_reach(config, pre_conv_history: int) -> int:
+    """Earlier frames that a latent can depend on: a window less one for each layer, and what `pre_conv` looks back."""
+    return config.num_hidden_layers * (config.sliding_window - 1) + pre_conv_history
 
 
 def receptive_field(decoder: CodecDecoder) -> ReceptiveField:
@@ -190,8 +191,8 @@ def receptive_field(decoder: CodecDecoder) -> ReceptiveField:
     reported is the farthest frame that moves at all.
     """
     conv = _samples_that_move(decoder)
-    reach = decoder.config.num_hidden_layers * (decoder.config.sliding_window - 1) + decoder.pre_conv.history
-    attention = np.flatnonzero(attention_influence(decoder, frames=reach + 8))
+    frames = attention_reach(decoder.config, decoder.pre_conv.history) + 8
+    attention = np.flatnonzero(attention_influence(decoder, frames))
     return ReceptiveField(
         conv_frames=int(conv[-1]) // decoder.samples_per_frame,
         conv_samples=int(conv[-1]) + 1,

@@ -76,20 +76,32 @@ class ExactStreamingWrapper(nn.Module):
 
     def forward(self, audio_codes, past_frames, *states):
         """Decode N new frames to N * samples_per_frame samples. Shapes, names and order of everything: `spec`."""
-        layers = self.decoder.config.num_hidden_layers
+        layers = len(self.decoder.pre_transformer.layers)
         convs = ConvStates(states[: -2 * layers])
         keys, values = states[-2 * layers : -layers], states[-layers:]
-        past = self.decoder.config.sliding_window - 1
 
         hidden = self.pre_conv(self.quantizer(audio_codes), convs).transpose(1, 2)
-        hidden, keys, values = stream_transformer(
-            self.decoder.pre_transformer, hidden, keys, values, keep=past, past_frames=past_frames
+        latents, keys, values = self.transform(hidden, keys, values, past_frames)
+        waveform = self.decode_latents(latents, convs)
+        next_past_frames = (past_frames + audio_codes.size(1)).clamp(max=self.decoder.config.sliding_window - 1)
+        return waveform, next_past_frames, *convs.after, *keys, *values
+
+    def transform(self, hidden, keys, values, past_frames, **parts):
+        """The transformer, [B, N, latent_dim] -> the same, and the next keys and values.
+
+        For a subclass that tries another mask or another store: `parts` are those of `stream_transformer`.
+        """
+        keep = self.decoder.config.sliding_window - 1
+        return stream_transformer(
+            self.decoder.pre_transformer, hidden, keys, values, keep=keep, past_frames=past_frames, **parts
         )
-        hidden = hidden.transpose(1, 2)
+
+    def decode_latents(self, latents, convs: ConvStates):
+        """The conv stack, [B, N, latent_dim] -> [B, N * samples_per_frame]; for a subclass that changes the latents."""
+        hidden = latents.transpose(1, 2)
         for stage in self.stages:
             hidden = stage(hidden, convs)
-        next_past_frames = (past_frames + audio_codes.size(1)).clamp(max=past)
-        return hidden.squeeze(1).clamp(-1, 1), next_past_frames, *convs.after, *keys, *values
+        return hidden.squeeze(1).clamp(-1, 1)
 
 
 class OneShotWrapper(ExactStreamingWrapper):

@@ -69,7 +69,9 @@ class StreamTransConv(nn.Module):
     def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
         x = states.extend(x, self.history) if self.history else x
         y = F.conv1d(x, self.weight, self.bias)
-        return y.unflatten(1, (self.out_channels, self.stride)).transpose(2, 3).flatten(2)
+        # `reshape`, not `unflatten` and `flatten`: after those, TorchScript's trace takes the lengths for constants.
+        y = y.reshape(y.size(0), self.out_channels, self.stride, -1).transpose(2, 3)
+        return y.reshape(y.size(0), self.out_channels, -1)
 
 
 class Snake(nn.Module):

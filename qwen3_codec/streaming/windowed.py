@@ -20,7 +20,9 @@ class StatefulCodecONNXWrapper(nn.Module):
     sample; the setting is here because the design that users know has it.
 
     To trace, the code below never makes a Python number of a size: a bare `size()` in a slice, an `arange` or a sum of
-    integers stays symbolic in both exporters, `int()`, `min()`, `if` and `range()` on one do not.
+    integers stays symbolic in both exporters, `int()`, `min()`, `if` and `range()` on one do not. One exception is
+    known: after `unflatten(...)` and `flatten(...)`, TorchScript takes the next `size()` and the shape of the next
+    `view()` for constants; `reshape` does not have that effect.
     """
 
     def __init__(self, decoder: CodecDecoder, conv_history_frames: int = 4, lookahead_frames: int = 4):

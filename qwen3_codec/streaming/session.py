@@ -1,0 +1,38 @@
+"""A wrapper run in PyTorch by the client code that runs a graph, and held to its own declaration."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ..runtime import CodecStream
+from ..states import StateSpec
+
+
+class TorchSession:
+    """A wrapper behind the interface of `CodecSession`, so that `CodecStream` runs it: numpy in, numpy out."""
+
+    def __init__(self, wrapper: torch.nn.Module):
+        self.wrapper = wrapper
+        self.spec: StateSpec = wrapper.spec
+
+    def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """One step; raises ValueError where the wrapper does not give what its spec declares."""
+        with torch.no_grad():
+            outputs = self.wrapper(*(torch.from_numpy(feeds[tensor.name]) for tensor in self.spec.all_inputs))
+        return _named_outputs(self.spec, outputs)
+
+    def stream(self, batch: int = 1) -> CodecStream:
+        return CodecStream(self, batch)
+
+
+def _named_outputs(spec: StateSpec, outputs: Sequence[torch.Tensor]) -> dict[str, np.ndarray]:
+    """What a wrapper returned, by name; raises ValueError where number, dtype or a fixed length is not `spec`'s."""
+    declared = spec.all_outputs
+    if len(outputs) != len(declared):
+        raise ValueError(f"the wrapper returns {len(outputs)} tensors, its spec declares {len(declared)} outputs")
+    arrays = {tensor.name: output.numpy() for tensor, output in zip(declared, outputs, strict=True)}
+    problems = (tensor.problem(arrays[tensor.name], spec.limits) for tensor in declared)
+    if problem := next(filter(None, problems), None):
+        raise ValueError(f"the wrapper's output {problem}, as its spec declares")
+    return arrays
