@@ -1,18 +1,127 @@
-"""Waveforms in files."""
+"""Waveforms in files: `.npy` (float32), `.wav` and `.flac` (16 bit). WAV needs the standard library alone."""
 
+import wave
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
 from .files import written_whole
 
+# What -1 becomes in 16 bits. +1 has no number there: it is the one value that is clipped, to 32767.
+FULL_SCALE = 32768
+SUFFIXES = (".npy", ".wav", ".flac")
+HOW_TO_GET_IT = "pip install soundfile"
 
-def write_waveform(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
-    """A .npy file keeps float32, a .wav file holds 16 bits; the file appears whole or not at all."""
-    with written_whole(path) as draft, open(draft, "wb") as file:
-        if path.suffix == ".npy":
-            np.save(file, waveform)
-        else:
+
+def pcm16(waveform: np.ndarray) -> np.ndarray:
+    """Samples in [-1, 1] as int16, rounded to the nearest step of 1/32768; what lies outside is clipped.
+
+    Raises ValueError naming the first sample that is NaN or infinite.
+    """
+    finite = np.isfinite(waveform)
+    if not finite.all():
+        place = np.argwhere(~finite)[0]
+        raise ValueError(f"sample {place.tolist()} is {waveform[tuple(place)]}; 16 bits hold numbers alone")
+    return np.clip(np.rint(waveform * np.float32(FULL_SCALE)), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+
+
+def row_paths(path: Path, rows: int) -> list[Path]:
+    """Where each of `rows` waveforms goes: `path` alone, or speech_0.wav, speech_1.wav, ... for speech.wav.
+
+    The numbers are as wide as the last one, so that sorted names keep the order. Raises ValueError for a suffix that no
+    format has, a place that is a folder, and .flac where soundfile is missing: before anything is decoded.
+    """
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"{path}: must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    if path.suffix == ".flac":
+        _soundfile(path)
+    width = len(str(rows - 1))
+    paths = [path.with_stem(f"{path.stem}_{row:0{width}}") for row in range(rows)] if rows > 1 else [path]
+    for place in paths:
+        if place.is_dir():
+            raise ValueError(f"{place}: is a folder, must be a file")
+    return paths
+
+
+def write_waveforms(paths: Iterable[Path], waveforms: Iterable[np.ndarray], sample_rate: int) -> None:
+    """Each waveform [1, samples] into a file of its own. They are taken one by one; all files appear, or none."""
+    with ExitStack() as until_all_are_written:
+        for path, waveform in zip(paths, waveforms, strict=True):
+            draft = until_all_are_written.enter_context(written_whole(path))
+            with open(draft, "wb") as file:
+                _write(file, path, waveform, sample_rate)
+
+
+def _write(file, path: Path, waveform: np.ndarray, sample_rate: int) -> None:
+    if path.suffix == ".npy":
+        np.save(file, waveform)
+    elif path.suffix == ".flac":
+        _soundfile(path).write(file, pcm16(waveform[0]), sample_rate, format="FLAC", subtype="PCM_16")
+    else:
+        with wave.open(file, "wb") as wav:
+            wav.setnchannels(1)
+            wav.setsampwidth(2)
+            wav.setframerate(sample_rate)
+            wav.writeframes(pcm16(waveform[0]).tobytes())
+
+
+def read_waveform(path: Path) -> tuple[np.ndarray, int | None]:
+    """Samples [samples] in [-1, 1] as float32 and their rate, None for a .npy, which has none.
+
+    A .npy holds [samples] or [1, samples], of floats or of int16. Other files are what soundfile reads; without it,
+    WAV of 16 bits. Raises ValueError for several channels, no sample, or one that is no number.
+    """
+    samples, rate = _read_npy(path) if path.suffix == ".npy" else _read_sound(path)
+    if samples.ndim == 2 and 1 in samples.shape:
+        samples = samples.reshape(-1)
+    if samples.ndim != 1:
+        raise ValueError(f"{path}: has the shape {list(samples.shape)}, must hold one channel")
+    if not samples.size:
+        raise ValueError(f"{path}: holds no sample")
+    if samples.dtype == np.int16:
+        samples = samples / np.float32(FULL_SCALE)
+    if samples.dtype.kind != "f":
+        raise ValueError(f"{path}: holds {samples.dtype}, must be floats or int16")
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{path}: sample {np.flatnonzero(~np.isfinite(samples))[0]} is not a number")
+    return samples.astype(np.float32), rate
+
+
+def _read_npy(path: Path) -> tuple[np.ndarray, None]:
+    try:
+        return np.asarray(np.load(path, allow_pickle=False)), None
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path}: not a .npy file with numbers, or truncated ({error})") from error
+
+
+def _read_sound(path: Path) -> tuple[np.ndarray, int]:
+    with open(path, "rb") as file:
+        try:
             import soundfile
+        except ImportError:
+            return _read_wav(path, file)
+        try:
+            return soundfile.read(file, dtype="float32")
+        except soundfile.SoundFileError as error:
+            raise ValueError(f"{path}: cannot be read as sound ({error})") from error
 
-            soundfile.write(file, waveform[0], sample_rate, format="WAV", subtype="PCM_16")
+
+def _read_wav(path: Path, file) -> tuple[np.ndarray, int]:
+    try:
+        with wave.open(file) as wav:
+            if wav.getsampwidth() != 2:
+                raise wave.Error(f"{8 * wav.getsampwidth()} bits")
+            samples = np.frombuffer(wav.readframes(wav.getnframes()), np.int16)
+            return samples.reshape(-1, wav.getnchannels()), wav.getframerate()
+    except (wave.Error, EOFError) as error:
+        raise ValueError(f"{path}: only WAV of 16 bits is read without soundfile ({error}); {HOW_TO_GET_IT}") from error
+
+
+def _soundfile(path: Path):
+    try:
+        import soundfile
+    except ImportError as error:
+        raise ValueError(f"{path}: needs the package soundfile ({HOW_TO_GET_IT})") from error
+    return soundfile

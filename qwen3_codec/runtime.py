@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from .codes import CodesError, check_codes
+from .codes import CodesError, check_codes, check_rows, padded
 from .metrics import chunks
 from .states import FORMAT_VERSION, StateSpec, TensorSpec
 
@@ -97,13 +97,22 @@ class CodecSession:
         """A new stream of `batch` rows that advance together."""
         return CodecStream(self, batch)
 
-    def decode(self, codes: np.ndarray, schedule=(12,), progress=lambda iterable, **_: iterable) -> np.ndarray:
-        """Decode codes [N, Q] or [B, N, Q] chunk by chunk, to a waveform [B, N * samples_per_frame].
+    def decode(
+        self, codes, schedule=(12,), progress=lambda iterable, **_: iterable, lengths: Sequence[int] | None = None
+    ) -> np.ndarray | list[np.ndarray]:
+        """Decode codes chunk by chunk to float32 samples; `decode(...)[i]` is row i's, N_i * samples_per_frame of them.
 
-        `schedule` is the chunk lengths in frames; it repeats to the end. `progress` wraps the loop (tqdm does).
+        `codes` are [N, Q], [B, N, Q], or a list of rows [N_i, Q]; in a batch, frames of -1 or `lengths` (the frames of
+        each row) say where the shorter rows end. Returns an array [B, samples] where all rows are equally long, else a
+        list of B arrays. `schedule` is the chunk lengths in frames; it repeats to the end. `progress` wraps the loop
+        (tqdm does).
         """
-        codes = check_codes(codes, self.spec)
-        return np.concatenate([*self.stream(codes.shape[0]).pushes(codes, schedule, progress)], axis=1)
+        rows = check_rows(codes, self.spec, lengths)
+        pieces = self.stream(len(rows)).pushes(padded(rows), schedule, progress)
+        waveform = np.concatenate([*pieces], axis=1)
+        ends = [len(row) * self.spec.samples_per_frame for row in rows]
+        # The decoder is causal: what fills up a row behind its end changes nothing before it.
+        return waveform if len({*ends}) == 1 else [samples[:end] for samples, end in zip(waveform, ends, strict=True)]
 
 
 class CodecStream:

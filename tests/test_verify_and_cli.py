@@ -95,9 +95,9 @@ def test_decode_gives_upstreams_waveform(upstream_graph, tmp_path):
         (["verify", "/no/such.onnx"], "no such file"),
         (["verify", "GRAPH", "--checkpoint", "random-small"], "interface is not that"),
         (["decode", "GRAPH", "--codes", "/no/such.npy", "--output", "X.npy"], "No such file"),
-        (["decode", "GRAPH", "--codes", "GRAPH", "--output", "X.npy"], "not a .npy file"),
+        (["decode", "GRAPH", "--codes", "GRAPH", "--output", "X.npy"], "not a .npy, .npz or .json file"),
         (["decode", "GRAPH", "--codes", "CODES", "--chunks", "3,0", "--output", "X.npy"], "'0' in the chunk schedule"),
-        (["decode", "GRAPH", "--codes", "CODES", "--output", "X.mp3"], "must end in .npy or .wav"),
+        (["decode", "GRAPH", "--codes", "CODES", "--output", "X.mp3"], "must end in .npy, .wav or .flac"),
         (["decode", "GRAPH", "--codes", "WIDE", "--output", "X.npy"], "code 64 at row 0, frame 3, codebook 1"),
     ],
 )
@@ -120,7 +120,7 @@ def test_help_shows_an_example_and_the_module_runs(capsys):
         return capsys.readouterr().out
 
     assert "example:" in printed("--help")
-    for command in ("inspect", "export", "verify", "decode", "bench"):
+    for command in cli.COMMANDS:
         assert f"example:\n  python -m qwen3_codec {command}" in printed(command, "--help")
     assert '"onnxruntime"' in printed("--version")
     command = [sys.executable, "-m", "qwen3_codec", "verify", "nothing.onnx"]

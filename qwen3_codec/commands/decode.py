@@ -1,37 +1,97 @@
 """`decode`: codes to a waveform, chunk by chunk."""
 
+import os
+import sys
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
-from ..audio import write_waveform
-from ..codes import check_codes, read_codes
+import numpy as np
+
+from ..audio import row_paths, write_waveforms
+from ..codes import CodesError, check_rows, read_codes
 from ..metrics import parse_schedule
 from ..runtime import CodecSession
 from . import options
 
 ABOUT = "decode codes with a graph, chunk by chunk (needs no torch)"
 EXAMPLE = "build/decoder.onnx --codes codes.npy --chunks 3 --output speech.wav"
+STDOUT = "-"
 
 
 def add_options(parser) -> None:
     options.graph(parser)
-    parser.add_argument("--codes", type=Path, required=True, metavar="FILE.npy", help="codes [N, Q] or [B, N, Q]")
+    parser.add_argument(
+        "--codes",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help=".npy, .npz or .json with codes [N, Q] or [B, N, Q]; rows that are shorter end in frames of -1",
+    )
     parser.add_argument(
         "--chunks", default="12", metavar="N,N,...", help="chunk lengths in frames; repeats (default: 12)"
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="OUT", help=".npy (float32) or .wav (16 bit)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help=".npy (float32), .wav or .flac (16 bit); of several rows each gets a file, OUT_0.wav, OUT_1.wav, ...; "
+        "- writes raw float32, little-endian, to standard output as it is decoded",
+    )
 
 
 def run(args) -> int:
-    from tqdm import tqdm
-
-    if args.output.suffix not in (".npy", ".wav"):
-        raise ValueError(f"--output is {args.output}, must end in .npy or .wav")
+    schedule = parse_schedule(args.chunks)
     session = CodecSession(args.graph, args.threads)
-    codes = check_codes(read_codes(args.codes), session.spec)
-    if args.output.suffix == ".wav" and codes.shape[0] > 1:
-        raise ValueError(f"a .wav file holds one stream, the codes have {codes.shape[0]} rows; use .npy")
-    waveform = session.decode(codes, parse_schedule(args.chunks), progress=tqdm)
-    write_waveform(args.output, waveform, session.spec.sample_rate)
-    seconds = waveform.shape[1] / session.spec.sample_rate
-    print(f"{args.output}: {waveform.shape[0]} x {waveform.shape[1]} samples ({seconds:.2f} s)")
+    rows = [row for path in args.codes for row in _rows(path, session)]
+    rate = session.spec.sample_rate
+    if str(args.output) == STDOUT:
+        return _stream_to_stdout(session, rows, schedule)
+
+    paths = row_paths(args.output, len(rows))
+    waveforms = (
+        session.decode(row, schedule, _progress(f"row {i}" if rows[1:] else None)) for i, row in enumerate(rows)
+    )
+    write_waveforms(paths, waveforms, rate)
+    for path, row in zip(paths, rows, strict=True):
+        samples = len(row) * session.spec.samples_per_frame
+        print(f"{path}: 1 x {samples} samples ({samples / rate:.2f} s)")
     return 0
+
+
+def _rows(path: Path, session: CodecSession) -> list[np.ndarray]:
+    try:
+        return check_rows(read_codes(path), session.spec)
+    except CodesError as error:
+        raise CodesError(f"{path}: {error}") from error
+
+
+def _stream_to_stdout(session: CodecSession, rows: list[np.ndarray], schedule: list[int]) -> int:
+    if len(rows) > 1:
+        raise ValueError(f"--output - is one stream, the codes have {len(rows)} rows")
+    if sys.stdout.isatty():
+        raise ValueError("--output - writes raw samples, no text: pipe them into a player or a file")
+    print(f"float32, little-endian, one channel, {session.spec.sample_rate} samples a second", file=sys.stderr)
+    try:
+        for samples in session.stream().pushes(rows[0][None], schedule, _progress()):
+            sys.stdout.buffer.write(samples.astype("<f4").tobytes())
+            sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        # Who listened has heard enough. Python would complain when it flushes standard output at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _progress(label: str | None = None):
+    """tqdm where it is installed; a bar is a comfort, not a need."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return _no_bar
+    return partial(tqdm, desc=label)
+
+
+def _no_bar(iterable: Iterable, **_) -> Iterable:
+    return iterable
