@@ -6,6 +6,7 @@ need no torch:
     states, metrics     a graph's inputs, outputs and states; how far two waveforms are apart, how a stream is cut
     files               files that appear whole or not at all
     codes, audio        codes read and checked; waveforms in files
+    alignment, compare  a waveform against one from elsewhere: what differs, and which known cause it looks like
     runtime             an exported graph (`CodecSession`) and its streams (`CodecStream`)
     --------------------------------------------------------------------------------------------------------
     model/              what is streamed: `config` and its checks, `decoder` (one shot), `checkpoint` (where weights

@@ -5,9 +5,16 @@ import json
 import sys
 
 from . import __version__
-from .commands import bench, decode, export, inspect, verify
+from .commands import bench, compare, decode, export, inspect, verify
 
-COMMANDS = {"inspect": inspect, "export": export, "verify": verify, "decode": decode, "bench": bench}
+COMMANDS = {
+    "inspect": inspect,
+    "export": export,
+    "verify": verify,
+    "decode": decode,
+    "compare": compare,
+    "bench": bench,
+}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -17,6 +17,8 @@ FLOORS = [
     "files",
     "codes",
     "audio",
+    "alignment",
+    "compare",
     "runtime",
     "model",
     "streaming",

@@ -2,8 +2,6 @@
 
 import os
 import sys
-from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +50,7 @@ def run(args) -> int:
 
     paths = row_paths(args.output, len(rows))
     waveforms = (
-        session.decode(row, schedule, _progress(f"row {i}" if rows[1:] else None)) for i, row in enumerate(rows)
+        session.decode(row, schedule, options.progress(f"row {i}" if rows[1:] else None)) for i, row in enumerate(rows)
     )
     write_waveforms(paths, waveforms, rate)
     for path, row in zip(paths, rows, strict=True):
@@ -75,23 +73,10 @@ def _stream_to_stdout(session: CodecSession, rows: list[np.ndarray], schedule: l
         raise ValueError("--output - writes raw samples, no text: pipe them into a player or a file")
     print(f"float32, little-endian, one channel, {session.spec.sample_rate} samples a second", file=sys.stderr)
     try:
-        for samples in session.stream().pushes(rows[0][None], schedule, _progress()):
+        for samples in session.stream().pushes(rows[0][None], schedule, options.progress()):
             sys.stdout.buffer.write(samples.astype("<f4").tobytes())
             sys.stdout.buffer.flush()
     except BrokenPipeError:
         # Who listened has heard enough. Python would complain when it flushes standard output at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
-
-
-def _progress(label: str | None = None):
-    """tqdm where it is installed; a bar is a comfort, not a need."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return _no_bar
-    return partial(tqdm, desc=label)
-
-
-def _no_bar(iterable: Iterable, **_) -> Iterable:
-    return iterable

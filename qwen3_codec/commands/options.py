@@ -1,6 +1,7 @@
 """What several commands take: options of one meaning have one text."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 CHECKPOINT_HELP = (
@@ -37,3 +38,12 @@ def wrapper(decoder, args):
 def graph(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("graph", type=Path, metavar="FILE", help="an exported .onnx file")
     parser.add_argument("--threads", type=int, default=0, help="ONNX Runtime threads (default: one for each core)")
+
+
+def progress(label: str | None = None):
+    """tqdm where it is installed; a bar is a comfort, not a need."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return lambda iterable, **_: iterable
+    return partial(tqdm, desc=label)
