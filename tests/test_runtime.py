@@ -139,7 +139,7 @@ def remove_format(model):
         ),
         (
             lambda m: setattr(m.graph.input[5].type.tensor_type.shape.dim[2], "dim_value", 5),
-            "input past_key_0 is tensor",
+            "input past_key_0: axis 2 .past_seq_0. was frozen at 5",
         ),
     ],
 )
