@@ -3,6 +3,7 @@
 # make lab           JupyterLab on the notebooks
 # make setup         the environment alone
 # make lint          style, and the pairs of notebooks
+# make oldest        the core's tests with the oldest packages that are allowed, in an environment of their own
 # make notebooks     execute the committed notebooks again, after a change in a .py
 PYTHON ?= python3
 BIN := .venv/bin
@@ -16,15 +17,21 @@ GRAPH := build/onnx_export/qwen3_tts_decoder_stateful.onnx
 
 export QWEN3_CODEC_BUILD := $(CURDIR)/build
 ifdef CHECKPOINT
-export QWEN3_CODEC_CHECKPOINT := $(CHECKPOINT)
+# A folder is seen from here; the notebooks run in their own.
+export QWEN3_CODEC_CHECKPOINT := $(shell cd "$(CHECKPOINT)" 2>/dev/null && pwd || printf %s "$(CHECKPOINT)")
 endif
 
-.PHONY: setup walkthrough test lab lint notebooks FORCE
+.PHONY: setup walkthrough test lab lint oldest notebooks FORCE
 
 setup: $(INSTALLED)
 
-$(INSTALLED): requirements.txt pyproject.toml
-	$(PYTHON) -m venv .venv
+# An environment that does not run, or runs another Python, is made anew.
+RUNS := $(shell $(BIN)/python -c 'print(1)' 2>/dev/null)
+VERSION := -c 'import sys; print(sys.version)'
+
+$(INSTALLED): requirements.txt pyproject.toml $(if $(RUNS),,FORCE)
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("This needs Python 3.11 to 3.13; $(PYTHON) is %d.%d. Name another one: make setup PYTHON=python3.12" % sys.version_info[:2])'
+	@test "$$($(BIN)/python $(VERSION) 2>/dev/null)" = "$$($(PYTHON) $(VERSION))" || $(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --disable-pip-version-check -r requirements.txt
 	@touch $@
 
@@ -54,12 +61,19 @@ test: setup
 	$(BIN)/python -m pytest -n auto --dist worksteal --nbmake --nbmake-timeout=600 --durations=10 notebooks tests
 
 lab: setup
-	$(BIN)/jupyter lab --notebook-dir notebooks
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --notebook-dir notebooks
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest tests/test_notebooks.py
+
+# Tests of opsets that a runtime of that age does not know are left out.
+oldest: export OMP_NUM_THREADS := 1
+oldest:
+	$(PYTHON) -m venv --clear build/oldest
+	build/oldest/bin/pip install --disable-pip-version-check -c requirements-oldest.txt '.[export]' pytest hypothesis
+	build/oldest/bin/python -m pytest -k "not other_opsets" tests/test_export.py tests/test_runtime.py tests/test_reference.py tests/test_changes.py
 
 # Take the .py sources over into the .ipynb files and execute those in place; for whoever edits a notebook.
 notebooks: export QWEN3_CODEC_OFFICIAL := 1

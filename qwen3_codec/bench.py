@@ -132,11 +132,19 @@ def benchmark(
     threads: int = 2,
     progress: Callable = lambda iterable, **_: iterable,
 ) -> Benchmark:
-    """Measure all designs on the same codes; graphs are kept in `folder` and made again only where they do not fit."""
-    torch.set_num_threads(threads)
+    """Measure all designs on the same codes; graphs are kept in `folder` and made again only where they do not fit.
+
+    Raises ValueError for frames, threads or chunks below 1, and for a chunk that is longer than the codes.
+    """
+    for name, value in (("frames", frames), ("threads", threads), *(("a chunk", chunk) for chunk in chunks)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}, must be at least 1")
     decoder = checkpoint.decoder
     codes = example_codes(checkpoint, frames)
     frames = codes.shape[1]
+    if max(chunks) > frames:
+        raise ValueError(f"a chunk of {max(chunks)} frames is longer than the codes, which have {frames}")
+    torch.set_num_threads(threads)
     reach = conv_reach(decoder)
     wrappers = {
         "one_shot": OneShotWrapper(decoder),

@@ -2,7 +2,14 @@
 
 import argparse
 import json
+import re
+import signal
 import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
 
 from . import __version__
 from .commands import bench, compare, decode, export, inspect, verify
@@ -24,22 +31,59 @@ def main(argv: list[str] | None = None) -> int:
     judge.
     """
     args = _parser().parse_args(argv)
+    code, error = 2, None
     try:
-        return args.run(args)
-    except (ValueError, OSError, RuntimeError) as error:
-        message = " ".join(str(error).split())
-        print(f"qwen3_codec {args.command}: {message}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"qwen3_codec {args.command}: interrupted, nothing was written", file=sys.stderr)
-        return 130
+        with _termination_unwinds():
+            return args.run(args)
+    except ModuleNotFoundError as missing:
+        message, error = _how_to_get(missing), missing
+    except (ValueError, OSError, RuntimeError) as unusable:
+        message, error = " ".join(str(unusable).split()), unusable
+    except KeyboardInterrupt as interrupt:
+        message, error, code = "interrupted; no file is left half written", interrupt, 130
+    # The loop that failed is still held by the traceback, and with it a progress bar. What is printed comes below it.
+    traceback.clear_frames(error.__traceback__)
+    print(f"qwen3_codec {args.command}: {message}", file=sys.stderr)
+    return code
+
+
+@contextmanager
+def _termination_unwinds() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does, through every `finally`; signals reach the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _how_to_get(missing: ModuleNotFoundError) -> str:
+    """Which extra brings a module that is not there: the package's own metadata says it."""
+    for requirement in metadata.requires("qwen3-codec") or []:
+        if found := re.match(rf"{missing.name}\b.*extra == .(\w+)", requirement):
+            return (
+                f"this needs the package {missing.name}, which the extra [{found[1]}] brings: "
+                f"in a checkout of the project, pip install '.[{found[1]}]'"
+            )
+    raise missing
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Says the default of each option that has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        told = action.default in (None, False, argparse.SUPPRESS) or "(default" in (action.help or "")
+        return action.help if told else f"{action.help or ''} (default: %(default)s)"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m qwen3_codec",
         description="Stream the Qwen3-TTS 12 Hz codec decoder from ONNX.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
         epilog="example:\n  python -m qwen3_codec export --checkpoint random-small --output build/decoder.onnx\n"
         "  python -m qwen3_codec verify build/decoder.onnx --checkpoint random-small",
     )
@@ -50,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
             name,
             help=command.ABOUT,
             description=command.ABOUT[0].upper() + command.ABOUT[1:] + ".",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Help,
             epilog=f"example:\n  python -m qwen3_codec {name} {command.EXAMPLE}",
         )
         command.add_options(added)
@@ -60,12 +104,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def versions() -> str:
     """For bug reports: this package's version and those of the packages that decide what a graph looks like."""
-    from importlib.metadata import PackageNotFoundError, version
-
     found = {"python": sys.version.split()[0]}
     for name in ("torch", "transformers", "onnx", "onnxruntime", "onnxscript", "numpy"):
         try:
-            found[name] = version(name)
-        except PackageNotFoundError:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
             found[name] = "not installed"
     return f"qwen3_codec {__version__} " + json.dumps(found)

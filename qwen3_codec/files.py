@@ -1,6 +1,9 @@
 """Files that appear whole or not at all."""
 
 import os
+import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,15 +11,33 @@ from pathlib import Path
 
 @contextmanager
 def written_whole(path: str | os.PathLike) -> Iterator[Path]:
-    """A name beside `path` to write to; renamed to `path` when the block ends, removed when it fails.
+    """A name to write to, which becomes `path` when the block ends and is removed when it fails.
 
-    It lies in the same folder, which is made where it is missing, so that the rename is one step.
+    A link stays a link: what it points to is replaced. A file keeps its permissions, and one that nobody may write is
+    refused (PermissionError). A device or a pipe is not replaced but written to, once all is there. Missing folders are
+    made. An OSError names `path`, not the draft.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(os.path.realpath(path))
+    mode = path.stat().st_mode if path.exists() else None
+    if mode is not None and not stat.S_ISREG(mode):
+        with tempfile.TemporaryDirectory() as folder:
+            yield (draft := Path(folder, path.name))
+            with open(draft, "rb") as source, open(path, "wb") as target:
+                shutil.copyfileobj(source, target)
+        return
+    if mode is not None and not (mode & 0o222 and os.access(path, os.W_OK)):
+        raise PermissionError(13, "the file is there and read-only", os.fspath(path))
+    # In the same folder, so that the rename is one step.
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield draft
+        if mode is not None:
+            os.chmod(draft, stat.S_IMODE(mode))
         os.replace(draft, path)
+    except OSError as error:
+        if error.filename == os.fspath(draft):
+            raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
+        raise
     finally:
         draft.unlink(missing_ok=True)

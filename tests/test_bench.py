@@ -53,3 +53,19 @@ def test_the_command(tiny, tmp_path, capsys):
     assert cli.main([*arguments, "--folder", str(tmp_path / "graphs"), "--json"]) == 0
     entries = json.loads(capsys.readouterr().out)
     assert entries["frames"] == 8 and {row["chunk"] for row in entries["rows"]} == {8, 2}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"frames": -3}, "frames is -3, must be at least 1"),
+        ({"frames": 0}, "frames is 0"),
+        ({"frames": 10, "chunks": (1, 12)}, "a chunk of 12 frames is longer than the codes, which have 10"),
+        ({"chunks": (3, 0)}, "a chunk is 0"),
+        ({"threads": 0}, "threads is 0"),
+    ],
+)
+def test_what_cannot_be_timed_is_refused(tiny, tmp_path, options, words):
+    with pytest.raises(ValueError, match=words):
+        benchmark(tiny, tmp_path, **options)
+    assert not [*tmp_path.iterdir()]

@@ -178,3 +178,23 @@ def test_progress_counts_the_chunks(lab):
     lab.bar.observe(lambda change: seen.append(change.new), "value")
     lab.controls["chunk"].value = 4
     assert seen == [0, 1, 2, 3] and np.isfinite(lab.result.mse)
+
+
+def test_a_lone_chunk_says_why_the_trap_does_nothing(demo):
+    settings = Settings(frames=6, chunk=6, trap="all state lost")
+    result = run(demo, settings)
+    assert (
+        "one chunk has no border" in result.numbers()["SNR"] and "no border" in experiment.figure(result).get_suptitle()
+    )
+    for other in (replace(settings, chunk=3), replace(settings, trap=NO_TRAP)):
+        assert not run(demo, other).harmless
+    within = Settings(frames=6, chunk=6, design=WINDOWED, history=10, lookahead=0, trap="mask that sees the future")
+    assert not run(demo, within).harmless, "this one acts inside a chunk"
+
+
+def test_a_new_limit_draws_the_slider_anew(lab):
+    """The browser's slider keeps the End key's old target until it is drawn anew; a new orientation does that."""
+    seen = []
+    lab.controls["frames"].observe(lambda change: seen.append((change.name, change.new)), ["max", "orientation"])
+    lab.controls["utterance"].value = "zh_model"
+    assert seen == [("max", 50), ("orientation", "vertical"), ("orientation", "horizontal")]

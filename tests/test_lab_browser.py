@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from qwen3_codec import demo
+
 ROOT = Path(__file__).parents[1]
 KEPT = Path(os.environ.get("QWEN3_CODEC_BUILD", ROOT / "build")) / "lab_browser"
 NAME = "07_lab.ipynb"
@@ -145,7 +147,7 @@ class LabPage:
 
     @property
     def snr(self):
-        return float(self.driver.find_element("xpath", "//th[.='SNR']/following-sibling::td").text.removesuffix(" dB"))
+        return float(self.driver.find_element("xpath", "//th[.='SNR']/following-sibling::td").text.split(" dB")[0])
 
     def drawn(self, words):
         """Wait for a picture of these settings, whose number is on the page too; return its data and the number."""
@@ -179,7 +181,22 @@ def test_the_lab_answers(lab):
     longer, snr_longer = lab.drawn("exact; chunks of 4; trap: none")
     assert longer != first and snr_longer != snr and snr_longer > 100
 
+    last_frame = len(demo.codes("zh_model"))
+    lab.choose("utterance", "zh_model")
+    handle = "*[contains(@class, 'noUi-handle')]"
+    lab.wait(
+        "a new scale", lambda: float(lab.control("frames of it", handle).get_attribute("aria-valuemax")) == last_frame
+    )
+    lab.press("frames of it", handle, "\ue010")  # the End key
+    frames = lab.driver.find_element("xpath", "//label[normalize-space()='frames of it']/..//*[@contenteditable]")
+    lab.wait("the last frame", lambda: int(frames.text) == last_frame)
+    lab.press("frames of it", handle, "\ue011")  # Home
+    lab.wait("the first frame", lambda: int(frames.text) == 1)
+
     lab.choose("trap", "conv state lost")
+    lab.wait("a word on the lone chunk", lambda: "one chunk has no border" in lab.picture[0])
+    lab.press("frames of it", handle, "\ue010")
+    lab.wait("the whole utterance", lambda: "border" not in lab.picture[0])
     broken, snr_broken = lab.drawn("exact; chunks of 4; trap: conv state lost")
     assert broken != longer and snr_broken < 20
 

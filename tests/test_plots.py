@@ -1,10 +1,15 @@
 """Every figure has a title and named axes, and draws what it was given."""
 
+from dataclasses import replace
+
 import matplotlib
 import numpy as np
 import pytest
 
 matplotlib.use("agg")
+import matplotlib.pyplot as plt
+from matplotlib.text import Text
+
 from qwen3_codec.bench import Row
 from qwen3_codec.lab import plots
 from qwen3_codec.verify import ChunkResult, PathResult
@@ -38,6 +43,12 @@ FIGURES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_is_labelled(name):
     figure = FIGURES[name]()
@@ -54,3 +65,34 @@ def test_per_chunk_error_draws_the_numbers():
 def test_a_table_and_a_player():
     assert plots.table(["a", "b"], [(1, 2)]).data == "| a | b |\n| --- | --- |\n| 1 | 2 |"
     assert len(plots.player(WAVE[None], 24000, seconds=0.1).data) == 2 * 2400 + 44
+
+
+def test_every_series_is_drawn_in_a_style_and_with_a_label_of_its_own():
+    axes = plots.per_chunk_error([RESULT] * 28, "errors").axes[0]
+    styles = {(line.get_marker(), line.get_linestyle()) for line in axes.lines}
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert len(axes.lines) == len(styles) == len(set(labels)) == 28
+    assert labels[:2] == ["ONNX Runtime, chunks of 3", "ONNX Runtime, chunks of 3 (2)"]
+    many = {str(index): [(0, 1.0), (4, 1e-3)] for index in range(9)}
+    assert len(plots.error_against_history(many, 10, "history").axes[0].get_legend().get_texts()) == 9
+    designs = [replace(ROWS[0], design=str(index)) for index in range(9)]
+    assert len(plots.latency(designs, "latency").axes[0].lines) == 9
+    assert len(plots.error_against_cost(designs, "cost").axes[0].lines) == 9
+    worth = {str(index): {"x": 3.0} for index in range(7)}
+    assert len(plots.state_worth(worth, "worth").axes[0].containers) == 7
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda title: plots.per_chunk_error([RESULT], title),
+        lambda title: plots.stream_error(WAVE, WAVE, 24000, [4800], [0.0], title, 1e-9),
+        lambda title: plots.latency(ROWS, title),
+    ],
+)
+def test_a_long_title_stays_inside_its_figure(draw):
+    figure = draw("windowed, history 4, look-ahead 4; chunks of 3,1,7; trap: none " * 4)
+    figure.canvas.draw()
+    (title,) = [text for text in figure.findobj(Text) if text.get_text().startswith("windowed, history")]
+    box, page = title.get_window_extent(), figure.bbox
+    assert page.x0 <= box.x0 and box.x1 <= page.x1 and box.y1 <= page.y1

@@ -92,6 +92,15 @@ def test_decode_gives_upstreams_waveform(upstream_graph, tmp_path):
             ["export", "--checkpoint", "random-small", "--conv-history", "-1", "--output", "X"],
             "conv_history_frames is -1",
         ),
+        (
+            ["export", "--checkpoint", "random-small", "--state", "exact", "--conv-history", "7", "--output", "X"],
+            "--state exact has no --conv-history: that is the windowed design's",
+        ),
+        (
+            ["inspect", "--checkpoint", "random-small", "--state", "exact", "--conv-history", "0", "--lookahead", "4"],
+            "--state exact has no --conv-history and no --lookahead",
+        ),
+        (["bench", "--checkpoint", "random-small", "--frames", "-3"], "frames is -3, must be at least 1"),
         (["verify", "/no/such.onnx"], "no such file"),
         (["verify", "GRAPH", "--checkpoint", "random-small"], "interface is not that"),
         (["decode", "GRAPH", "--codes", "/no/such.npy", "--output", "X.npy"], "No such file"),
@@ -122,6 +131,9 @@ def test_help_shows_an_example_and_the_module_runs(capsys):
     assert "example:" in printed("--help")
     for command in cli.COMMANDS:
         assert f"example:\n  python -m qwen3_codec {command}" in printed(command, "--help")
+    helped = " ".join(printed("bench", "--help").split())
+    assert "(default: 48)" in helped and "(default: build/bench)" in helped and "(default: False)" not in helped
+    assert "(default: torchscript)" in printed("export", "--help") and "None" not in printed("export", "--help")
     assert '"onnxruntime"' in printed("--version")
     command = [sys.executable, "-m", "qwen3_codec", "verify", "nothing.onnx"]
     failed = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -132,3 +144,36 @@ def test_a_loaded_graph_decodes_like_the_reference(upstream, upstream_graph):
     codes = random_codes(upstream.decoder, 15, batch=2)
     waveform = CodecSession(upstream_graph, threads=1).decode(codes, [4])
     np.testing.assert_allclose(waveform, one_shot(upstream.decoder, codes), atol=5e-5)
+
+
+def test_an_error_is_printed_below_the_progress_bar(upstream_graph, tmp_path, capsys, monkeypatch):
+    """The bar that was open ends its line; what comes after stands alone on the next one."""
+    calls = iter(range(100))
+
+    def run(session, feeds, _run=CodecSession.run):
+        if next(calls) == 2:
+            raise RuntimeError("the runtime gave up")
+        return _run(session, feeds)
+
+    monkeypatch.setattr(CodecSession, "run", run)
+    arguments = [
+        "decode",
+        str(upstream_graph),
+        "--codes",
+        str(UPSTREAM / "codes.npy"),
+        "--output",
+        str(tmp_path / "x.npy"),
+    ]
+    assert cli.main([*arguments, "--chunks", "3"]) == 2
+    err = capsys.readouterr().err
+    assert "%|" in err and err.endswith("\nqwen3_codec decode: the runtime gave up\n")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_module_that_no_extra_brings_is_a_bug_and_keeps_its_traceback(monkeypatch):
+    def run(args):
+        import no_such_module_of_ours  # noqa: F401
+
+    monkeypatch.setattr("qwen3_codec.commands.inspect.run", run)
+    with pytest.raises(ModuleNotFoundError, match="no_such_module_of_ours"):
+        cli.main(["inspect"])

@@ -24,9 +24,7 @@ def add_options(parser) -> None:
         metavar="FILE",
         help="the .onnx file that made MINE, for its rates (default: the official)",
     )
-    parser.add_argument(
-        "--chunks", default="12", metavar="N,N,...", help="chunk lengths in frames; repeats (default: %(default)s)"
-    )
+    parser.add_argument("--chunks", default="12", metavar="N,N,...", help="chunk lengths in frames; repeats")
     parser.add_argument("--json", action="store_true", help="print every number, each chunk's too, as JSON")
 
 

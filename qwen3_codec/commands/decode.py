@@ -27,9 +27,7 @@ def add_options(parser) -> None:
         metavar="FILE",
         help=".npy, .npz or .json with codes [N, Q] or [B, N, Q]; rows that are shorter end in frames of -1",
     )
-    parser.add_argument(
-        "--chunks", default="12", metavar="N,N,...", help="chunk lengths in frames; repeats (default: 12)"
-    )
+    parser.add_argument("--chunks", default="12", metavar="N,N,...", help="chunk lengths in frames; repeats")
     parser.add_argument(
         "--output",
         type=Path,

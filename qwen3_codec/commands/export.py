@@ -12,23 +12,19 @@ EXAMPLE = "--checkpoint random-small --conv-history 10 --lookahead 0 --output bu
 def add_options(parser) -> None:
     options.checkpoint(parser)
     options.design(parser)
-    parser.add_argument("--exporter", choices=("torchscript", "dynamo"), default="torchscript")
-    parser.add_argument(
-        "--opset", type=int, default=18, help="ONNX opset: 14 to 23, with dynamo 18 to 24 (default: %(default)s)"
-    )
+    parser.add_argument("--exporter", choices=("torchscript", "dynamo"), default="torchscript", help="who traces")
+    parser.add_argument("--opset", type=int, default=18, help="ONNX opset: 14 to 23, with dynamo 18 to 24")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
 
 
 def run(args) -> int:
-    from tqdm import tqdm
-
     from ..export import export
     from ..model import checkpoint
 
     loaded = checkpoint.load(args.checkpoint)
     wrapper = options.wrapper(loaded.decoder, args)
     print(f"exporting {loaded.weights} with {args.exporter} ...", file=sys.stderr)
-    done = export(loaded, wrapper, args.output, args.exporter, progress=tqdm, opset=args.opset)
+    done = export(loaded, wrapper, args.output, args.exporter, progress=options.progress(), opset=args.opset)
     spec = wrapper.spec
     print(
         f"{done.path}: {done.bytes / 2**20:.1f} MiB, {len(spec.all_inputs)} inputs, {len(spec.all_outputs)} outputs, "

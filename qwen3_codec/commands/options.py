@@ -7,8 +7,11 @@ from pathlib import Path
 CHECKPOINT_HELP = (
     "demo (a small speech model), random-small, random (official dimensions), a folder with config.json and "
     "model.safetensors (or one that has it as speech_tokenizer/), or a Hub id such as "
-    "Qwen/Qwen3-TTS-Tokenizer-12Hz (default: %(default)s)"
+    "Qwen/Qwen3-TTS-Tokenizer-12Hz"
 )
+
+# Of history and of look-ahead, in the windowed design.
+WINDOWED_FRAMES = 4
 
 
 def checkpoint(parser: argparse.ArgumentParser) -> None:
@@ -17,12 +20,10 @@ def checkpoint(parser: argparse.ArgumentParser) -> None:
 
 def design(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", choices=("windowed", "exact"), default="windowed", help="the design")
-    parser.add_argument(
-        "--conv-history", type=int, default=4, metavar="FRAMES", help="windowed: frames decoded again (default: 4)"
-    )
-    parser.add_argument(
-        "--lookahead", type=int, default=4, metavar="FRAMES", help="windowed: frames held back (default: 4)"
-    )
+    for flag, meaning in (("--conv-history", "decoded again"), ("--lookahead", "held back")):
+        parser.add_argument(
+            flag, type=int, metavar="FRAMES", help=f"windowed: frames {meaning} (default: {WINDOWED_FRAMES})"
+        )
 
 
 def wrapper(decoder, args):
@@ -30,14 +31,19 @@ def wrapper(decoder, args):
     from ..streaming.exact import ExactStreamingWrapper
     from ..streaming.windowed import StatefulCodecONNXWrapper
 
-    if args.state == "exact":
-        return ExactStreamingWrapper(decoder)
-    return StatefulCodecONNXWrapper(decoder, args.conv_history, args.lookahead)
+    flags = {"--conv-history": args.conv_history, "--lookahead": args.lookahead}
+    if args.state == "windowed":
+        return StatefulCodecONNXWrapper(decoder, *(WINDOWED_FRAMES if n is None else n for n in flags.values()))
+    if given := [flag for flag, frames in flags.items() if frames is not None]:
+        raise ValueError(f"--state {args.state} has no {' and no '.join(given)}: that is the windowed design's")
+    return ExactStreamingWrapper(decoder)
 
 
 def graph(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("graph", type=Path, metavar="FILE", help="an exported .onnx file")
-    parser.add_argument("--threads", type=int, default=0, help="ONNX Runtime threads (default: one for each core)")
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="ONNX Runtime threads; 0: one for each core"
+    )
 
 
 def progress(label: str | None = None):

@@ -22,13 +22,13 @@ def add_options(parser) -> None:
     parser.add_argument(
         "--codes", type=Path, metavar="FILE.npy", help="codes [N, Q] or [B, N, Q] (default: 120 random frames)"
     )
-    parser.add_argument("--chunks", metavar="N,N,...", help="chunk lengths in frames; repeats to the end")
+    parser.add_argument(
+        "--chunks", metavar="N,N,...", help="chunk lengths in frames; repeats (default: 3, then 1, then 12, then 7,1,2)"
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def run(args) -> int:
-    from tqdm import tqdm
-
     from ..model import checkpoint
     from ..verify import verify, wrapper_like
 
@@ -36,6 +36,6 @@ def run(args) -> int:
     loaded = checkpoint.load(args.checkpoint)
     codes = read_codes(args.codes) if args.codes else random_codes(session.spec, frames=120)
     schedules = [parse_schedule(args.chunks)] if args.chunks else [[3], [1], [12], [7, 1, 2]]
-    report = verify(loaded, wrapper_like(loaded, session), codes, schedules, session, progress=tqdm)
+    report = verify(loaded, wrapper_like(loaded, session), codes, schedules, session, progress=options.progress())
     print(report.to_json() if args.json else report)
     return EXIT_CODES[report.verdict]

@@ -139,12 +139,18 @@ class Result:
     def worst_chunk(self) -> int:
         return int(np.argmax(self.chunk_mse))
 
+    @property
+    def harmless(self) -> str:
+        """Why a trap that was chosen does nothing here; empty where it does something, or where none was chosen."""
+        lone = self.settings.trap != NO_TRAP and len(self.samples) == 1 and self.mse <= MAX_MSE
+        return "one chunk has no border, and this trap acts at borders" if lone else ""
+
     def numbers(self) -> dict[str, str]:
         """What the lab prints, {what: value with its unit}."""
         worst = self.worst_chunk
         start = sum(self.samples[:worst]) / self.sample_rate
         return {
-            "SNR": f"{self.snr_db:.1f} dB",
+            "SNR": f"{self.snr_db:.1f} dB" + (f" ({self.harmless})" if self.harmless else ""),
             "largest error": f"{self.max_error:.1e}",
             "MSE": f"{self.mse:.1e}",
             "worst chunk": f"{worst + 1} of {len(self.samples)}, from {start:.2f} s, MSE {self.chunk_mse[worst]:.1e}",
@@ -212,7 +218,7 @@ def describe(settings: Settings) -> str:
 
 def figure(result: Result) -> Figure:
     """Both waveforms, their difference, the error of each chunk, and where in time and frequency it lies."""
-    title = f"{describe(result.settings)} ({result.weights}): SNR {result.snr_db:.1f} dB"
+    title = f"{describe(result.settings)} ({result.weights}): SNR {result.numbers()['SNR']}"
     return plots.stream_error(
         result.reference, result.streamed, result.sample_rate, result.samples, result.chunk_mse, title, MAX_MSE
     )

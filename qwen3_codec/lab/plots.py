@@ -1,21 +1,17 @@
 """Figures and tables of the notebooks: each function takes numbers, returns a figure, computes nothing."""
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import mlab
 from matplotlib.figure import Figure
 
-# Told apart by marker and dash as well as by colour.
-STYLES = [
-    {"marker": "o", "linestyle": "-"},
-    {"marker": "s", "linestyle": "--"},
-    {"marker": "^", "linestyle": ":"},
-    {"marker": "D", "linestyle": "-."},
-    {"marker": "v", "linestyle": "-"},
-    {"marker": "x", "linestyle": "--"},
-]
+# Lines are told apart by marker and dash as well as by colour: 7 markers and 4 dashes make 28 pairs.
+MARKERS = "os^Dvx*"
+DASHES = ("-", "--", ":", "-.")
 # Below this a float32 waveform of ordinary loudness says nothing: an error of 0 is drawn here on a log axis.
 FLOOR = 1e-16
 
@@ -66,7 +62,7 @@ def waveforms(
     seconds = np.arange(reference.size) / sample_rate
     top.plot(seconds, reference, linewidth=2.2, color="lightsteelblue", label="one-shot")
     top.plot(seconds, test, linewidth=0.6, color="black", label="streamed")
-    top.set(title=title, ylabel="amplitude")
+    top.set(title=_fitted(title, figure), ylabel="amplitude")
     top.legend(loc="upper right")
     bottom.plot(seconds, test - reference, linewidth=0.6, color="black")
     bottom.set(xlabel="time (s)", ylabel="streamed − one-shot")
@@ -78,15 +74,15 @@ def waveforms(
 def per_chunk_error(results: Sequence, title: str, limit: float | None = None) -> Figure:
     """MSE of each chunk over its place in the stream, for `verify.PathResult`s."""
     figure, axes = plt.subplots(figsize=(11, 3.4), layout="constrained")
-    for result, style in zip(results, STYLES, strict=False):
+    labels = [f"{result.path}, chunks of {','.join(map(str, result.schedule))}" for result in results]
+    for label, result, style in _lines(labels, results):
         rows = [chunk for chunk in result.chunks if chunk.samples]
-        label = f"{result.path}, chunks of {','.join(map(str, result.schedule))}"
         values = [max(chunk.mse, FLOOR) for chunk in rows]
         axes.semilogy([chunk.start_frame for chunk in rows], values, label=label, markersize=3, linewidth=0.8, **style)
     if limit:
         axes.axhline(limit, color="black", linewidth=0.8)
         axes.annotate(f"limit {limit:.0e}", (0, limit), textcoords="offset points", xytext=(2, -10), fontsize=8)
-    axes.set(title=title, xlabel="first frame of the chunk", ylabel="MSE against one-shot")
+    axes.set(title=_fitted(title, figure), xlabel="first frame of the chunk", ylabel="MSE against one-shot")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure
@@ -95,14 +91,14 @@ def per_chunk_error(results: Sequence, title: str, limit: float | None = None) -
 def error_against_history(series: Mapping[str, Sequence[tuple[int, float]]], reach: int, title: str) -> Figure:
     """MSE over `conv_history_frames`: one line for each entry of `series`; `reach` is the measured receptive field."""
     figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
-    for (label, points), style in zip(series.items(), STYLES, strict=False):
+    for label, points, style in _lines(series, series.values()):
         history, errors = zip(*points, strict=True)
         axes.semilogy(history, np.maximum(errors, FLOOR), label=label, **style)
     axes.axvline(reach, color="black", linewidth=0.8, linestyle=":")
     axes.annotate(
         "receptive field", (reach, 1), xycoords=("data", "axes fraction"), xytext=(3, -12), textcoords="offset points"
     )
-    axes.set(title=title, xlabel="conv_history_frames", ylabel="MSE against one-shot")
+    axes.set(title=_fitted(title, figure), xlabel="conv_history_frames", ylabel="MSE against one-shot")
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
@@ -114,7 +110,7 @@ def node_histogram(nodes: Mapping[str, int], title: str, most: int = 20) -> Figu
     figure, axes = plt.subplots(figsize=(8, 4.4), layout="constrained")
     bars = axes.barh(names[::-1], counts[::-1])
     axes.bar_label(bars, fontsize=7, padding=2)
-    axes.set(title=title, xlabel="nodes", ylabel="operator")
+    axes.set(title=_fitted(title, figure), xlabel="nodes", ylabel="operator")
     return figure
 
 
@@ -129,7 +125,7 @@ def states_along(names: Sequence[str], seconds: Sequence[float], sizes: Sequence
     for axes in (left, right):
         axes.tick_params(axis="y", labelsize=7)
         axes.grid(alpha=0.3, axis="x")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(_fitted(title, figure, 11), fontsize=11)
     return figure
 
 
@@ -139,13 +135,13 @@ def call_times(series: Mapping[str, Sequence[float]], chunk: int, chunk_ms: floa
     `chunk_ms` is how long the chunk's audio lasts: calls that stay below that line keep up with playing.
     """
     figure, axes = plt.subplots(figsize=(11, 3.4), layout="constrained")
-    for (label, times), style in zip(series.items(), STYLES, strict=False):
+    for label, times, style in _lines(series, series.values()):
         starts = [index * chunk for index in range(len(times))]
         axes.semilogy(starts, times, label=label, markersize=3, linewidth=0.8, **style)
     axes.axhline(chunk_ms, color="black", linewidth=0.8)
     words = f"real time: the chunk's audio lasts {chunk_ms:.0f} ms"
     axes.annotate(words, (0, chunk_ms), textcoords="offset points", xytext=(2, -10), fontsize=8)
-    axes.set(title=title, xlabel="first frame of the chunk", ylabel="time of the call (ms)")
+    axes.set(title=_fitted(title, figure), xlabel="first frame of the chunk", ylabel="time of the call (ms)")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure
@@ -154,10 +150,10 @@ def call_times(series: Mapping[str, Sequence[float]], chunk: int, chunk_ms: floa
 def latency(rows: Sequence, title: str) -> Figure:
     """Time until the first sample over the chunk length, one line a design."""
     figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
-    for design, style in zip(dict.fromkeys(row.design for row in rows), STYLES, strict=False):
-        points = [(row.chunk, row.first_audio_ms) for row in rows if row.design == design]
+    for design, chosen, style in _lines(*_by_design(rows)):
+        points = [(row.chunk, row.first_audio_ms) for row in chosen]
         axes.plot(*zip(*points, strict=True), label=design, **style)
-    axes.set(title=title, xlabel="frames in a chunk", ylabel="first audio after (ms)", ylim=(0, None))
+    axes.set(title=_fitted(title, figure), xlabel="frames in a chunk", ylabel="first audio after (ms)", ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure
@@ -166,13 +162,14 @@ def latency(rows: Sequence, title: str) -> Figure:
 def error_against_cost(rows: Sequence, title: str) -> Figure:
     """Largest error over compute time for one frame: one marker a design and chunk length, which stands beside it."""
     figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
-    for design, style in zip(dict.fromkeys(row.design for row in rows), STYLES, strict=False):
-        chosen = [row for row in rows if row.design == design]
+    for design, chosen, style in _lines(*_by_design(rows)):
         cost, error = [row.ms_per_frame for row in chosen], [max(row.max_error, FLOOR) for row in chosen]
         axes.loglog(cost, error, label=design, marker=style["marker"], linestyle="none")
         for row, x, y in zip(chosen, cost, error, strict=True):
             axes.annotate(f"N={row.chunk}", (x, y), textcoords="offset points", xytext=(5, 3), fontsize=7)
-    axes.set(title=title, xlabel="compute time for one frame (ms)", ylabel="largest error against one-shot")
+    axes.set(
+        title=_fitted(title, figure), xlabel="compute time for one frame (ms)", ylabel="largest error against one-shot"
+    )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure
@@ -181,15 +178,24 @@ def error_against_cost(rows: Sequence, title: str) -> Figure:
 def state_worth(series: Mapping[str, Mapping[str, float]], title: str) -> Figure:
     """SNR in dB for each wrong state, {weights: {what is wrong: dB}}: one bar for each pair."""
     figure, axes = plt.subplots(figsize=(9, 4.2), layout="constrained")
-    height, hatches = 0.8 / len(series), ["", "//", ".."]
+    height, hatches = 0.8 / len(series), ("", "//", "..", "xx", "--")
     names = list(next(iter(series.values())))
     for index, (label, values) in enumerate(series.items()):
         places = np.arange(len(names)) + index * height
-        bars = axes.barh(places, [values[name] for name in names], height, label=label, hatch=hatches[index], alpha=0.8)
+        bars = axes.barh(
+            places,
+            [values[name] for name in names],
+            height,
+            label=label,
+            hatch=hatches[index % len(hatches)],
+            alpha=0.8,
+        )
         axes.bar_label(bars, fmt="%.1f", fontsize=7, padding=2)
     axes.set_yticks(np.arange(len(names)) + 0.4 - height / 2, names)
     axes.invert_yaxis()
-    axes.set(title=title, xlabel="SNR against one-shot (dB); lower is louder damage", ylabel="what is wrong")
+    axes.set(
+        title=_fitted(title, figure), xlabel="SNR against one-shot (dB); lower is louder damage", ylabel="what is wrong"
+    )
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3, axis="x")
     return figure
@@ -217,7 +223,7 @@ def stream_error(
     waves.plot(seconds, streamed, linewidth=0.6, color="black", label="streamed")
     waves.set(ylabel="amplitude")
     waves.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, fontsize=8, ncols=2, frameon=False)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(_fitted(title, figure, 10), fontsize=10)
 
     apart.plot(seconds, streamed - reference, linewidth=0.6, color="black")
     apart.set(ylabel="difference")
@@ -246,6 +252,25 @@ def stream_error(
             edges[1:-1], 0, 1, transform=panel.get_xaxis_transform(), linewidth=0.6, linestyle=":", color="0.5"
         )
     return figure
+
+
+def _lines(labels: Iterable[str], values: Iterable) -> Iterator[tuple[str, object, dict[str, str]]]:
+    """Each series with its label and its style. A label that was there before gets a number: each line has its own."""
+    seen: dict[str, int] = {}
+    for label, value, marker, dash in zip(labels, values, cycle(MARKERS), cycle(DASHES), strict=False):
+        seen[label] = seen.get(label, 0) + 1
+        name = label if seen[label] == 1 else f"{label} ({seen[label]})"
+        yield name, value, {"marker": marker, "linestyle": dash}
+
+
+def _by_design(rows: Sequence) -> tuple[list[str], list[list]]:
+    designs = list(dict.fromkeys(row.design for row in rows))
+    return designs, [[row for row in rows if row.design == design] for design in designs]
+
+
+def _fitted(title: str, figure: Figure, size: int = 12) -> str:
+    """A title in as many lines as it needs: a letter is about half as wide as its size in points."""
+    return textwrap.fill(title, int(figure.get_figwidth() * 72 / (0.55 * size)))
 
 
 def _decibels(signal: np.ndarray, sample_rate: int, window: int = 512) -> np.ndarray:

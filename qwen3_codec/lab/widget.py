@@ -18,7 +18,6 @@ from .experiment import (
     DESIGNS,
     EQUAL,
     RANDOM,
-    RANDOM_FRAMES,
     TRAPS,
     WINDOWED,
     WRITTEN,
@@ -104,7 +103,7 @@ class Lab(widgets.VBox):
         c, design = self.controls, self.controls["design"].value
         available = utterances(self.checkpoint)
         _offer(c["utterance"], list(available))
-        c["frames"].max = available[c["utterance"].value].shape[1]
+        _limit(c["frames"], available[c["utterance"].value].shape[1])
         _offer(c["trap"], list(TRAPS[design]))
         c["trap"].disabled = len(TRAPS[design]) == 1
         c["history"].disabled = c["lookahead"].disabled = design != WINDOWED
@@ -159,7 +158,7 @@ def _controls(settings: Settings) -> dict[str, widgets.Widget]:
     slider = widgets.IntSlider
     return {
         "utterance": of(widgets.Dropdown, "utterance", "utterance", options=[settings.utterance]),
-        "frames": of(slider, "frames", "frames of it", min=1, max=max(settings.frames, RANDOM_FRAMES), **_LATE),
+        "frames": of(slider, "frames", "frames of it", min=1, max=settings.frames, **_LATE),
         "design": of(widgets.Dropdown, "design", "design", options=list(DESIGNS)),
         "history": of(slider, "history", "frames of history", min=0, max=16, **_LATE),
         "lookahead": of(slider, "lookahead", "frames of look-ahead", min=0, max=16, **_LATE),
@@ -179,11 +178,19 @@ def _offer(dropdown: widgets.Dropdown, options: list[str]) -> None:
         dropdown.value = chosen if chosen in options else options[0]
 
 
+def _limit(slider: widgets.IntSlider, most: int) -> None:
+    """A new `max`. In the browser the End key would keep the old one until the slider is drawn anew, so it is."""
+    if slider.max != most:
+        slider.max = most
+        slider.orientation = "vertical"
+        slider.orientation = "horizontal"
+
+
 def _picture_html(result: Result) -> str:
     drawn, file = figure(result), io.BytesIO()
     drawn.savefig(file, format="png", dpi=90)
     plt.close(drawn)
-    alt = html.escape(f"{describe(result.settings)}: SNR {result.snr_db:.1f} dB against one-shot", quote=True)
+    alt = html.escape(f"{describe(result.settings)}: SNR {result.numbers()['SNR']} against one-shot", quote=True)
     data = base64.b64encode(file.getvalue()).decode()
     return f'<img alt="{alt}" style="max-width: 100%" src="data:image/png;base64,{data}">'
 

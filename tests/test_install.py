@@ -1,0 +1,106 @@
+"""A bare install: the wheel, numpy and onnxruntime, in a virtual environment of their own. And what an sdist holds."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import tomllib
+import venv
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import UPSTREAM
+
+ROOT = Path(__file__).parents[1]
+ALONE = ("numpy", "onnxruntime")
+
+build_meta = pytest.importorskip("setuptools.build_meta", reason="needs setuptools to build the package")
+
+
+def built(kind, folder):
+    """Build in a copy, so that the tree stays clean. Returns the wheel's or the sdist's path."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if tracked.returncode:
+        pytest.skip("not a git checkout: what belongs to the project is not known")
+    for name in filter(None, tracked.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "tree" / name).write_bytes((ROOT / name).read_bytes())
+    code = f"from setuptools import build_meta; print(build_meta.build_{kind}({str(folder)!r}))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=folder / "tree", capture_output=True, text=True, check=True)
+    return folder / run.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """The interpreter of an environment that has these two packages (linked from here) and the wheel."""
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder / "venv", with_pip=False, symlinks=os.name != "nt")
+    (site,) = (folder / "venv").rglob("site-packages")
+    for name in ALONE:
+        for file in metadata.files(name):
+            top = file.parts[0]
+            if top != ".." and not (site / top).exists():
+                (site / top).symlink_to(metadata.distribution(name).locate_file(top))
+    zipfile.ZipFile(built("wheel", folder)).extractall(site)
+    (python,) = (
+        (folder / "venv").glob("*/python*[!0-9w.]*") if os.name == "nt" else [folder / "venv" / "bin" / "python"]
+    )
+    return python
+
+
+def cli(python, *arguments, cwd):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    command = [python, "-m", "qwen3_codec", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, check=False)
+
+
+def test_decode_needs_nothing_more(bare, graph, tmp_path):
+    np.save(tmp_path / "codes.npy", np.zeros((4, 16), np.int64))
+    for name, kind in (("speech.wav", b"RIFF"), ("speech.npy", b"\x93NUMPY")):
+        run = cli(bare, "decode", graph, "--codes", "codes.npy", "--output", name, cwd=tmp_path)
+        assert run.returncode == 0, run.stderr
+        assert (tmp_path / name).read_bytes().startswith(kind)
+    for arguments in (["--help"], ["--version"], ["compare", "speech.npy", "speech.wav"]):
+        run = cli(bare, *arguments, cwd=tmp_path)
+        assert run.returncode == 0 and run.stdout, run.stderr
+    run = cli(bare, "decode", graph, "--codes", "codes.npy", "--output", "speech.flac", cwd=tmp_path)
+    assert run.returncode == 2 and b"soundfile" in run.stderr and run.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("command", ["inspect", "export", "verify", "bench"])
+def test_every_other_command_says_which_extra_it_needs(bare, graph, tmp_path, command):
+    required = {"export": ["--output", "x.onnx"], "verify": [graph]}
+    run = cli(bare, command, *required.get(command, []), cwd=tmp_path)
+    (line,) = run.stderr.decode().splitlines()
+    assert run.returncode == 2 and line.startswith(f"qwen3_codec {command}: this needs the package ")
+    assert line.endswith("the extra [export] brings: in a checkout of the project, pip install '.[export]'")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_the_sdist_is_whole(tmp_path):
+    with tarfile.open(built("sdist", tmp_path)) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert {name for name in tracked if (ROOT / name).is_file()} <= names
+    assert str((UPSTREAM / "codes.npy").relative_to(ROOT)) in names
+
+
+def test_one_range_of_python_everywhere():
+    """pip refuses what the Makefile refuses, and the README says the same."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == ">=3.11,<3.14"
+    assert "(3, 11) <= sys.version_info[:2] <= (3, 13)" in (ROOT / "Makefile").read_text()
+    assert "Python 3.11 to 3.13" in (ROOT / "README.md").read_text()
+
+
+def test_the_oldest_packages_are_the_ranges_lower_ends():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    ranges = [*project["dependencies"], *project["optional-dependencies"]["export"]]
+    oldest = dict(line.split("==") for line in (ROOT / "requirements-oldest.txt").read_text().split() if "==" in line)
+    for name, _, least in (entry.partition(">=") for entry in ranges if ">=" in entry):
+        if name != "torch":  # no older CPU wheel was at hand
+            assert oldest[name].startswith(least.split(",")[0]), name
