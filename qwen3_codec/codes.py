@@ -32,6 +32,14 @@ def read_codes(path: Path) -> np.ndarray | list:
         raise ValueError(f"{path}: not a .npy, .npz or .json file of codes, or truncated ({error})") from error
 
 
+def read_rows(path: Path, dims) -> list[np.ndarray]:
+    """The rows of a file, checked for `dims` (a spec, or a decoder's config); CodesError names the file."""
+    try:
+        return check_rows(read_codes(path), dims)
+    except CodesError as error:
+        raise CodesError(f"{path}: {error}") from error
+
+
 def check_codes(codes: np.ndarray, spec: StateSpec, batch: int | None = None) -> np.ndarray:
     """Codes [N, Q] or [B, N, Q] as int64 [B, N, Q]; CodesError names the first value that is wrong and its place."""
     codes = _batch(codes, spec)

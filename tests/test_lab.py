@@ -1,5 +1,6 @@
 """What the lab runs, without a front end, and the widget around it, driven by setting its controls' values."""
 
+import shutil
 from dataclasses import replace
 
 import matplotlib
@@ -9,6 +10,7 @@ import pytest
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
+from qwen3_codec.codes import CodesError
 from qwen3_codec.lab import experiment
 from qwen3_codec.lab.experiment import (
     EXACT,
@@ -198,3 +200,11 @@ def test_a_new_limit_draws_the_slider_anew(lab):
     lab.controls["frames"].observe(lambda change: seen.append((change.name, change.new)), ["max", "orientation"])
     lab.controls["utterance"].value = "zh_model"
     assert seen == [("max", 50), ("orientation", "vertical"), ("orientation", "horizontal")]
+
+
+def test_codes_that_do_not_fit_are_told_with_their_file(demo, tmp_path):
+    folder = tmp_path / "mine"
+    shutil.copytree(demo.folder, folder, ignore=shutil.ignore_patterns("recordings", "*.py", "__pycache__"))
+    np.save(folder / "codes" / "zh_model.npy", np.full((5, 16), 5000))
+    with pytest.raises(CodesError, match=r"zh_model.npy: code 5000 at row 0, frame 0"):
+        experiment.utterances(replace(demo, folder=folder))

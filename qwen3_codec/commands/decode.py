@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..audio import row_paths, write_waveforms
-from ..codes import CodesError, check_rows, read_codes
+from ..codes import read_rows
 from ..metrics import parse_schedule
 from ..runtime import CodecSession
 from . import options
@@ -41,7 +41,7 @@ def add_options(parser) -> None:
 def run(args) -> int:
     schedule = parse_schedule(args.chunks)
     session = CodecSession(args.graph, args.threads)
-    rows = [row for path in args.codes for row in _rows(path, session)]
+    rows = [row for path in args.codes for row in read_rows(path, session.spec)]
     rate = session.spec.sample_rate
     if str(args.output) == STDOUT:
         return _stream_to_stdout(session, rows, schedule)
@@ -55,13 +55,6 @@ def run(args) -> int:
         samples = len(row) * session.spec.samples_per_frame
         print(f"{path}: 1 x {samples} samples ({samples / rate:.2f} s)")
     return 0
-
-
-def _rows(path: Path, session: CodecSession) -> list[np.ndarray]:
-    try:
-        return check_rows(read_codes(path), session.spec)
-    except CodesError as error:
-        raise CodesError(f"{path}: {error}") from error
 
 
 def _stream_to_stdout(session: CodecSession, rows: list[np.ndarray], schedule: list[int]) -> int:

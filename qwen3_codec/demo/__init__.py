@@ -36,7 +36,11 @@ def utterances(folder: Path = FOLDER) -> list[Utterance]:
 
 def codes(name: str, folder: Path = FOLDER) -> np.ndarray:
     """The code sequence of one utterance, int64 [N, Q]."""
-    return np.load(folder / "codes" / f"{name}.npy", allow_pickle=False)
+    return np.load(codes_file(name, folder), allow_pickle=False)
+
+
+def codes_file(name: str, folder: Path = FOLDER) -> Path:
+    return folder / "codes" / f"{name}.npy"
 
 
 def recording(name: str, folder: Path = FOLDER) -> tuple[np.ndarray, int]:

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .. import demo
+from ..codes import read_rows
 from ..metrics import chunk_lengths, max_error, mse, parse_schedule, per_chunk, snr_db
 from ..model.checkpoint import Checkpoint, example_codes
 from ..pitfalls.state import (
@@ -159,9 +160,14 @@ class Result:
 
 
 def utterances(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
-    """{name: codes [1, N, Q]} to choose from: the demo's recorded sentences, or what `example_codes` gives."""
-    if checkpoint.folder and (checkpoint.folder / "utterances.json").is_file():
-        return {utterance.name: utterance.codes[None] for utterance in demo.utterances(checkpoint.folder)}
+    """{name: codes [1, N, Q]} to choose from: the demo's recorded sentences, or what `example_codes` gives.
+
+    Raises CodesError, with the file, for codes that do not fit the checkpoint's config.
+    """
+    folder, dims = checkpoint.folder, checkpoint.decoder.config
+    if folder and (folder / "utterances.json").is_file():
+        names = [utterance.name for utterance in demo.utterances(folder)]
+        return {name: read_rows(demo.codes_file(name, folder), dims)[0][None] for name in names}
     return {"example codes": example_codes(checkpoint, RANDOM_FRAMES)}
 
 

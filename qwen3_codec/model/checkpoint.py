@@ -1,8 +1,8 @@
 """Where weights come from, and the checks that they pass before anything is built on them.
 
 `load(source)` takes `demo` (the small speech model that ships with the package), `random-small`, `random`, a folder in
-upstream's layout (`config.json` and `model.safetensors`), a folder that holds one as `speech_tokenizer/`, or a Hub id.
-Only safetensors files are read.
+upstream's layout (`config.json` and `model.safetensors`, or its parts and their index), a folder that holds one as
+`speech_tokenizer/`, or a Hub id.
 """
 
 import hashlib
@@ -14,16 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ..codes import read_rows
 from ..files import written_whole
 from ..states import random_codes
-from .config import RANDOM_CONFIGS, READ_FIELDS, CheckpointError, check_config, read_config
+from .config import RANDOM_CONFIGS, READ_FIELDS, CheckpointError, check_config, complete, read_config
 from .decoder import CodecDecoder, code2wav_config
+from .hub import CONFIG_FILE, download
+from .weights import WEIGHTS_FILE, explain_file, read_weights
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
 SUBFOLDER = "speech_tokenizer"
 PREFIX = "decoder."
 # Names for folders that ship with the package; they are read like any other.
@@ -84,18 +84,19 @@ def load(source: str | os.PathLike, seed: int = 0) -> Checkpoint:
     folder = _find_folder(source)
     config = read_config(folder / CONFIG_FILE)
     decoder = CodecDecoder(code2wav_config(config["decoder_config"], config["output_sample_rate"]))
-    decoder.load_state_dict(_read_weights(folder / WEIGHTS_FILE, decoder.state_dict()), strict=True)
+    decoder.load_state_dict(read_weights(folder, PREFIX, decoder.state_dict()), strict=True)
     return Checkpoint(source, config, decoder, folder)
 
 
 def example_codes(checkpoint: Checkpoint, frames: int) -> np.ndarray:
-    """Codes [1, frames, Q] to try a checkpoint on: the longest file of its folder's `codes/`, else seeded random ones.
+    """Codes [1, frames, Q] to try a checkpoint on: the longest row in its folder's `codes/`, else seeded random ones.
 
-    A folder's codes may be fewer than `frames`.
+    A folder's codes may be fewer than `frames`. Raises CodesError, with the file, for codes that do not fit the config.
     """
-    files = checkpoint.folder.glob("codes/*.npy") if checkpoint.folder else ()
-    if longest := max(files, key=lambda file: file.stat().st_size, default=None):
-        return np.load(longest, allow_pickle=False)[None, :frames]
+    files = sorted(checkpoint.folder.glob("codes/*.npy")) if checkpoint.folder else []
+    rows = [row for file in files for row in read_rows(file, checkpoint.decoder.config)]
+    if rows:
+        return max(rows, key=len)[None, :frames]
     return random_codes(checkpoint.decoder.config, frames)
 
 
@@ -116,6 +117,7 @@ def random_checkpoint(config: dict, seed: int = 0, source: str = "random") -> Ch
     that the waveform of random codes has a standard deviation of 0.2. The layer scales are set far above a
     checkpoint's initial 0.01, so that an error in attention is loud in the waveform.
     """
+    config = complete(config, f"the config of {source}")
     check_config(config, f"the config of {source}")
     generator = torch.Generator().manual_seed(seed)
     decoder = CodecDecoder(code2wav_config(config["decoder_config"], config["output_sample_rate"]))
@@ -157,61 +159,20 @@ def _fan_in(name: str, weight: torch.Tensor) -> int:
     return weight.shape[0] * (2 if ".block.1.conv" in name else 1)
 
 
-def _read_weights(path: Path, expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The `decoder.*` tensors of a safetensors file as float32, checked one by one against `expected`."""
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = [name.removeprefix(PREFIX) for name in file.keys() if name.startswith(PREFIX)]  # noqa: SIM118
-            if missing := sorted(expected.keys() - set(names)):
-                raise CheckpointError(f"{path}: {len(missing)} tensors are missing, the first is {PREFIX}{missing[0]}")
-            if unexpected := sorted(set(names) - expected.keys()):
-                raise CheckpointError(
-                    f"{path}: {len(unexpected)} tensors are not expected, the first is {PREFIX}{unexpected[0]}"
-                )
-            for name in names:
-                shape, wanted = file.get_slice(PREFIX + name).get_shape(), list(expected[name].shape)
-                if shape != wanted:
-                    raise CheckpointError(f"{path}: {PREFIX}{name} has the shape {shape}, the config makes it {wanted}")
-            return {name: file.get_tensor(PREFIX + name).float() for name in names}
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: truncated, or not a safetensors file ({error})") from error
-
-
 def _find_folder(source: str) -> Path:
-    path = BUNDLED.get(source, Path(source))
+    path = BUNDLED.get(source, Path(source).expanduser())
     # A whole Qwen3-TTS model has a config.json of its own beside speech_tokenizer/, so the subfolder comes first.
     for folder in (path / SUBFOLDER, path):
         if (folder / CONFIG_FILE).is_file():
             return folder
-    if path.exists():
+    if path.is_dir():
         raise CheckpointError(f"{source}: no {CONFIG_FILE} in it or in its {SUBFOLDER}/")
+    if path.exists():
+        what = "the weights alone" if path.suffix == ".safetensors" else explain_file(path)
+        raise CheckpointError(
+            f"{source}: this is {what}; a checkpoint is a folder with {CONFIG_FILE} and {WEIGHTS_FILE}"
+        )
     if source.count("/") == 1 and not source.startswith((".", "/", "~")):
-        return _download(source)
+        others = f"Give a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, or one of {', '.join(NAMED)}, instead."
+        return download(source, (SUBFOLDER, None), others)
     raise CheckpointError(f"{source}: no such folder; a checkpoint is {', '.join(NAMED)}, a folder, or a Hub id")
-
-
-def _download(repo_id: str) -> Path:
-    """Fetch the tokenizer's two files from the Hugging Face Hub (or its local cache)."""
-    others = f"Give a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, or one of {', '.join(NAMED)}, instead."
-    try:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
-    except ImportError as error:
-        raise CheckpointError(f"{repo_id}: a Hub id needs the package huggingface_hub. {others}") from error
-    for subfolder in (SUBFOLDER, None):
-        try:
-            for name in (CONFIG_FILE, WEIGHTS_FILE):
-                file = hf_hub_download(repo_id, name, subfolder=subfolder)
-            return Path(file).parent
-        except LocalEntryNotFoundError as error:
-            raise CheckpointError(
-                f"{repo_id}: no folder of that name, and the Hub cannot be reached. {others}"
-            ) from error
-        except EntryNotFoundError:
-            continue
-        except (HfHubHTTPError, OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise CheckpointError(f"{repo_id}: could not be fetched from the Hub ({reason}). {others}") from error
-    raise CheckpointError(f"{repo_id}: the Hub has no {CONFIG_FILE} there, nor in {SUBFOLDER}/. {others}")

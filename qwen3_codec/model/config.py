@@ -59,6 +59,43 @@ def small_config(**fields) -> dict:
 
 RANDOM_CONFIGS = {"random": OFFICIAL_CONFIG, "random-small": small_config()}
 
+# What upstream's config classes fill in where a file leaves a field out, as `save_pretrained` does with a field that
+# equals its default (`configuration_qwen3_tts_tokenizer_v2.py` of qwen-tts 0.1.1). There is none for `head_dim`
+# and `codebook_dim`.
+DEFAULTS = {
+    "output_sample_rate": 24000,
+    "decode_upsample_rate": 1920,
+}
+DECODER_DEFAULTS = {
+    "attention_bias": False,
+    "codebook_size": 2048,
+    "decoder_dim": 1536,
+    "hidden_act": "silu",
+    "hidden_size": 1024,
+    "intermediate_size": 3072,
+    "latent_dim": 1024,
+    "layer_scale_initial_scale": 0.01,
+    "max_position_embeddings": 8000,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 8,
+    "num_key_value_heads": 16,
+    "num_quantizers": 16,
+    "num_semantic_quantizers": 1,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000,
+    "sliding_window": 72,
+    "upsample_rates": [8, 5, 4, 3],
+    "upsampling_ratios": [2, 2],
+}
+MODEL_TYPE = "qwen3_tts_tokenizer_12hz"
+# Configs that are near enough to be given by mistake.
+OTHER_MODELS = {
+    "qwen3_tts": "a Qwen3-TTS language model; the codec is in its folder speech_tokenizer/, which is missing here",
+    "qwen3_tts_tokenizer_25hz": "the 25 Hz tokenizer, whose decoder is another one",
+    "qwen3_tts_tokenizer_multi_codebook": "a conversion for a class of transformers, with other names for the weights; "
+    "take the files as Qwen publishes them",
+}
+
 # The fields that are read, with their types. Everything else in a config is carried along and not used.
 SIZES = (
     "codebook_dim",
@@ -87,19 +124,52 @@ class CheckpointError(ValueError):
 
 
 def read_config(path: Path) -> dict:
-    """Read and check a `config.json`; raises CheckpointError naming the field."""
+    """Read, complete and check a `config.json`; raises CheckpointError naming the field."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise CheckpointError(f"{path}: not valid JSON ({error})") from error
+    config = complete(config, str(path))
     check_config(config, str(path))
     return config
 
 
+def complete(config: dict, where: str) -> dict:
+    """`config` with upstream's defaults where a field is left out, and `rope_theta` flat as upstream has it.
+
+    Raises CheckpointError for the config of another model, and for rotary positions that are scaled.
+    """
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{where}: holds a {type(config).__name__}, must be an object")
+    model_type = config.get("model_type", MODEL_TYPE)
+    if model_type != MODEL_TYPE and (model_type in OTHER_MODELS or "decoder_config" not in config):
+        raise CheckpointError(f"{where}: this is {OTHER_MODELS.get(model_type, f'a model of type {model_type!r}')}")
+    fields = config.get("decoder_config")
+    if not isinstance(fields, dict):
+        return config  # `check_config` says what is wrong
+    return {**DEFAULTS, **config, "decoder_config": {**DECODER_DEFAULTS, **_flat_rope(fields, where)}}
+
+
+def _flat_rope(fields: dict, where: str) -> dict:
+    """transformers 5 writes `rope_parameters: {rope_type, rope_theta}`, upstream `rope_theta`."""
+    for name in ("rope_parameters", "rope_scaling"):
+        value = fields.get(name) or {}
+        kind = value.get("rope_type", value.get("type", "default")) if isinstance(value, dict) else None
+        if kind != "default":
+            raise CheckpointError(f"{where}: {name} is {value!r}; rotary positions of type 'default' alone are known")
+    nested = (fields.get("rope_parameters") or {}).get("rope_theta")
+    flat = fields.get("rope_theta", nested)
+    if nested not in (None, flat):
+        raise CheckpointError(f"{where}: rope_theta is {flat!r}, but rope_parameters has {nested!r}")
+    others = {name: value for name, value in fields.items() if name != "rope_parameters"}
+    return others if flat is None else others | {"rope_theta": flat}
+
+
 def check_config(config: dict, where: str) -> None:
     """Every field that is read is there, of the right type and in range; raises CheckpointError naming it."""
+    from transformers.activations import ACT2FN  # here, so that a client can read what is above without it
 
     def need(fields, name, types, what):
         if name not in fields:
@@ -113,8 +183,6 @@ def check_config(config: dict, where: str) -> None:
         if need(fields, name, int, "a whole number") < 1:
             raise CheckpointError(f"{where}: {name} is {fields[name]}, must be at least 1")
 
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{where}: holds a {type(config).__name__}, must be an object")
     fields = need(config, "decoder_config", dict, "an object")
     for name in ("decode_upsample_rate", "output_sample_rate"):
         need_size(config, name)
@@ -126,6 +194,12 @@ def check_config(config: dict, where: str) -> None:
         need(fields, name, bool, "true or false")
     for name in NAMES:
         need(fields, name, str, "a text")
+    if fields["hidden_act"] not in ACT2FN:
+        raise CheckpointError(f"{where}: hidden_act is {fields['hidden_act']!r}, must be one of {', '.join(ACT2FN)}")
+    if (semantic := fields.get("num_semantic_quantizers", 1)) != 1:
+        raise CheckpointError(
+            f"{where}: num_semantic_quantizers is {semantic!r}; upstream's decoder has 1, so has this"
+        )
     for name in RATES:
         rates = need(fields, name, list, "a list of whole numbers")
         if not all(type(rate) is int and rate >= 1 for rate in rates):

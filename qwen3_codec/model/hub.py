@@ -1,0 +1,62 @@
+"""A checkpoint's files from the Hugging Face Hub or from its cache on this machine."""
+
+from pathlib import Path
+
+from .config import CheckpointError, read_config
+from .weights import INDEX_FILE, WEIGHTS_FILE, part_names
+
+CONFIG_FILE = "config.json"
+REACH_SECONDS = 2  # for a sign of life; the Hub's own library tries for longer, five times
+
+
+def download(repo_id: str, subfolders: tuple[str | None, ...], others: str) -> Path:
+    """The folder with the config and weights of `repo_id`, from the first of `subfolders` that has a config.
+
+    Where the Hub gives no sign of life, what is in the cache serves. Raises CheckpointError; `others` says what else
+    can be given.
+    """
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+    except ImportError as error:
+        raise CheckpointError(f"{repo_id}: a Hub id needs the package huggingface_hub. {others}") from error
+    online = _reachable()
+
+    def fetch(name: str, subfolder: str | None) -> Path | None:
+        try:
+            return Path(hf_hub_download(repo_id, name, subfolder=subfolder, local_files_only=not online))
+        except EntryNotFoundError:  # also: not in the cache
+            return None
+
+    try:
+        for subfolder in subfolders:
+            if config := fetch(CONFIG_FILE, subfolder):
+                read_config(config)  # another model is told before its gigabytes are fetched
+                if not fetch(WEIGHTS_FILE, subfolder) and (index := fetch(INDEX_FILE, subfolder)):
+                    for name in part_names(index):
+                        fetch(name, subfolder)
+                return config.parent
+    except CheckpointError:
+        raise
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{repo_id}: could not be fetched from the Hub ({reason}). {others}") from error
+    if online:
+        places = " nor in ".join(f"{folder}/" if folder else "its root" for folder in subfolders)
+        raise CheckpointError(f"{repo_id}: the Hub has no {CONFIG_FILE} in {places}. {others}")
+    raise CheckpointError(
+        f"{repo_id}: no folder of that name, not in the Hub's cache, and the Hub cannot be reached. {others}"
+    )
+
+
+def _reachable() -> bool:
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    if constants.is_offline_mode():
+        return False
+    try:
+        get_session().head(constants.ENDPOINT, timeout=REACH_SECONDS)
+    except Exception:  # of whichever HTTP library that version of the package uses
+        return False
+    return True
