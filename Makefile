@@ -72,7 +72,7 @@ lint: setup
 oldest: export OMP_NUM_THREADS := 1
 oldest:
 	$(PYTHON) -m venv --clear build/oldest
-	build/oldest/bin/pip install --disable-pip-version-check -c requirements-oldest.txt '.[export]' pytest hypothesis
+	build/oldest/bin/pip install --disable-pip-version-check -c requirements-oldest.txt '.[cpu,export]' pytest hypothesis
 	build/oldest/bin/python -m pytest -k "not other_opsets" tests/test_export.py tests/test_runtime.py tests/test_reference.py tests/test_changes.py
 
 # Take the .py sources over into the .ipynb files and execute those in place; for whoever edits a notebook.

@@ -79,6 +79,14 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         return action.help if told else f"{action.help or ''} (default: %(default)s)"
 
 
+class _Version(argparse.Action):
+    """Finds the versions when it is asked for them, not before every command."""
+
+    def __call__(self, parser, *_):
+        print(versions())
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m qwen3_codec",
@@ -87,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example:\n  python -m qwen3_codec export --checkpoint random-small --output build/decoder.onnx\n"
         "  python -m qwen3_codec verify build/decoder.onnx --checkpoint random-small",
     )
-    parser.add_argument("--version", action="version", version=versions())
+    parser.add_argument("--version", action=_Version, nargs=0, help="what a bug report needs")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         added = commands.add_parser(
@@ -103,11 +111,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def versions() -> str:
-    """For bug reports: this package's version and those of the packages that decide what a graph looks like."""
+    """For bug reports: this package's version, those of the packages that make a graph, and of what runs it.
+
+    ONNX Runtime comes as several distributions (-gpu, -directml, ...), of which the last installed is what runs.
+    """
     found = {"python": sys.version.split()[0]}
     for name in ("torch", "transformers", "onnx", "onnxruntime", "onnxscript", "numpy"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
+    names = metadata.packages_distributions().get("onnxruntime", [])
+    for name in sorted({*names} - {"onnxruntime"}):
+        found[name] = metadata.version(name)
+    if names:
+        import onnxruntime
+
+        found["providers"] = onnxruntime.get_available_providers()
     return f"qwen3_codec {__version__} " + json.dumps(found)

@@ -7,21 +7,31 @@ for codes in chunks:                 # int64 [N, Q], any N of at least 1
 play(stream.finish()[0])             # what a graph with look-ahead still held back
 """
 
-import copy
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
-from .codes import CodesError, check_codes, check_rows, padded
-from .metrics import chunks
+try:
+    import onnxruntime
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "running a graph needs ONNX Runtime: pip install onnxruntime, or onnxruntime-gpu, -directml, ...",
+        name="onnxruntime",
+    ) from error
+
+from .codes import CodesError, check_rows, padded
+from .cores import usable_cores
 from .states import FORMAT_VERSION, StateSpec, TensorSpec
+from .stream import CodecStream
 
 __all__ = ["CodecSession", "CodecStream", "CodesError", "GraphError"]
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
+
+
+CPU = "CPUExecutionProvider"
 
 
 class GraphError(ValueError):
@@ -31,34 +41,60 @@ class GraphError(ValueError):
 class CodecSession:
     """One loaded graph, checked against its own metadata. Streams share it; it keeps no state.
 
+    Any number of threads may use one session at the same time, each with a stream of its own: the results are the same
+    to the bit. A session pickles as its path and options, so that a pool of processes can load it anew. Make sessions
+    after a `fork`, not before: ONNX Runtime's threads do not live on in the child.
+
     Attributes: `spec` (the graph's `StateSpec`), `metadata` ({key: text} as written into the file), `path`.
     """
 
-    def __init__(self, path: str | os.PathLike, threads: int = 0, providers=("CPUExecutionProvider",)):
-        """Load `path`; `threads` is ONNX Runtime's `intra_op_num_threads` (0: one for each core).
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        threads: int = 0,
+        providers: Sequence[str] = (CPU,),
+        provider_options: Sequence[dict] | None = None,
+    ):
+        """Load `path`; `threads` is ONNX Runtime's `intra_op_num_threads` (0: one for each core that is ours to use).
 
-        Raises GraphError for a missing or truncated file, a graph of another kind or format version, and a graph whose
-        inputs or outputs are not those that its metadata declares.
+        `providers` are ONNX Runtime's execution providers, by full name or as `cuda`, `cpu`, ..., the preferred one
+        first; `provider_options` has a dict for each. Raises GraphError for a missing or truncated file, a graph of
+        another kind or format version, and a graph whose inputs or outputs are not those that its metadata declares;
+        ValueError for a provider that is not there, or that ONNX Runtime leaves out.
         """
+        self._arguments = (os.path.abspath(path), threads, tuple(providers), provider_options)
         self.path = Path(path)
+        wanted = [provider_name(name) for name in providers]
         if not self.path.is_file():
             raise GraphError(f"{path}: no such file")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads or usable_cores()
         options.log_severity_level = 3
         # Between two chunks a stream waits. By default the threads then spin, which slows whoever else needs the cores.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
-            self._session = onnxruntime.InferenceSession(os.fspath(path), options, providers=list(providers))
+            self._session = onnxruntime.InferenceSession(os.fspath(path), options, wanted, provider_options)
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base class
             raise GraphError(
                 f"{path}: ONNX Runtime cannot load it, truncated or not an ONNX graph? ({error})"
             ) from error
+        if idle := [name for name in wanted if name not in self.providers]:
+            raise ValueError(
+                f"ONNX Runtime did not start {', '.join(idle)}: {', '.join(self.providers)} runs in its place"
+            )
         self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
         self.spec = self._read_spec()
         self._check_tensors("input", self._session.get_inputs(), self.spec.all_inputs)
         self._check_tensors("output", self._session.get_outputs(), self.spec.all_outputs)
         self._output_names = [spec.name for spec in self.spec.all_outputs]
+
+    def __reduce__(self):
+        return CodecSession, self._arguments
+
+    @property
+    def providers(self) -> list[str]:
+        """The execution providers that run, the preferred one first."""
+        return self._session.get_providers()
 
     def _read_spec(self) -> StateSpec:
         version = self.metadata.get("format_version")
@@ -93,19 +129,27 @@ class CodecSession:
         """One call of the graph, {input name: array} -> {output name: array}."""
         return dict(zip(self._output_names, self._session.run(self._output_names, feeds), strict=True))
 
-    def stream(self, batch: int = 1) -> "CodecStream":
-        """A new stream of `batch` rows that advance together."""
+    def stream(self, batch: int | None = None) -> CodecStream:
+        """A new stream of `batch` rows that advance together (default: 1, or what the graph is fixed at)."""
         return CodecStream(self, batch)
 
+    def load_stream(self, path: str | os.PathLike) -> CodecStream:
+        """The stream that `stream.save(path)` wrote; ValueError where it is not one of this graph and weights."""
+        return CodecStream(self).load(path)
+
     def decode(
-        self, codes, schedule=(12,), progress=lambda iterable, **_: iterable, lengths: Sequence[int] | None = None
+        self,
+        codes,
+        schedule: Sequence[int] | None = None,
+        progress=lambda iterable, **_: iterable,
+        lengths: Sequence[int] | None = None,
     ) -> np.ndarray | list[np.ndarray]:
         """Decode codes chunk by chunk to float32 samples; `decode(...)[i]` is row i's, N_i * samples_per_frame of them.
 
         `codes` are [N, Q], [B, N, Q], or a list of rows [N_i, Q]; in a batch, frames of -1 or `lengths` (the frames of
         each row) say where the shorter rows end. Returns an array [B, samples] where all rows are equally long, else a
-        list of B arrays. `schedule` is the chunk lengths in frames; it repeats to the end. `progress` wraps the loop
-        (tqdm does).
+        list of B arrays. `schedule` is the chunk lengths in frames; it repeats to the end (default: 12, or what the
+        graph is fixed at). `progress` wraps the loop (tqdm does).
         """
         rows = check_rows(codes, self.spec, lengths)
         pieces = self.stream(len(rows)).pushes(padded(rows), schedule, progress)
@@ -115,108 +159,10 @@ class CodecSession:
         return waveform if len({*ends}) == 1 else [samples[:end] for samples, end in zip(waveform, ends, strict=True)]
 
 
-class CodecStream:
-    """One stream's state, or that of `batch` rows that advance together.
-
-    `session` is anything with a `spec` and a `run`. A call that fails leaves the stream as it was. `frames` holds the
-    number of frames that each row has seen, int64 [batch].
-    """
-
-    def __init__(self, session, batch: int = 1):
-        if batch < 1:
-            raise ValueError(f"batch is {batch}, must be at least 1")
-        self.session = session
-        self._start(batch)
-
-    def _start(self, batch: int) -> None:
-        self.state = self.session.spec.zero_state(batch)
-        self.frames = np.zeros(batch, np.int64)
-        self.finished = False
-        self._held_back = np.zeros((batch, 0), np.float32)
-
-    @property
-    def batch(self) -> int:
-        """Rows of the stream."""
-        return len(self.frames)
-
-    def reset(self) -> None:
-        """Back to the start: nothing seen, nothing held back."""
-        self._start(self.batch)
-
-    def fork(self, rows: Sequence[int] | None = None) -> "CodecStream":
-        """An independent copy, of all rows or of `rows` in that order (a row may be named twice, or left out).
-
-        What either does later, the other does not see: states are never written in place.
-        """
-        rows = list(range(self.batch) if rows is None else rows)
-        if not rows:
-            raise ValueError("a stream needs at least one row")
-        return self._with(lambda get: get(self)[rows])
-
-    def join(self, *others: "CodecStream") -> "CodecStream":
-        """A new stream with the rows of this one and of `others`, to be decoded in one call from here on.
-
-        With an exact graph the rows may be of any age. A windowed graph's states grow with age, so there the rows must
-        have states of the same lengths; raises ValueError where they do not, or where a stream is finished.
-        """
-        streams = [self, *others]
-        if any(stream.finished for stream in streams):
-            raise ValueError("a finished stream cannot be joined; reset() starts a new one")
-        for name in self.state:
-            if len({stream.state[name].shape[1:] for stream in streams}) > 1:
-                shapes = ", ".join(str(list(stream.state[name].shape)) for stream in streams)
-                raise ValueError(
-                    f"the streams' {name} have the shapes {shapes}: this graph joins streams of one age only"
-                )
-        return self._with(lambda get: np.concatenate([get(stream) for stream in streams]))
-
-    def _with(self, rows) -> "CodecStream":
-        """A copy whose arrays are what `rows` makes of a getter: every array of a stream has the rows first."""
-        other = copy.copy(self)
-        other.state = {name: rows(lambda stream, name=name: stream.state[name]) for name in self.state}
-        other.frames = rows(lambda stream: stream.frames)
-        other._held_back = rows(lambda stream: stream._held_back)
-        return other
-
-    def push(self, codes: np.ndarray, last: bool = False) -> np.ndarray:
-        """Decode codes [N, Q] or [B, N, Q] and return the samples finished by them, float32 [B, n].
-
-        n is N * samples_per_frame, less what a graph with look-ahead still holds back (n may be 0 at the start).
-        `last` says that no more will come: nothing is held back. Raises CodesError for codes that do not fit, and
-        RuntimeError after the last chunk.
-        """
-        if self.finished:
-            raise RuntimeError("the stream is finished; reset() starts a new one")
-        spec = self.session.spec
-        codes = check_codes(codes, spec, self.batch)
-        inputs = {"audio_codes": codes, "is_last": np.array([last], np.float32)}
-        outputs = self.session.run({tensor.name: inputs[tensor.name] for tensor in spec.inputs} | self.state)
-        waveform = outputs[spec.outputs[0].name]
-        valid = int(outputs["valid_samples"][0]) if "valid_samples" in outputs else waveform.shape[1]
-
-        self.state = {before.name: outputs[after.name] for before, after in spec.states}
-        self.frames = self.frames + codes.shape[1]
-        self.finished = last
-        self._held_back = waveform[:, valid:]
-        return waveform[:, :valid]
-
-    def pushes(
-        self, codes: np.ndarray, schedule: Sequence[int], progress=lambda iterable, **_: iterable
-    ) -> Iterator[np.ndarray]:
-        """`push` codes [B, N, Q] chunk by chunk, the last one as the last; yields what each call finished.
-
-        `schedule` is the chunk lengths in frames; it repeats to the end. `progress` wraps the loop (tqdm does).
-        """
-        parts = list(chunks(codes, schedule))
-        for index, part in enumerate(progress(parts, unit="chunk")):
-            yield self.push(part, last=index == len(parts) - 1)
-
-    def finish(self) -> np.ndarray:
-        """End the stream and return the samples still held back, float32 [B, n].
-
-        For a producer that learns only afterwards that a chunk was the last. The graph had already decoded the frames
-        that it held back, and being causal it would give the same samples again, so nothing is run.
-        """
-        tail, self._held_back = self._held_back, self._held_back[:, :0]
-        self.finished = True
-        return tail
+def provider_name(name: str) -> str:
+    """ONNX Runtime's name for a provider given as that or as `cuda`, `cpu`, ...; ValueError where it is not there."""
+    there = onnxruntime.get_available_providers()
+    for provider in there:
+        if name.lower() in (provider.lower(), provider.removesuffix("ExecutionProvider").lower()):
+            return provider
+    raise ValueError(f"the provider {name!r} is not in this ONNX Runtime {onnxruntime.__version__}: {', '.join(there)}")

@@ -80,6 +80,34 @@ class StateSpec:
         """Codes per frame, the last axis of `audio_codes`."""
         return self.inputs[0].shape[-1]
 
+    @property
+    def fixed_frames(self) -> int | None:
+        """Frames in a call, where the graph takes one number of them alone."""
+        return self._fixed_axis(1)
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """Rows in a call, where the graph takes one number of them alone."""
+        return self._fixed_axis(0)
+
+    def _fixed_axis(self, index: int) -> int | None:
+        length = self.inputs[0].shape[index]
+        return length if isinstance(length, int) else None
+
+    def state_problem(self, state: dict[str, np.ndarray], batch: int) -> str | None:
+        """What is wrong with `state` as that of `batch` rows (a name, shape, dtype or count), or None."""
+        wanted = {before.name: before for before, _ in self.states}
+        if odd := sorted(set(state) ^ set(wanted)):
+            return f"its states are not those of the graph; they differ in {', '.join(odd)}"
+        for name, tensor in wanted.items():
+            if problem := tensor.problem(state[name], self.limits):
+                return problem
+            if len(state[name]) != batch:
+                return f"{name} has {len(state[name])} rows, must have {batch}"
+            if tensor.dtype == "int64" and ((state[name] < 0) | (state[name] > self.limits[name])).any():
+                return f"{name} is outside 0..{self.limits[name]}"
+        return None
+
     def zero_state(self, batch: int = 1) -> dict[str, np.ndarray]:
         """The state of `batch` streams that have seen nothing: zeros, with every axis that grows at length 0."""
         return {spec.name: np.zeros(shape, spec.dtype) for spec, shape in self._state_shapes(batch, full=False)}
@@ -188,6 +216,26 @@ def exact_spec(config, samples_per_frame: int, convs: Sequence[tuple[int, int]])
         outputs=(TensorSpec("waveform", (BATCH, SAMPLES)),),
         states=tuple(states),
         limits={"past_frames": past},
+    )
+
+
+def with_fixed_axes(spec: StateSpec, frames: int | None = None, batch: int | None = None) -> StateSpec:
+    """`spec` with numbers on the axes of frames and of rows, for compilers that want fixed shapes.
+
+    The states of a windowed graph keep axes that grow.
+    """
+    lengths = {BATCH: batch, FRAMES: frames}
+    if frames and not spec.lookahead_frames:  # what is held back makes the first waveforms shorter
+        lengths[SAMPLES] = frames * spec.samples_per_frame
+
+    def fixed(tensor):
+        return replace(tensor, shape=tuple(lengths.get(axis) or axis for axis in tensor.shape))
+
+    return replace(
+        spec,
+        inputs=tuple(map(fixed, spec.inputs)),
+        outputs=tuple(map(fixed, spec.outputs)),
+        states=tuple((fixed(before), fixed(after)) for before, after in spec.states),
     )
 
 

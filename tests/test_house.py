@@ -19,6 +19,8 @@ FLOORS = [
     "audio",
     "alignment",
     "compare",
+    "stream",
+    "cores",
     "runtime",
     "model",
     "streaming",

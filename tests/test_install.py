@@ -99,7 +99,11 @@ def test_one_range_of_python_everywhere():
 
 def test_the_oldest_packages_are_the_ranges_lower_ends():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    ranges = [*project["dependencies"], *project["optional-dependencies"]["export"]]
+    ranges = [
+        *project["dependencies"],
+        *project["optional-dependencies"]["cpu"],
+        *project["optional-dependencies"]["export"],
+    ]
     oldest = dict(line.split("==") for line in (ROOT / "requirements-oldest.txt").read_text().split() if "==" in line)
     for name, _, least in (entry.partition(">=") for entry in ranges if ">=" in entry):
         if name != "torch":  # no older CPU wheel was at hand

@@ -7,7 +7,6 @@ from ..audio import read_waveform
 from ..compare import compare
 from ..metrics import parse_schedule
 from ..model.config import OFFICIAL_CONFIG
-from ..runtime import CodecSession
 from . import options
 
 ABOUT = "say how a waveform from elsewhere differs and which known cause it looks like; measures, judges nothing"
@@ -29,7 +28,7 @@ def add_options(parser) -> None:
 
 
 def run(args) -> int:
-    config = json.loads(CodecSession(args.graph).metadata["config"]) if args.graph else OFFICIAL_CONFIG
+    config = _config(args.graph) if args.graph else OFFICIAL_CONFIG
     schedule = parse_schedule(args.chunks)
     mine, my_rate = read_waveform(args.mine)
     theirs, their_rate = read_waveform(args.theirs)
@@ -38,3 +37,9 @@ def run(args) -> int:
     result = compare(mine, theirs, config, schedule, their_rate, options.progress())
     print(result.to_json() if args.json else result)
     return 0
+
+
+def _config(graph: Path) -> dict:
+    from ..runtime import CodecSession
+
+    return json.loads(CodecSession(graph).metadata["config"])

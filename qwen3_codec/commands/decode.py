@@ -9,7 +9,6 @@ import numpy as np
 from ..audio import row_paths, write_waveforms
 from ..codes import read_rows
 from ..metrics import parse_schedule
-from ..runtime import CodecSession
 from . import options
 
 ABOUT = "decode codes with a graph, chunk by chunk (needs no torch)"
@@ -27,7 +26,11 @@ def add_options(parser) -> None:
         metavar="FILE",
         help=".npy, .npz or .json with codes [N, Q] or [B, N, Q]; rows that are shorter end in frames of -1",
     )
-    parser.add_argument("--chunks", default="12", metavar="N,N,...", help="chunk lengths in frames; repeats")
+    parser.add_argument(
+        "--chunks",
+        metavar="N,N,...",
+        help="chunk lengths in frames; repeats (default: 12, or what the graph is fixed at)",
+    )
     parser.add_argument(
         "--output",
         type=Path,
@@ -39,8 +42,8 @@ def add_options(parser) -> None:
 
 
 def run(args) -> int:
-    schedule = parse_schedule(args.chunks)
-    session = CodecSession(args.graph, args.threads)
+    schedule = parse_schedule(args.chunks) if args.chunks else None
+    session = options.session(args)
     rows = [row for path in args.codes for row in read_rows(path, session.spec)]
     rate = session.spec.sample_rate
     if str(args.output) == STDOUT:
@@ -57,7 +60,7 @@ def run(args) -> int:
     return 0
 
 
-def _stream_to_stdout(session: CodecSession, rows: list[np.ndarray], schedule: list[int]) -> int:
+def _stream_to_stdout(session, rows: list[np.ndarray], schedule: list[int] | None) -> int:
     if len(rows) > 1:
         raise ValueError(f"--output - is one stream, the codes have {len(rows)} rows")
     if sys.stdout.isatty():

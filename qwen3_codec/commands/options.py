@@ -42,8 +42,18 @@ def wrapper(decoder, args):
 def graph(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("graph", type=Path, metavar="FILE", help="an exported .onnx file")
     parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="ONNX Runtime threads; 0: one for each core"
+        "--threads", type=int, default=0, metavar="N", help="ONNX Runtime threads; 0: one for each usable core"
     )
+    parser.add_argument(
+        "--provider", default="cpu", help="ONNX Runtime's execution provider: cpu, cuda, ...; --version lists them"
+    )
+
+
+def session(args):
+    """The graph that `graph`'s options name."""
+    from ..runtime import CodecSession
+
+    return CodecSession(args.graph, args.threads, [args.provider])
 
 
 def progress(label: str | None = None):

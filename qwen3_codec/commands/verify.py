@@ -4,7 +4,6 @@ from pathlib import Path
 
 from ..codes import read_codes
 from ..metrics import parse_schedule
-from ..runtime import CodecSession
 from ..states import random_codes
 from . import options
 
@@ -32,7 +31,7 @@ def run(args) -> int:
     from ..model import checkpoint
     from ..verify import verify, wrapper_like
 
-    session = CodecSession(args.graph, args.threads)
+    session = options.session(args)
     loaded = checkpoint.load(args.checkpoint)
     codes = read_codes(args.codes) if args.codes else random_codes(session.spec, frames=120)
     schedules = [parse_schedule(args.chunks)] if args.chunks else [[3], [1], [12], [7, 1, 2]]

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ..runtime import CodecStream
 from ..states import StateSpec
+from ..stream import CodecStream
 
 
 class TorchSession:
@@ -22,7 +22,7 @@ class TorchSession:
             outputs = self.wrapper(*(torch.from_numpy(feeds[tensor.name]) for tensor in self.spec.all_inputs))
         return _named_outputs(self.spec, outputs)
 
-    def stream(self, batch: int = 1) -> CodecStream:
+    def stream(self, batch: int | None = None) -> CodecStream:
         return CodecStream(self, batch)
 
 

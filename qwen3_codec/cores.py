@@ -1,0 +1,37 @@
+"""How many cores this process may use: in a container, fewer than the machine has."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def usable_cores(cgroups: Path = Path("/sys/fs/cgroup"), listing: Path = Path("/proc/self/cgroup")) -> int:
+    """Whole cores by the process's affinity and by the CPU quota of its control groups (version 1 or 2), at least 1.
+
+    `cgroups` is where they are mounted, `listing` names this process's own (Linux's manual page cgroups(7)).
+    """
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        cores = os.cpu_count() or 1
+    return max(1, min([cores, *(int(quota) for quota in map(_quota, _groups(cgroups, listing)) if quota)]))
+
+
+def _groups(cgroups: Path, listing: Path) -> Iterator[Path]:
+    """The folders of this process's groups and of all above them: the tightest quota counts."""
+    lines = listing.read_text().splitlines() if listing.is_file() else ["0::/"]
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if controllers == "" or "cpu" in controllers.split(","):
+            own = Path(path.lstrip("/"))
+            yield from (cgroups / ("cpu" if controllers else "") / folder for folder in (own, *own.parents))
+
+
+def _quota(folder: Path) -> float | None:
+    """Cores' worth of time that a group gets; None where it has no limit."""
+    for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((folder / name).read_text() for name in names).split()
+            return int(quota) / int(period) if int(quota) > 0 else None
+        except (OSError, ValueError):  # not there, or "max"
+            continue
+    return None
