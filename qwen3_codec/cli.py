@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from importlib import metadata
 
 from . import __version__
-from .commands import bench, compare, decode, export, inspect, verify
+from .commands import bench, compare, decode, describe, export, inspect, selftest, verify
 
 COMMANDS = {
     "inspect": inspect,
     "export": export,
+    "describe": describe,
+    "selftest": selftest,
     "verify": verify,
     "decode": decode,
     "compare": compare,

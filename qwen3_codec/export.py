@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import torch
 
-from . import __version__
+from . import __version__, selftest
 from .files import written_whole
 from .metrics import scaled_error
 from .model.checkpoint import Checkpoint
@@ -79,6 +79,7 @@ def export(
         except GraphError as error:  # ONNX Runtime infers shapes on its own, and finds what was frozen further back
             raise ExportError(str(error).replace(os.fspath(draft), os.fspath(path))) from error
         errors = prove(wrapper, session, tolerance, progress)
+        _add_metadata(draft, {selftest.KEY: selftest.record(TorchSession(wrapper), tolerance)})
     return Exported(path, path.stat().st_size, nodes, len(errors), max(errors))
 
 
@@ -114,7 +115,7 @@ def exported(checkpoint: Checkpoint, wrapper: torch.nn.Module, path: str | os.Pa
     made_so = metadata(checkpoint, wrapper.spec, options.get("exporter", EXPORTERS[0]))
     try:
         session = CodecSession(path)
-        if session.metadata == made_so:
+        if made_so.items() <= session.metadata.items():
             prove(wrapper, session, options.get("tolerance", PROBE_TOLERANCE))
             return Path(path)
     except (GraphError, ExportError):
@@ -250,6 +251,14 @@ def _name_axes(value: onnx.ValueInfoProto, tensor, role: str) -> None:
             axis.dim_param = declared
 
 
+def _add_metadata(path: Path, entries: dict[str, str]) -> None:
+    """More `metadata_props`, without reading the file again: what is appended to a protobuf message is added to it."""
+    more = onnx.ModelProto()
+    onnx.helper.set_model_props(more, entries)
+    with open(path, "ab") as file:
+        file.write(more.SerializeToString())
+
+
 def probe_cases(spec: StateSpec) -> list[dict]:
     """The probe runs: every chunk length with two fillings of the state, empty, partly filled and full in turn.
 
@@ -257,9 +266,10 @@ def probe_cases(spec: StateSpec) -> list[dict]:
     """
     fills = [0, 5, max(spec.limits.values())] if spec.states else [0]
     cases = []
-    for index, (frames, is_last) in enumerate(product(PROBE_FRAMES, (False, True))):
-        fill = fills[-index % len(fills)]
-        cases.append({"frames": frames, "fill": fill, "is_last": is_last, "batch": 2 - (index + index // 2) % 2})
+    lengths = [spec.fixed_frames] if spec.fixed_frames else PROBE_FRAMES
+    for index, (frames, is_last) in enumerate(product(lengths, (False, True))):
+        fill, batch = fills[-index % len(fills)], spec.fixed_batch or 2 - (index + index // 2) % 2
+        cases.append({"frames": frames, "fill": fill, "is_last": is_last, "batch": batch})
     return cases
 
 

@@ -19,6 +19,7 @@ from .model.inspection import attention_reach, conv_reach
 from .runtime import CodecSession, CodecStream
 from .states import StateSpec
 from .streaming.exact import ExactStreamingWrapper
+from .streaming.fixed import FixedAxes
 from .streaming.session import TorchSession
 from .streaming.windowed import StatefulCodecONNXWrapper
 
@@ -162,6 +163,8 @@ def wrapper_like(checkpoint: Checkpoint, session: CodecSession) -> torch.nn.Modu
         wrapper = ExactStreamingWrapper(checkpoint.decoder)
     else:
         wrapper = StatefulCodecONNXWrapper(checkpoint.decoder, spec.limits["history_frames"], spec.lookahead_frames)
+    if spec.fixed_frames or spec.fixed_batch:
+        wrapper = FixedAxes(wrapper, spec.fixed_frames, spec.fixed_batch)
     if wrapper.spec != spec:
         raise ValueError(f"{session.path}: its interface is not that of the checkpoint {checkpoint.source}")
     if session.metadata.get("weights_sha256") != checkpoint.fingerprint():

@@ -22,6 +22,8 @@ FLOORS = [
     "stream",
     "cores",
     "runtime",
+    "selftest",
+    "describe",
     "model",
     "streaming",
     "export",

@@ -51,13 +51,24 @@ def test_a_report_holds_every_chunk(small, exact_window, session):
 @pytest.fixture(scope="module")
 def upstream_graph(tmp_path_factory):
     path = tmp_path_factory.mktemp("cli") / "decoder.onnx"
-    options = ["--checkpoint", str(UPSTREAM), "--conv-history", "10", "--lookahead", "2", "--output", str(path)]
+    options = [
+        "--state",
+        "windowed",
+        "--checkpoint",
+        str(UPSTREAM),
+        "--conv-history",
+        "10",
+        "--lookahead",
+        "2",
+        "--output",
+        str(path),
+    ]
     assert cli.main(["export", *options]) == 0
     return path
 
 
 def test_inspect(capsys):
-    assert cli.main(["inspect", "--checkpoint", str(UPSTREAM)]) == 0
+    assert cli.main(["inspect", "--checkpoint", str(UPSTREAM), "--state", "windowed"]) == 0
     out = capsys.readouterr().out
     assert "head_dim" in out and "<- not hidden_size / num_attention_heads" in out
     assert "conv stack 10 earlier frames" in out and "past_value_2" in out
@@ -89,11 +100,11 @@ def test_decode_gives_upstreams_waveform(upstream_graph, tmp_path):
     [
         (["inspect", "--checkpoint", "/no/such"], "/no/such: no such folder"),
         (
-            ["export", "--checkpoint", "random-small", "--conv-history", "-1", "--output", "X"],
+            ["export", "--checkpoint", "random-small", "--state", "windowed", "--conv-history", "-1", "--output", "X"],
             "conv_history_frames is -1",
         ),
         (
-            ["export", "--checkpoint", "random-small", "--state", "exact", "--conv-history", "7", "--output", "X"],
+            ["export", "--checkpoint", "random-small", "--conv-history", "7", "--output", "X"],
             "--state exact has no --conv-history: that is the windowed design's",
         ),
         (

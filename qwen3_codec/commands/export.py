@@ -6,7 +6,7 @@ from pathlib import Path
 from . import options
 
 ABOUT = "write the stateful graph to an ONNX file, checked"
-EXAMPLE = "--checkpoint random-small --conv-history 10 --lookahead 0 --output build/decoder.onnx"
+EXAMPLE = "--checkpoint random-small --output build/decoder.onnx"
 
 
 def add_options(parser) -> None:
@@ -14,15 +14,20 @@ def add_options(parser) -> None:
     options.design(parser)
     parser.add_argument("--exporter", choices=("torchscript", "dynamo"), default="torchscript", help="who traces")
     parser.add_argument("--opset", type=int, default=18, help="ONNX opset: 14 to 23, with dynamo 18 to 24")
+    for flag, what in (("--frames", "frames in a call"), ("--batch", "rows in a call")):
+        parser.add_argument(flag, type=int, metavar="N", help=f"fix the number of {what}, for compilers that want it")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
 
 
 def run(args) -> int:
     from ..export import export
     from ..model import checkpoint
+    from ..streaming.fixed import FixedAxes
 
     loaded = checkpoint.load(args.checkpoint)
     wrapper = options.wrapper(loaded.decoder, args)
+    if args.frames is not None or args.batch is not None:
+        wrapper = FixedAxes(wrapper, args.frames, args.batch)
     print(f"exporting {loaded.weights} with {args.exporter} ...", file=sys.stderr)
     done = export(loaded, wrapper, args.output, args.exporter, progress=options.progress(), opset=args.opset)
     spec = wrapper.spec

@@ -19,7 +19,7 @@ def checkpoint(parser: argparse.ArgumentParser) -> None:
 
 
 def design(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--state", choices=("windowed", "exact"), default="windowed", help="the design")
+    parser.add_argument("--state", choices=("exact", "windowed"), default="exact", help="the design")
     for flag, meaning in (("--conv-history", "decoded again"), ("--lookahead", "held back")):
         parser.add_argument(
             flag, type=int, metavar="FRAMES", help=f"windowed: frames {meaning} (default: {WINDOWED_FRAMES})"

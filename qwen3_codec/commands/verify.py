@@ -34,7 +34,10 @@ def run(args) -> int:
     session = options.session(args)
     loaded = checkpoint.load(args.checkpoint)
     codes = read_codes(args.codes) if args.codes else random_codes(session.spec, frames=120)
-    schedules = [parse_schedule(args.chunks)] if args.chunks else [[3], [1], [12], [7, 1, 2]]
+    if args.chunks or session.spec.fixed_frames:
+        schedules = [parse_schedule(args.chunks) if args.chunks else [session.spec.fixed_frames]]
+    else:
+        schedules = [[3], [1], [12], [7, 1, 2]]
     report = verify(loaded, wrapper_like(loaded, session), codes, schedules, session, progress=options.progress())
     print(report.to_json() if args.json else report)
     return EXIT_CODES[report.verdict]

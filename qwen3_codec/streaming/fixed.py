@@ -1,0 +1,24 @@
+"""One number of frames and of rows in a call, for compilers and NPUs that want every shape fixed."""
+
+from torch import nn
+
+from ..states import with_fixed_axes
+
+
+class FixedAxes(nn.Module):
+    """Any design's `wrapper` with numbers on the axes of frames and of rows (None leaves one free).
+
+    `spec` has the numbers, so that the export does not declare those axes as dynamic and the client cuts and fills its
+    chunks to `frames`. In a windowed graph the states still grow.
+    """
+
+    def __init__(self, wrapper: nn.Module, frames: int | None = None, batch: int | None = None):
+        super().__init__()
+        for name, length in (("frames", frames), ("batch", batch)):
+            if length is not None and length < 1:
+                raise ValueError(f"{name} is {length}, must be at least 1")
+        self.wrapper, self.spec = wrapper, with_fixed_axes(wrapper.spec, frames, batch)
+
+    def forward(self, *inputs):
+        """What the wrapper does; shapes, names and order of everything: `spec`."""
+        return self.wrapper(*inputs)
