@@ -1,3 +1,11 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
 # %% [markdown]
 # # 1 · Look before you export: dimensions, shapes, states, reach
 #
@@ -53,14 +61,15 @@ plots.table(
 
 # %%
 assert all(d.config == d.weights for d in dimensions)
-assert {d.name for d in dimensions if d.trap} >= {"head_dim"}
+head_dim = next(d for d in dimensions if d.name == "head_dim")
+print("head_dim:", "a trap" if head_dim.trap else "this checkpoint has no such trap, the formula is right")
 
 # %% [markdown]
 # ## 2. The `head_dim` trap, sprung
 #
 # `head_dim` is the width of one attention head. Most models have `hidden_size / num_attention_heads`, and many exporters
-# compute it so. Here the config sets it apart. The cell builds an empty stream state with the *computed* width, fills it
-# with five frames, and runs one step.
+# compute it so. Where the config sets it apart, that fails. The cell makes a stream's state with the *computed* width, with
+# five frames in it, and runs one step.
 
 # %%
 session = TorchSession(StatefulCodecONNXWrapper(decoder))
@@ -69,14 +78,18 @@ codes = np.zeros((1, 3, config.num_quantizers), np.int64)
 inputs = {"audio_codes": codes, "is_last": np.zeros(1, np.float32)}
 
 
-def state_with(head_dim, frames=5):
+seen = min(5, config.sliding_window)
+
+
+def state_with(head_dim, frames=seen):
     state = session.spec.zero_state()
     wide = np.zeros((1, config.num_key_value_heads, frames, head_dim), np.float32)
     return {name: wide if name.startswith("past_") else array for name, array in state.items()}
 
 
-with fails_with(RuntimeError, "must match"):
-    session.run(inputs | state_with(computed))
+if head_dim.trap:
+    with fails_with(RuntimeError, "must match"):
+        session.run(inputs | state_with(computed))
 
 # %% [markdown]
 # The fix is to read the number: `config.head_dim`.
@@ -84,7 +97,8 @@ with fails_with(RuntimeError, "must match"):
 # %%
 outputs = session.run(inputs | state_with(config.head_dim))
 print("head_dim", config.head_dim, "->", outputs["next_key_0"].shape)
-assert outputs["next_key_0"].shape == (1, config.num_key_value_heads, 8, config.head_dim)
+kept = min(seen + 3, config.sliding_window)
+assert outputs["next_key_0"].shape == (1, config.num_key_value_heads, kept, config.head_dim)
 
 # %% [markdown]
 # The official checkpoint has the same trap, 64 against 512 / 16 = 32. Its dimensions are public; the weights here are
@@ -122,7 +136,7 @@ assert stages[-1].rate == loaded.sample_rate
 # ## 4. What a stream carries
 #
 # The *windowed* design (notebook 2) keeps the transformer's keys and values, two frames for the first convolution, and a
-# few finished frames for the rest. `0..72` is a length that grows from 0 to 72. One declaration, `states.py`, says this;
+# few finished frames for the rest. `0..72` (on the demo) is a length that grows from 0 to 72, the attention window. One declaration, `states.py`, says this;
 # the exporter, the file's metadata and the runtime all read it.
 
 # %%
@@ -158,7 +172,7 @@ figure = plots.receptive_field(conv, attention, decoder.samples_per_frame, at, l
 # %%
 assert field.first_sample == 0
 assert not conv[: at * decoder.samples_per_frame].any()
-assert field.attention_frames > config.sliding_window
+assert field.attention_frames >= config.sliding_window
 if config.upsample_rates == [8, 5, 4, 3]:
     assert field.conv_frames == 10
 

@@ -1,3 +1,11 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
 # %% [markdown]
 # # 3 · Export to ONNX, and catch what the exporter loses
 #
@@ -13,10 +21,9 @@
 
 # %% tags=["parameters"]
 import os
-from pathlib import Path
 
 CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "demo")
-BUILD = Path(os.environ.get("QWEN3_CODEC_BUILD", "../build"))
+BUILD = os.environ.get("QWEN3_CODEC_BUILD", "")  # where graphs go; by default the project's build/
 # Set to 1 to leave out the export at the official dimensions (about a minute, 3 GB of memory, 435 MB of disk).
 SKIP_OFFICIAL = os.environ.get("QWEN3_CODEC_SKIP_OFFICIAL", "0") == "1"
 
@@ -29,10 +36,12 @@ from tqdm import tqdm
 
 from qwen3_codec.export import ExportError, export, trace
 from qwen3_codec.lab import plots
+from qwen3_codec.lab.folders import build_folder
 from qwen3_codec.model import checkpoint
 from qwen3_codec.pitfalls import fails_with
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 
+build = build_folder(BUILD)
 loaded = checkpoint.load(CHECKPOINT)
 decoder = loaded.decoder
 print(f"weights: {loaded.weights}")
@@ -51,8 +60,7 @@ class FrozenLength(StatefulCodecONNXWrapper):
         return super()._transform(hidden[:, :frames], past)
 
 
-BUILD.mkdir(parents=True, exist_ok=True)
-frozen_file = BUILD / "frozen.onnx"
+frozen_file = build / "frozen.onnx"
 trace(FrozenLength(decoder), frozen_file, "torchscript")
 print("written without a complaint:", frozen_file.stat().st_size, "bytes")
 
@@ -68,21 +76,21 @@ spec = StatefulCodecONNXWrapper(decoder).spec
 raw = onnxruntime.InferenceSession(frozen_file)
 
 
-def frames_stored(frames):
-    """Frames that the graph adds to the keys when it gets `frames` new ones."""
+def frames_decoded(frames):
+    """Frames that come out of the graph, as samples, when `frames` go in at the start of a stream."""
     feeds = random_inputs(spec, {**dict.fromkeys(spec.limits, 0), "batch": 1, "frames": frames})
-    return raw.run(["next_key_0"], feeds)[0].shape[2]
+    return raw.run(["final_wav"], feeds)[0].shape[1] // spec.samples_per_frame
 
 
-print({frames: frames_stored(frames) for frames in (2, 3, 5)})
-assert frames_stored(3) == 3
+print({frames: frames_decoded(frames) for frames in (2, 3, 5)})
+assert frames_decoded(3) == 3
 
 # %% [markdown]
-# Five frames go in and three are remembered: no error, a wrong state. `export` runs every graph at other lengths before
+# Five frames go in and three come out: no error, two frames lost. `export` runs every graph at other lengths before
 # it gives it a name, and refuses this one.
 
 # %%
-assert frames_stored(5) == 3, "frozen at the example's length, in silence"
+assert frames_decoded(5) == 3, "frozen at the example's length, in silence"
 with fails_with(ExportError, "frozen|shape|differs"):
     export(loaded, FrozenLength(decoder), frozen_file)
 frozen_file.unlink()
@@ -105,8 +113,8 @@ class BranchOnLast(StatefulCodecONNXWrapper):
 
 
 with fails_with(ExportError, "is_last"):
-    export(loaded, BranchOnLast(decoder), BUILD / "branch.onnx")
-assert not (BUILD / "branch.onnx").exists()
+    export(loaded, BranchOnLast(decoder), build / "branch.onnx")
+assert not (build / "branch.onnx").exists()
 
 # %% [markdown]
 # ## 3. The export
@@ -117,7 +125,7 @@ assert not (BUILD / "branch.onnx").exists()
 
 # %%
 wrapper = StatefulCodecONNXWrapper(decoder, conv_history_frames=4, lookahead_frames=4)
-path = BUILD / "onnx_export" / "qwen3_tts_decoder_stateful.onnx"
+path = build / "onnx_export" / "qwen3_tts_decoder_stateful.onnx"
 done = export(loaded, wrapper, path, progress=tqdm)
 print(f"{done.path.name}: {done.bytes / 2**20:.1f} MiB; {done.probes} probe runs, largest error {done.probe_error:.1e}")
 assert done.probe_error < 5e-5
@@ -168,7 +176,7 @@ from qwen3_codec.model.config import small_config
 tiny_config = small_config(num_hidden_layers=2, num_quantizers=4, upsample_rates=[3], upsampling_ratios=[2])
 tiny = checkpoint.random_checkpoint(tiny_config, source="tiny")
 for exporter in ("torchscript", "dynamo"):
-    made = export(tiny, StatefulCodecONNXWrapper(tiny.decoder), BUILD / f"tiny_{exporter}.onnx", exporter)
+    made = export(tiny, StatefulCodecONNXWrapper(tiny.decoder), build / f"tiny_{exporter}.onnx", exporter)
     print(f"{exporter}: {sum(made.nodes.values())} nodes, {made.probes} probe runs within {made.probe_error:.1e}")
     made.path.unlink()
 
@@ -183,7 +191,7 @@ if SKIP_OFFICIAL:
 else:
     official = checkpoint.load("random")
     official_wrapper = StatefulCodecONNXWrapper(official.decoder)
-    big = export(official, official_wrapper, BUILD / "official.onnx", progress=tqdm)
+    big = export(official, official_wrapper, build / "official.onnx", progress=tqdm)
     print(f"{official.weights}: {big.bytes / 2**20:.1f} MiB, largest probe error {big.probe_error:.1e}")
     assert round(big.bytes / 2**20) == 435
     big.path.unlink()

@@ -1,3 +1,11 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
 # %% [markdown]
 # # 5 · Exact streaming: every layer keeps its own state
 #
@@ -16,24 +24,24 @@
 
 # %% tags=["parameters"]
 import os
-from dataclasses import replace
-from pathlib import Path
 
 CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "demo")
-BUILD = Path(os.environ.get("QWEN3_CODEC_BUILD", "../build"))
-GRAPHS = BUILD / "bench"
-FRAMES = int(os.environ.get("QWEN3_CODEC_FRAMES", "120"))
+BUILD = os.environ.get("QWEN3_CODEC_BUILD", "")  # where graphs go; by default the project's build/
+FRAMES = int(os.environ.get("QWEN3_CODEC_FRAMES", "0"))  # 0: past the attention window
 # Set to 1 to compare with random weights at the official dimensions (one more minute) and not at small ones.
 OFFICIAL = os.environ.get("QWEN3_CODEC_OFFICIAL", "0") == "1"
 LONG = int(os.environ.get("QWEN3_CODEC_LONG_FRAMES", "1000"))
 
 # %%
+from dataclasses import replace
+
 import numpy as np
 from tqdm import tqdm
 
 from qwen3_codec.bench import benchmark
 from qwen3_codec.export import exported
 from qwen3_codec.lab import plots
+from qwen3_codec.lab.folders import build_folder
 from qwen3_codec.metrics import max_error, snr_db
 from qwen3_codec.model import checkpoint, inspection
 from qwen3_codec.pitfalls.state import short_histories, wrong_states
@@ -43,9 +51,11 @@ from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 from qwen3_codec.verify import MAX_ERROR, MAX_MSE, ONE_SHOT, ONNX, one_shot, verify
 
+build = build_folder(BUILD)
+graphs = build / "bench"
 loaded = checkpoint.load(CHECKPOINT)
-decoder = loaded.decoder
-codes = checkpoint.example_codes(loaded, FRAMES)
+decoder, window = loaded.decoder, loaded.decoder.config.sliding_window
+codes = checkpoint.example_codes(loaded, FRAMES or max(48, window + 48))
 print(f"weights: {loaded.weights}; codes {codes.shape}")
 
 # %% [markdown]
@@ -97,9 +107,9 @@ assert not any(array.any() for array in spec.zero_state().values()), "a stream s
 # First in PyTorch, then the exported graph, against the one-shot decoder and against each other, states included.
 
 # %%
-path = exported(loaded, exact, GRAPHS / "exact.onnx", progress=tqdm)
+path = exported(loaded, exact, graphs / "exact.onnx", progress=tqdm)
 session = CodecSession(path)
-report = verify(loaded, exact, codes, [[1], [3], [7, 1, 2], [FRAMES]], session, progress=tqdm)
+report = verify(loaded, exact, codes, [[1], [3], [7, 1, 2], [codes.shape[1]]], session, progress=tqdm)
 print(report)
 assert report.judged and report.passed
 
@@ -111,13 +121,14 @@ figure = plots.per_chunk_error(report.results[:4], f"Exact design ({loaded.weigh
 
 # %%
 windowed = StatefulCodecONNXWrapper(decoder, 4, 4)
-usual = CodecSession(exported(loaded, windowed, GRAPHS / "windowed.onnx"))
+usual = CodecSession(exported(loaded, windowed, graphs / "windowed.onnx"))
 usual_report = verify(loaded, windowed, codes, [[3]], usual)
 both = {"windowed, 4 frames of history": usual_report.results[1], "exact": report.results[3]}
 named = [replace(result, path=f"{name}: {result.path}") for name, result in both.items()]
 figure = plots.per_chunk_error(named, f"Error of each chunk against the one-shot decoder ({loaded.weights})", MAX_MSE)
-figure.savefig(BUILD / "per_chunk_error.png", dpi=110)
-assert both["exact"].mse < MAX_MSE < both["windowed, 4 frames of history"].mse
+figure.savefig(build / "per_chunk_error.png", dpi=110)
+assert both["exact"].mse < MAX_MSE
+assert field.conv_frames <= 4 or both["windowed, 4 frames of history"].mse > MAX_MSE
 
 # %% [markdown]
 # It sounds at once: one frame in, one frame out.
@@ -162,14 +173,15 @@ assert max(errors) < MAX_ERROR
 
 # %%
 old, young = session.stream(), session.stream()
-old.push(codes[:, :90])
+age = min(window + 18, codes.shape[1] - 5)
+old.push(codes[:, :age])
 both = old.join(young)
 print("frames seen, row by row:", both.frames)
-next_codes = np.concatenate([codes[:, 90:95], codes[:, :5]])
+next_codes = np.concatenate([codes[:, age : age + 5], codes[:, :5]])
 together = both.push(next_codes)
 
 # %%
-alone = np.concatenate([old.push(codes[:, 90:95]), young.push(codes[:, :5])])
+alone = np.concatenate([old.push(codes[:, age : age + 5]), young.push(codes[:, :5])])
 print(f"together and alone differ by {max_error(together, alone):.1e}")
 assert max_error(together, alone) < MAX_ERROR
 survivor = both.fork([1])
@@ -183,7 +195,7 @@ assert survivor.frames.tolist() == [5]
 # The README has the table for the official dimensions.
 
 # %%
-result = benchmark(loaded, GRAPHS, frames=36, chunks=(1, 3, 12), threads=1, progress=tqdm)
+result = benchmark(loaded, graphs, frames=36, chunks=(1, 3, 12), threads=1, progress=tqdm)
 print(result)
 
 # %%
@@ -199,7 +211,8 @@ figure = plots.error_against_cost(streaming, f"Error against cost ({result.weigh
 
 # %%
 cost = {(row.design, row.chunk): row for row in result.rows}
-assert cost["exact", 1].max_error < MAX_ERROR < cost["windowed 4+4", 1].max_error
+assert cost["exact", 1].max_error < MAX_ERROR
+assert field.conv_frames <= 4 or cost["windowed 4+4", 1].max_error > MAX_ERROR
 assert cost["exact", 1].first_audio_ms < cost["windowed 4+4", 1].first_audio_ms
 
 # %% [markdown]
@@ -234,7 +247,7 @@ for snr in series.values():
 
 # %%
 few = codes[:, :30]
-histories = [0, 1, 2, 4, 8, field.conv_frames]
+histories = [*(history for history in (0, 1, 2, 4, 8) if history < field.conv_frames), field.conv_frames]
 short = short_histories(decoder, few, histories)
 rows = [(h, f"{snr_db(report.waveforms[ONE_SHOT, ()][:, : wave.shape[1]], wave):.1f}") for h, wave in short.items()]
 plots.table(["frames of history", f"SNR in dB ({loaded.weights})"], rows)
@@ -244,7 +257,7 @@ assert [float(snr) for _, snr in rows] == sorted(float(snr) for _, snr in rows)
 
 # %% [markdown]
 # Losing the convolutions' state is loud on any weights. Losing the keys and values is a good deal quieter, and positions
-# that stop at the window are the quietest: nothing is wrong for six seconds, and from then on it is a haze rather than a
+# that stop at the window are the quietest: on the demo nothing is wrong for six seconds, and from then on it is a haze rather than a
 # click. How loud each is depends on the weights, as the two colours show, so an ear on one model says little about
 # another. **A trap that one does not hear, only a measurement finds.**
 #
@@ -272,6 +285,6 @@ plots.player(sound["keys and values dropped"], loaded.sample_rate)
 # %% [markdown]
 # ## Try next
 #
-# - `python -m qwen3_codec export --state exact --checkpoint ... --output exact.onnx`
+# - `python -m qwen3_codec export --checkpoint ... --output exact.onnx`
 # - `python -m qwen3_codec bench --checkpoint random` for the official dimensions (some minutes, 2 GB of disk).
 # - `QWEN3_CODEC_LONG_FRAMES=20000` for a stream of 27 minutes.

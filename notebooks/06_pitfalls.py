@@ -1,3 +1,11 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
 # %% [markdown]
 # # 6 · The traps, one by one: fall in, look, get out
 #
@@ -26,9 +34,8 @@
 
 # %% tags=["parameters"]
 import os
-from pathlib import Path
 
-BUILD = Path(os.environ.get("QWEN3_CODEC_BUILD", "../build"))
+BUILD = os.environ.get("QWEN3_CODEC_BUILD", "")  # where graphs go; by default the project's build/
 
 # %%
 import onnx
@@ -37,6 +44,7 @@ import torch
 import transformers
 
 from qwen3_codec.lab import plots
+from qwen3_codec.lab.folders import build_folder
 from qwen3_codec.pitfalls import SPECIMENS
 from qwen3_codec.pitfalls.pages import code, fall, mend, monospace
 
@@ -416,13 +424,12 @@ class Mine(StatefulCodecONNXWrapper):
 
 config = small_config(num_hidden_layers=2, upsample_rates=[5], upsampling_ratios=[2])
 decoder = random_checkpoint(config, source="two layers").decoder
-wrapper, draft = Mine(decoder), BUILD / "mine.onnx"
+wrapper, draft = Mine(decoder), build_folder(BUILD) / "mine.onnx"
 
 # %%
 from qwen3_codec.export import example_inputs, trace
 from qwen3_codec.pitfalls import axes_of, find_frozen_axes
 
-BUILD.mkdir(parents=True, exist_ok=True)
 trace(wrapper, draft, "torchscript")
 example, axes = example_inputs(wrapper.spec), axes_of(wrapper.spec)
 states = axes.keys() - {"batch", "frames"}  # these may be empty

@@ -1,3 +1,11 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
 # %% [markdown]
 # # 7 · The lab: break a stream, see it and hear it
 #
@@ -118,7 +126,9 @@ full = window * loaded.decoder.samples_per_frame
 parts = {"before": slice(0, full), "after": slice(full, None)}
 errors = {name: mse(late.reference[part], late.streamed[part]) for name, part in parts.items()}
 print(", ".join(f"{name} the window is full: MSE {error:.0e}" for name, error in errors.items()))
-assert errors["before"] < MAX_MSE < errors["after"] / 100
+assert errors["before"] < MAX_MSE
+if window > 1:  # each frame of a window of one sees itself alone, wherever it stands
+    assert errors["after"] > 100 * MAX_MSE
 
 # %% [markdown]
 # A test with a short sentence passes. **Test past the window.**

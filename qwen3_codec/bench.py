@@ -141,7 +141,6 @@ def benchmark(
             raise ValueError(f"{name} is {value}, must be at least 1")
     decoder = checkpoint.decoder
     codes = example_codes(checkpoint, frames)
-    frames = codes.shape[1]
     if max(chunks) > frames:
         raise ValueError(f"a chunk of {max(chunks)} frames is longer than the codes, which have {frames}")
     torch.set_num_threads(threads)

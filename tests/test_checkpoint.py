@@ -139,7 +139,8 @@ def test_example_codes_are_the_longest_row_and_checked(folder, upstream):
     np.save(folder / "codes" / "two.npy", rows)
     np.save(folder / "codes" / "short.npy", rows[0, :3])
     loaded = checkpoint.load(folder)
-    np.testing.assert_array_equal(checkpoint.example_codes(loaded, 100), rows[:1])
+    np.testing.assert_array_equal(checkpoint.example_codes(loaded, 5), rows[:1, :5])
+    np.testing.assert_array_equal(checkpoint.example_codes(loaded, 16), np.tile(rows[:1], (1, 3, 1))[:, :16])
     np.save(folder / "codes" / "short.npy", rows[0] + 10_000)
     with pytest.raises(CodesError, match=r"codes/short.npy: code \d+ at row 0, frame 0, codebook 0 is outside"):
         checkpoint.example_codes(loaded, 100)

@@ -168,7 +168,7 @@ def utterances(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
     if folder and (folder / "utterances.json").is_file():
         names = [utterance.name for utterance in demo.utterances(folder)]
         return {name: read_rows(demo.codes_file(name, folder), dims)[0][None] for name in names}
-    return {"example codes": example_codes(checkpoint, RANDOM_FRAMES)}
+    return {"example codes": example_codes(checkpoint, max(RANDOM_FRAMES, 2 * dims.sliding_window))}
 
 
 def schedule(settings: Settings, frames: int) -> list[int]:

@@ -91,12 +91,12 @@ def load(source: str | os.PathLike, seed: int = 0) -> Checkpoint:
 def example_codes(checkpoint: Checkpoint, frames: int) -> np.ndarray:
     """Codes [1, frames, Q] to try a checkpoint on: the longest row in its folder's `codes/`, else seeded random ones.
 
-    A folder's codes may be fewer than `frames`. Raises CodesError, with the file, for codes that do not fit the config.
+    A row that is shorter is repeated. Raises CodesError, with the file, for codes that do not fit the config.
     """
     files = sorted(checkpoint.folder.glob("codes/*.npy")) if checkpoint.folder else []
     rows = [row for file in files for row in read_rows(file, checkpoint.decoder.config)]
     if rows:
-        return max(rows, key=len)[None, :frames]
+        return np.resize(max(rows, key=len), (1, frames, checkpoint.decoder.config.num_quantizers))
     return random_codes(checkpoint.decoder.config, frames)
 
 
