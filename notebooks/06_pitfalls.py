@@ -26,7 +26,8 @@
 # 5. what freezes a length, and how to find the frozen axis of a graph,
 # 6. which states are wrong although every shape is right,
 # 7. what half precision and 8 bits do to the sound,
-# 8. a checklist of one page: what to write and what not to write.
+# 8. what went wrong in other people's exports, servers and tests,
+# 9. a checklist of one page: what to write and what not to write.
 #
 # `fall(name)` shows and runs the naive code, `mend(name)` the fix. Both stop this notebook where a trap or a fix is no
 # longer as described. *Right* says that the graph does what the module does from which it was made. The source is
@@ -622,7 +623,188 @@ assert snr["float32"] > 110 and snr["float16"] > 50
 assert all(value < 45 for name, value in snr.items() if name.startswith("int8"))
 
 # %% [markdown]
-# ## 8. The checklist
+# ## 8. Seen in the field
+#
+# These were met in other people's exports and servers of this codec and its relatives, in public reports. First those in the
+# module, then those around the graph: what a server does with streams, and what a test measures. Sizes are of the demo's
+# weights where nothing else is said.
+#
+# ### Both sides of a transposed convolution cut
+#
+# A transposed convolution of kernel 2s and stride s gives s samples more than it has room for. The naive layer cuts them on both
+# sides. Four of them in a row, at the official rates:
+
+# %%
+fall("both sides of a transposed convolution cut")
+
+# %%
+mend("both sides of a transposed convolution cut")
+
+# %% [markdown]
+# ### Attention to everything
+#
+# The decoder was trained with a window of 72 frames. A causal mask without it:
+
+# %%
+fall("attention to everything where the model has a window")
+
+# %%
+mend("attention to everything where the model has a window")
+
+# %% [markdown]
+# ### A mask of minus infinity
+#
+# A query that may look at nothing, such as a row of padding:
+
+# %%
+fall("a mask of minus infinity")
+
+# %%
+mend("a mask of minus infinity")
+
+# %% [markdown]
+# ### State in a buffer
+#
+# The module remembers, so it works in PyTorch. The graph is called twice with 4 samples each:
+
+# %%
+fall("state in a buffer, torchscript")
+
+# %%
+mend("state in a buffer, torchscript")
+
+# %% [markdown]
+# Dynamo writes something else down, and as silently:
+
+# %%
+fall("state in a buffer, dynamo")
+
+# %%
+mend("state in a buffer, dynamo")
+
+# %% [markdown]
+# ### One position for all rows
+#
+# Two streams of different ages share a call, and the position is taken from the first:
+
+# %%
+fall("one position for all rows of a batch")
+
+# %%
+mend("one position for all rows of a batch")
+
+# %% [markdown]
+# ### A library's new version
+#
+# The same class, the same weights, with its window and without:
+
+# %%
+fall("a version of a library that changes the numbers")
+
+# %%
+mend("a version of a library that changes the numbers")
+
+# %% [markdown]
+# ### A size after `unflatten`
+#
+# In section 5 a bare `size()` stays symbolic. There is an exception:
+
+# %%
+fall("a size after unflatten, torchscript")
+
+# %%
+mend("a size after unflatten, torchscript")
+
+# %% [markdown]
+# ### One stream's reset
+#
+# A runner serves two streams in one call. The second begins anew:
+
+# %%
+fall("one stream's reset in a shared runner")
+
+# %%
+mend("one stream's reset in a shared runner")
+
+# %% [markdown]
+# ### Padding by code 0
+#
+# Rows of unequal length are filled up to one batch:
+
+# %%
+fall("padding by code 0")
+
+# %%
+mend("padding by code 0")
+
+# %% [markdown]
+# ### Zeros where a state should be empty
+#
+# Most of the windowed graph's first states have length 0. Some clients cannot make such tensors and send zeros of full length:
+
+# %%
+fall("zeros where a state should be empty")
+
+# %%
+mend("zeros where a state should be empty")
+
+# %% [markdown]
+# ### Samples cut in proportion
+#
+# A chunk is decoded with the frames before it, of which only the new ones' sound is kept:
+
+# %%
+fall("samples cut in proportion")
+
+# %%
+mend("samples cut in proportion")
+
+# %% [markdown]
+# ### A test no longer than the window
+#
+# A wrapper with the positions trap of section 6, and a test of a sentence's length:
+
+# %%
+fall("a test no longer than the window")
+
+# %%
+mend("a test no longer than the window")
+
+# %% [markdown]
+# ### An average that hides a seam
+#
+# One state is lost once in 34 seconds. A metric says whether the stream is good:
+
+# %%
+fall("an average that hides a seam")
+
+# %%
+mend("an average that hides a seam")
+
+# %% [markdown]
+# ### A clone that was not primed
+#
+# A voice is cloned from 60 frames of reference. Its first words:
+
+# %%
+fall("a clone that was not primed")
+
+# %%
+mend("a clone that was not primed")
+
+# %% [markdown]
+# ### States paired by sorted name
+#
+# A server finds which output belongs to which input by sorting the names:
+
+# %%
+fall("states paired by sorted name")
+
+# %%
+mend("states paired by sorted name")
+
+# %% [markdown]
+# ## 9. The checklist
 #
 # | Do not write | Write | Trap |
 # |---|---|---|
@@ -643,6 +825,14 @@ assert all(value < 45 for name, value in snr.items() if name.startswith("int8"))
 # | a history length that sounds right | the measured receptive field, or a state for each layer | 6 |
 # | one buffer for a state before and after | two, which change places | 6 |
 # | a conversion that you only listen to | a conversion that you measure, with inputs and outputs as declared | 7 |
+# | `unflatten` and `flatten` before a size | `reshape` | 8 |
+# | a transposed convolution cut on both sides | cut what is over on the right | 8 |
+# | a mask of `-inf`, or one without the model's window | the lowest number of the type, and the window | 8 |
+# | a buffer that remembers | a state that goes in and comes out | 8 |
+# | one position, one reset, one length for a batch | one for each row; padding by -1 | 8 |
+# | zeros where a state is empty | the exact graph, whose states have one shape | 8 |
+# | samples by share, states by sorted name | samples by frames, states as the file declares them | 8 |
+# | a test of one sentence, and its mean | a test past the window, and its worst chunk | 8 |
 #
 # And before you ship: run the graph at 1, 2 and many frames, from an empty, a half-filled and a full state, past the window,
 # with a short last chunk, and compare every output and every state with the module, and the stream with the one-shot decode.

@@ -1,16 +1,17 @@
 """Each trap of an export as a specimen that runs: the naive code, what it does today, why, and the fix.
 
-`SPECIMENS` has them all by name, in the order of the notes. `SPECIMENS[name].fall()` runs the naive code, `.mend()` the
-fix; both raise where they do not find what the specimen says. `python -m qwen3_codec.pitfalls` runs every one.
+`SPECIMENS` has them all by name, those of the notes in their order, then those seen elsewhere.
+`SPECIMENS[name].fall()` runs the naive code, `.mend()` the fix; both raise where they do not find what the specimen says.
+`python -m qwen3_codec.pitfalls` runs every one.
 """
 
-from . import branches, caches, lengths, precision, signatures, streams
+from . import branches, caches, clients, lengths, modules, precision, signatures, streams
 from .frozen import FrozenAxis, axes_of, find_frozen_axes
 from .specimen import Outcome, Raises, Silent, Specimen, fails_with
 
 SPECIMENS = {
     specimen.name: specimen
-    for group in (branches, caches, signatures, lengths, streams, precision)
+    for group in (branches, caches, signatures, lengths, streams, precision, modules, clients)
     for specimen in group.SPECIMENS
 }
 __all__ = [

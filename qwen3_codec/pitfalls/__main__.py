@@ -1,6 +1,6 @@
 """Run every specimen and say which traps are as described: for anyone trying a new torch, transformers or onnxruntime.
 
-python -m qwen3_codec.pitfalls            # all of them, about a minute and a half
+python -m qwen3_codec.pitfalls            # all of them, about two minutes
 python -m qwen3_codec.pitfalls head_dim   # those with the word in their name
 """
 
