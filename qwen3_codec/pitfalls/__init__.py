@@ -1,8 +1,8 @@
 """Each trap of an export as a specimen that runs: the naive code, what it does today, why, and the fix.
 
 `SPECIMENS` has them all by name, those of the notes in their order, then those seen elsewhere.
-`SPECIMENS[name].fall()` runs the naive code, `.mend()` the fix; both raise where they do not find what the specimen says.
-`python -m qwen3_codec.pitfalls` runs every one.
+`SPECIMENS[name].fall()` runs the naive code, `.mend()` the fix; both raise where they do not find what the specimen
+says. `python -m qwen3_codec.pitfalls` runs every one.
 """
 
 from . import branches, caches, clients, lengths, modules, precision, signatures, streams
