@@ -32,6 +32,7 @@ CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "demo")
 import numpy as np
 
 from qwen3_codec.cli import versions
+from qwen3_codec.dimensions import dimensions, stages, state_table
 from qwen3_codec.lab import plots
 from qwen3_codec.model import checkpoint, inspection
 from qwen3_codec.pitfalls import fails_with
@@ -50,18 +51,15 @@ print(versions())
 # column is what a usual formula would give. Where it differs, code that computes the number instead of reading it breaks.
 
 # %%
-dimensions = inspection.dimensions(decoder)
+found = dimensions(decoder)
 plots.table(
     ["dimension", "config", "weights", "usual formula", "", "formula"],
-    [
-        (d.name, d.config, d.weights, d.formula or "", "**differs**" if d.trap else "", d.formula_text)
-        for d in dimensions
-    ],
+    [(d.name, d.config, d.weights, d.formula or "", "**differs**" if d.trap else "", d.formula_text) for d in found],
 )
 
 # %%
-assert all(d.config == d.weights for d in dimensions)
-head_dim = next(d for d in dimensions if d.name == "head_dim")
+assert all(d.config == d.weights for d in found)
+head_dim = next(d for d in found if d.name == "head_dim")
 print("head_dim:", "a trap" if head_dim.trap else "this checkpoint has no such trap, the formula is right")
 
 # %% [markdown]
@@ -106,7 +104,7 @@ assert outputs["next_key_0"].shape == (1, config.num_key_value_heads, kept, conf
 
 # %%
 official = checkpoint.load("random")
-rows = inspection.dimensions(official.decoder)
+rows = dimensions(official.decoder)
 parameters = sum(p.numel() for p in official.decoder.parameters())
 print(f"{official.weights}: {parameters / 1e6:.1f} M parameters")
 plots.table(["dimension", "config", "usual formula"], [(d.name, d.config, d.formula) for d in rows if d.trap])
@@ -122,15 +120,15 @@ del official
 # The table is read off a real run. Up to `pre_transformer` there is one vector a frame; from there the time axis grows.
 
 # %%
-stages = inspection.stages(decoder)
+steps = stages(decoder)
 plots.table(
     ["stage", "channels", "steps per frame", "rate (Hz)"],
-    [(s.name, s.channels, s.samples_per_frame, f"{s.rate:.1f}") for s in stages],
+    [(s.name, s.channels, s.samples_per_frame, f"{s.rate:.1f}") for s in steps],
 )
 
 # %%
-assert stages[-1].samples_per_frame == decoder.samples_per_frame
-assert stages[-1].rate == loaded.sample_rate
+assert steps[-1].samples_per_frame == decoder.samples_per_frame
+assert steps[-1].rate == loaded.sample_rate
 
 # %% [markdown]
 # ## 4. What a stream carries
@@ -142,7 +140,7 @@ assert stages[-1].rate == loaded.sample_rate
 # %%
 spec = session.spec
 print(f"{len(spec.all_inputs)} inputs, {len(spec.all_outputs)} outputs, {spec.bytes_per_stream():,} bytes a stream")
-plots.table(["state", "shape", "bytes"], inspection.state_table(spec))
+plots.table(["state", "shape", "bytes"], state_table(spec))
 
 # %%
 layers = config.num_hidden_layers

@@ -39,6 +39,7 @@ import numpy as np
 from tqdm import tqdm
 
 from qwen3_codec.bench import benchmark
+from qwen3_codec.dimensions import conv_memory, state_table
 from qwen3_codec.export import exported
 from qwen3_codec.lab import plots
 from qwen3_codec.lab.folders import build_folder
@@ -84,11 +85,11 @@ for chunk in (1, 3, 12):
 exact = ExactStreamingWrapper(decoder)
 spec = exact.spec
 names = ["past_frames", *(name for name, _ in exact.conv_layers)]
-rows = inspection.state_table(spec)
+rows = state_table(spec)
 plots.table(["state", "of layer", "shape", "bytes"], [(n, layer, s, b) for (n, s, b), layer in zip(rows, names)])
 
 # %%
-seconds = [history / rate for _, history, rate in inspection.conv_memory(exact)]
+seconds = [history / rate for _, history, rate in conv_memory(exact)]
 sizes = [size for name, _, size in rows if name.startswith("conv_")]
 labels = [f"{name} ({layer})" for (name, _, _), layer in zip(rows[1:], names[1:])]
 attention = sum(size for name, _, size in rows if name.startswith(("key", "value")))

@@ -7,12 +7,17 @@ need no torch:
     files               files that appear whole or not at all
     codes, audio        codes read and checked; waveforms in files
     alignment, compare  a waveform against one from elsewhere: what differs, and which known cause it looks like
-    runtime             an exported graph (`CodecSession`) and its streams (`CodecStream`)
+    stream, saved       streams (`CodecStream`), and their files
+    runtime, cores      the exported graph that they run on (`CodecSession`); how many cores are ours to use
+    selftest, describe  the test that a file carries; what a file is, for other clients
     --------------------------------------------------------------------------------------------------------
     model/              what is streamed: `config` and its checks, `decoder` (one shot), `checkpoint` (where weights
-                        come from), `inspection` (dimensions and receptive field, measured)
-    streaming/          how: `kv_stack` (attention), `layers` (convolutions), and the designs `windowed` and `exact`
-    export, verify      to ONNX, with checks; one shot against wrapper against graph
+                        come from; `weights`, `hub`), `inspection` (the receptive field, measured)
+    streaming/          how: `kv_stack` (attention), `layers` (convolutions), the designs `windowed` and `exact`,
+                        `fixed` (fixed axes), `session` (a wrapper behind the client's interface)
+    dimensions          what is inside, as tables
+    export              to ONNX, with checks
+    verify, report      one shot against wrapper against graph; what was measured, in words
     bench               what each design costs
     pitfalls/           every trap as a specimen that runs
     demo/               the speech model that ships with the package, and how it was made

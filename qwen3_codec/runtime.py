@@ -21,6 +21,7 @@ except ModuleNotFoundError as error:
         name="onnxruntime",
     ) from error
 
+from . import saved
 from .codes import CodesError, check_rows, padded
 from .cores import usable_cores
 from .states import FORMAT_VERSION, StateSpec, TensorSpec
@@ -135,7 +136,9 @@ class CodecSession:
 
     def load_stream(self, path: str | os.PathLike) -> CodecStream:
         """The stream that `stream.save(path)` wrote; ValueError where it is not one of this graph and weights."""
-        return CodecStream(self).load(path)
+        stream = self.stream()
+        saved.read_into(stream, path)
+        return stream
 
     def decode(
         self,

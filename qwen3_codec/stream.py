@@ -1,18 +1,15 @@
 """A stream: the states that go from call to call, and what one listener has heard. Needs numpy alone."""
 
 import copy
-import json
 import os
 import threading
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 
+from . import saved
 from .codes import CodesError, check_codes
-from .files import written_whole
 from .metrics import chunks
 
 # A longer push is cut into pieces of so many frames: exact, and what one call needs stays bounded. On the demo, with
@@ -124,43 +121,8 @@ class Stream:
             self._busy.release()
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the stream to a .npz file, whole or not at all; `session.load_stream(path)` goes on from it.
-
-        It fits each graph of the same weights and the same spec, and no other.
-        """
-        header = _identity(self.session) | {"finished": self.finished, "unheard": self._unheard}
-        arrays = {f"state.{name}": array for name, array in self.state.items()}
-        arrays |= {"header": np.array(json.dumps(header)), "frames": self.frames, "held_back": self._held_back}
-        with written_whole(path) as draft, open(draft, "wb") as file:
-            np.savez(file, **arrays)
-
-    def load(self, path: str | os.PathLike):
-        """Take over what `save` wrote, and return the stream.
-
-        Raises ValueError, and changes nothing, for a file that is truncated, of another graph or of other weights.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            header = json.loads(str(arrays.pop("header")))
-            frames, held_back = arrays.pop("frames"), arrays.pop("held_back")
-            finished, unheard = bool(header["finished"]), int(header["unheard"])
-        except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"{path}: not a saved stream, or truncated ({error})") from error
-        for key, mine in _identity(self.session).items():
-            if header.get(key) != mine:
-                raise ValueError(f"{path}: was saved from a graph with another {key.replace('_', ' ')}")
-        state = {name.removeprefix("state."): array for name, array in arrays.items()}
-        if problem := self.session.spec.state_problem(state, len(frames)):
-            raise ValueError(f"{path}: {problem}")
-        self.state, self.frames, self._held_back, self.finished, self._unheard = (
-            state,
-            frames,
-            held_back,
-            finished,
-            unheard,
-        )
-        return self
+        """Write the stream to a .npz file; `session.load_stream(path)` goes on from it. See `saved`."""
+        saved.write(self, path)
 
 
 class CodecStream(Stream):
@@ -243,9 +205,3 @@ class CodecStream(Stream):
         tail, self._held_back = self._held_back, self._held_back[:, :0]
         self.finished = True
         return tail
-
-
-def _identity(session) -> dict[str, str]:
-    """What two graphs must have in common to go on with each other's streams."""
-    weights = getattr(session, "metadata", {}).get("weights_sha256", "")
-    return {"state_spec": session.spec.to_json(), "weights_sha256": weights}

@@ -9,9 +9,10 @@ from conftest import random_codes, small_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qwen3_codec.dimensions import conv_memory
 from qwen3_codec.export import export, probe, probe_cases
 from qwen3_codec.metrics import chunks, max_error, mse
-from qwen3_codec.model.inspection import conv_memory, receptive_field
+from qwen3_codec.model.inspection import receptive_field
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from qwen3_codec.streaming.layers import ConvStates, Snake, StreamTransConv

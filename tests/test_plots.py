@@ -12,7 +12,7 @@ from matplotlib.text import Text
 
 from qwen3_codec.bench import Row
 from qwen3_codec.lab import plots
-from qwen3_codec.verify import ChunkResult, PathResult
+from qwen3_codec.report import ChunkResult, PathResult
 
 CHUNKS = [ChunkResult(3 * i, 3, 5760, 10.0**-i, 0.1, 0.01 * (i + 1)) for i in range(5)]
 RESULT = PathResult("ONNX Runtime", [3], 28800, 1e-3, 0.1, 20.0, 0.5, CHUNKS)

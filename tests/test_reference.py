@@ -5,7 +5,8 @@ import pytest
 import torch
 from conftest import UPSTREAM, random_codes
 
-from qwen3_codec.model.inspection import dimensions, receptive_field, stages, state_table
+from qwen3_codec.dimensions import dimensions, stages, state_table
+from qwen3_codec.model.inspection import receptive_field
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 from qwen3_codec.verify import one_shot
 

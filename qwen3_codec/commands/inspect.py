@@ -12,21 +12,22 @@ def add_options(parser) -> None:
 
 
 def run(args) -> int:
+    from .. import dimensions
     from ..model import checkpoint, inspection
 
     loaded = checkpoint.load(args.checkpoint)
     decoder = loaded.decoder
     print(f"checkpoint: {loaded.weights}; {decoder.samples_per_frame} samples per frame at {loaded.sample_rate} Hz\n")
     print(f"{'dimension':22} {'config':>8} {'weights':>8} {'formula':>8}")
-    for row in inspection.dimensions(decoder):
+    for row in dimensions.dimensions(decoder):
         note = f"   <- not {row.formula_text}" if row.trap else ""
         print(f"{row.name:22} {row.config:8} {row.weights:8} {row.formula if row.formula is not None else '':>8}{note}")
     print(f"\n{'stage':18} {'channels':>8} {'per frame':>10} {'rate Hz':>9}")
-    for stage in inspection.stages(decoder):
+    for stage in dimensions.stages(decoder):
         print(f"{stage.name:18} {stage.channels:8} {stage.samples_per_frame:10} {stage.rate:9.1f}")
     wrapper = options.wrapper(decoder, args)
     print(f"\n{'state':14} {'shape':28} {'bytes':>9}")
-    for name, shape, size in inspection.state_table(wrapper.spec):
+    for name, shape, size in dimensions.state_table(wrapper.spec):
         print(f"{name:14} {shape:28} {size:9}")
     print(f"{'one stream':43} {wrapper.spec.bytes_per_stream():9}")
     field = inspection.receptive_field(decoder)
