@@ -52,6 +52,7 @@ from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 from qwen3_codec.verify import MAX_ERROR, MAX_MSE, ONE_SHOT, ONNX, one_shot, verify
 
+# %%
 build = build_folder(BUILD)
 graphs = build / "bench"
 loaded = checkpoint.load(CHECKPOINT)

@@ -75,8 +75,11 @@ def test_the_commands_work_in_order_and_leave_no_trace(clone):
 
 
 def make(clone, *arguments, **environment):
-    command = ["make", *arguments]
-    return subprocess.run(command, cwd=clone, env=os.environ | environment, capture_output=True, text=True, check=False)
+    command = ["make", "--no-print-directory", *arguments]
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))
+    } | environment
+    return subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="no make here")
