@@ -1,4 +1,4 @@
-"""Stateful ONNX export of the Qwen3-TTS 12 Hz codec decoder (16 codes per 80 ms frame in, 24 kHz audio out).
+"""Stateful ONNX export of the Qwen3-TTS 12 Hz codec: 16 codes per 80 ms frame to 24 kHz audio, and back.
 
 The rooms and wings, from the ground up; each imports only from what stands above it here, and those above the line
 need no torch:
@@ -11,17 +11,17 @@ need no torch:
     runtime, cores      the exported graph that they run on (`CodecSession`); how many cores are ours to use
     selftest, describe  the test that a file carries; what a file is, for other clients
     --------------------------------------------------------------------------------------------------------
-    model/              what is streamed: `config` and its checks, `decoder` (one shot), `checkpoint` (where weights
-                        come from; `weights`, `hub`), `inspection` (the receptive field, measured)
-    streaming/          how: `kv_stack` (attention), `layers` (convolutions), the designs `windowed` and `exact`,
-                        `fixed` (fixed axes), `session` (a wrapper behind the client's interface)
+    model/              what is streamed: configs and their checks, `decoder` and `encoder` (one shot), `checkpoint`
+                        (where weights come from; `weights`, `hub`), `inspection` (the receptive field, measured)
+    streaming/          how: `kv_stack` (attention), `layers` (convolutions), the designs `windowed` and `exact`, the
+                        `encoder`, `fixed` (fixed axes), `session` (a wrapper behind the client's interface)
     dimensions          what is inside, as tables
     export              to ONNX, with checks
-    verify, report      one shot against wrapper against graph; what was measured, in words
+    verify, report      one shot against wrapper against graph; what was measured, in words; `verify_encoder`
     bench               what each design costs
     pitfalls/           every trap as a specimen that runs
     demo/               the speech model that ships with the package, and how it was made
-    lab/                `plots`; `experiment`: one stream under chosen settings; `widget`: the interactive lab
+    lab/                `plots`; `experiment`: one stream under chosen settings; `widget`: the interactive lab; `voice`
     commands/, cli      `python -m qwen3_codec`, a file a command
 """
 

@@ -1,5 +1,6 @@
 """Waveforms in files: `.npy` (float32), `.wav` and `.flac` (16 bit). WAV needs the standard library alone."""
 
+import warnings
 import wave
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -25,6 +26,28 @@ def pcm16(waveform: np.ndarray) -> np.ndarray:
         place = np.argwhere(~finite)[0]
         raise ValueError(f"sample {place.tolist()} is {waveform[tuple(place)]}; 16 bits hold numbers alone")
     return np.clip(np.rint(waveform * np.float32(FULL_SCALE)), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+
+
+def check_audio(audio: np.ndarray, batch: int) -> np.ndarray:
+    """Samples [M] or [B, M] as float32 [B, M]. Values beyond [-1, 1] are taken, with a warning that says the peak.
+
+    Raises ValueError for whole numbers, for what is no number, and for another number of rows, which may be channels.
+    """
+    audio = np.asarray(audio)
+    if audio.dtype.kind != "f":
+        raise ValueError(
+            f"audio is {audio.dtype}, must be floats in [-1, 1]; 16-bit samples are to be divided by 32768"
+        )
+    rows = audio[None] if audio.ndim == 1 else audio
+    if rows.ndim != 2 or len(rows) != batch:
+        hint = "; several channels? mix them to one" if rows.ndim == 2 and 2 in rows.shape else ""
+        raise ValueError(f"audio has the shape {list(audio.shape)}, must be [M] or [B, M] with {batch} rows{hint}")
+    if not np.isfinite(rows).all():
+        row, place = map(int, np.argwhere(~np.isfinite(rows))[0])
+        raise ValueError(f"audio at row {row}, sample {place} is {rows[row, place]}")
+    if (peak := float(np.abs(rows).max(initial=0.0))) > 1:
+        warnings.warn(f"audio reaches {peak:.3g}, beyond [-1, 1]; the encoder was trained within", stacklevel=3)
+    return rows.astype(np.float32)
 
 
 def row_paths(path: Path, rows: int) -> list[Path]:

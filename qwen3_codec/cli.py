@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib import metadata
 
 from . import __version__
-from .commands import bench, compare, decode, describe, export, inspect, selftest, verify
+from .commands import bench, compare, decode, describe, encode, export, inspect, selftest, verify
 
 COMMANDS = {
     "inspect": inspect,
@@ -21,6 +21,7 @@ COMMANDS = {
     "selftest": selftest,
     "verify": verify,
     "decode": decode,
+    "encode": encode,
     "compare": compare,
     "bench": bench,
 }

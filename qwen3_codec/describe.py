@@ -17,6 +17,7 @@ import numpy as np
 
 from .runtime import CodecSession
 from .selftest import KEY
+from .states import ENCODER
 
 _IN_SPEC = ("state_kind", "state_spec", "sample_rate", "samples_per_frame")
 _AS_JSON = ("config", "versions", KEY)
@@ -27,7 +28,8 @@ def description(session: CodecSession) -> dict:
     spec = session.spec
     stream = session.stream()
     codes = np.zeros((stream.batch, spec.fixed_frames or 1, spec.num_quantizers), np.int64)
-    inputs = {"audio_codes": codes, "is_last": np.zeros(1, np.float32)}
+    audio = np.zeros((stream.batch, spec.samples_per_frame), np.float32)
+    inputs = {"audio_codes": codes, "is_last": np.zeros(1, np.float32), "audio": audio}
     feeds = {tensor.name: inputs[tensor.name] for tensor in spec.inputs} | stream.state
     outputs = session.run(feeds)
     metadata = {name: value for name, value in session.metadata.items() if name not in _IN_SPEC}
@@ -61,7 +63,7 @@ def text(about: dict) -> str:
     lines += [f"  {_line(before):50} {after['name']}" for before, after in spec["states"]]
     call = about["first_call"]
     for title, tensors in (
-        ("first call: feed zeros, codes of your own", call["feeds"]),
+        ("first call: feed zeros, codes or sound of your own", call["feeds"]),
         ("what comes", call["outputs"]),
     ):
         lines += ["", title, *(f"  {name:16} {t['dtype']:8} {t['shape']}" for name, t in tensors.items())]
@@ -83,6 +85,10 @@ def _notes(spec, empty: list[str]) -> list[str]:
         notes.append(
             f"Of the waveform, the first valid_samples are finished; {spec.lookahead_frames} frames are held back "
             "until later ones have come, or until is_last is 1."
+        )
+    if spec.part == ENCODER:
+        notes.append(
+            f"A call takes whole frames of {spec.samples_per_frame} samples, and the last one any number of samples."
         )
     if spec.fixed_frames:
         notes.append(

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from .model.decoder import CodecDecoder
-from .states import BATCH, StateSpec
+from .model.encoder import CodecEncoder
+from .states import BATCH, DECODER, StateSpec
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,31 @@ def dimensions(decoder: CodecDecoder) -> list[Dimension]:
     ]
 
 
+def encoder_dimensions(encoder: CodecEncoder) -> list[Dimension]:
+    """The same of an encoder."""
+    config, model = encoder.config, encoder.model
+    layer = model.encoder_transformer.layers[0]
+    first = model.encoder_seanet.layers[0].conv.weight
+    tables = [table for _, part in encoder.groups() for table in part]
+    queries, keys = layer.self_attn.q_proj.weight.shape[0], layer.self_attn.k_proj.weight.shape[0]
+    by_formula = config.hidden_size // config.num_attention_heads
+    formula = by_formula, "hidden_size / num_attention_heads"
+    return [
+        Dimension("num_filters", config.num_filters, first.shape[0]),
+        Dimension("hidden_size", config.hidden_size, model.downsample.conv.weight.shape[0]),
+        Dimension("num_hidden_layers", config.num_hidden_layers, len(model.encoder_transformer.layers)),
+        Dimension("head_dim", config.head_dim, queries // config.num_attention_heads, *formula),
+        Dimension("num_attention_heads", config.num_attention_heads, queries // config.head_dim),
+        Dimension("num_key_value_heads", config.num_key_value_heads, keys // config.head_dim),
+        Dimension("intermediate_size", config.intermediate_size, layer.mlp.fc1.weight.shape[0]),
+        Dimension("codebook_dim", config.codebook_dim, tables[0].shape[1]),
+        Dimension("codebook_size", config.codebook_size, tables[0].shape[0]),
+        Dimension(
+            "num_quantizers, used", encoder.num_quantizers, len(tables), config.num_quantizers, "all in the file"
+        ),
+    ]
+
+
 def stages(decoder: CodecDecoder) -> list[Stage]:
     """Shapes and rates along the way, read off a run with hooks on the parts: codes, latents, conv stack, waveform."""
     frames = 2
@@ -121,18 +147,18 @@ def state_table(spec: StateSpec) -> list[tuple[str, str, int]]:
 def conv_memory(wrapper) -> list[tuple[str, int, float]]:
     """(module name, history in samples of its input, rate of its input in Hz) of each convolution with a state.
 
-    `wrapper` is an `exact.ExactStreamingWrapper`; the rates are read off a run with hooks on its layers.
+    `wrapper` is an `ExactStreamingWrapper` or a `StreamEncoderWrapper`; rates are read off a run with hooks.
     """
-    frames, lengths = 2, {}
+    frames, lengths, spec = 2, {}, wrapper.spec
     hooks = [
         layer.register_forward_pre_hook(lambda _, args, name=name: lengths.update({name: args[0].shape[-1]}))
         for name, layer in wrapper.conv_layers
     ]
-    config = wrapper.decoder.config
-    state = [torch.from_numpy(array) for array in wrapper.spec.zero_state().values()]
+    state = [torch.from_numpy(array) for array in spec.zero_state().values()]
+    codes = torch.zeros(1, frames, spec.num_quantizers, dtype=torch.int64)
     with torch.no_grad():
-        wrapper(torch.zeros(1, frames, config.num_quantizers, dtype=torch.int64), *state)
+        wrapper(codes if spec.part == DECODER else torch.zeros(1, frames * spec.samples_per_frame), *state)
     for hook in hooks:
         hook.remove()
-    frame_rate = config.output_sample_rate / wrapper.decoder.samples_per_frame
+    frame_rate = spec.sample_rate / spec.samples_per_frame
     return [(name, layer.history, frame_rate * lengths[name] / frames) for name, layer in wrapper.conv_layers]

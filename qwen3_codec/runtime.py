@@ -24,10 +24,10 @@ except ModuleNotFoundError as error:
 from . import saved
 from .codes import CodesError, check_rows, padded
 from .cores import usable_cores
-from .states import FORMAT_VERSION, StateSpec, TensorSpec
-from .stream import CodecStream
+from .states import DECODER, ENCODER, FORMAT_VERSION, StateSpec, TensorSpec
+from .stream import CodecStream, EncoderStream, stream_of
 
-__all__ = ["CodecSession", "CodecStream", "CodesError", "GraphError"]
+__all__ = ["CodecSession", "CodecStream", "CodesError", "EncoderStream", "GraphError"]
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
 
@@ -130,11 +130,11 @@ class CodecSession:
         """One call of the graph, {input name: array} -> {output name: array}."""
         return dict(zip(self._output_names, self._session.run(self._output_names, feeds), strict=True))
 
-    def stream(self, batch: int | None = None) -> CodecStream:
+    def stream(self, batch: int | None = None) -> CodecStream | EncoderStream:
         """A new stream of `batch` rows that advance together (default: 1, or what the graph is fixed at)."""
-        return CodecStream(self, batch)
+        return stream_of(self, batch)
 
-    def load_stream(self, path: str | os.PathLike) -> CodecStream:
+    def load_stream(self, path: str | os.PathLike) -> CodecStream | EncoderStream:
         """The stream that `stream.save(path)` wrote; ValueError where it is not one of this graph and weights."""
         stream = self.stream()
         saved.read_into(stream, path)
@@ -154,12 +154,31 @@ class CodecSession:
         list of B arrays. `schedule` is the chunk lengths in frames; it repeats to the end (default: 12, or what the
         graph is fixed at). `progress` wraps the loop (tqdm does).
         """
+        if self.spec.part == ENCODER:
+            raise GraphError(f"{self.path}: is an encoder; encode() gives codes, a decoder's graph decodes them")
         rows = check_rows(codes, self.spec, lengths)
         pieces = self.stream(len(rows)).pushes(padded(rows), schedule, progress)
         waveform = np.concatenate([*pieces], axis=1)
         ends = [len(row) * self.spec.samples_per_frame for row in rows]
         # The decoder is causal: what fills up a row behind its end changes nothing before it.
         return waveform if len({*ends}) == 1 else [samples[:end] for samples, end in zip(waveform, ends, strict=True)]
+
+    def encode(
+        self, audio: np.ndarray, schedule: Sequence[int] | None = None, progress=lambda iterable, **_: iterable
+    ) -> np.ndarray:
+        """Encode samples [M] or [B, M] in [-1, 1], at `spec.sample_rate`, chunk by chunk to codes int64 [B, N, Q].
+
+        `schedule` is the chunk lengths in frames; it repeats to the end (default: 12). N counts a last frame that the
+        samples do not fill.
+        """
+        if self.spec.part == DECODER:
+            raise GraphError(f"{self.path}: is a decoder; an encoder's graph makes codes of sound")
+        rows = np.atleast_2d(audio)
+        if not rows.shape[-1]:
+            raise ValueError("audio holds no sample")
+        if rows.ndim == 2 and rows.shape[0] > rows.shape[1]:
+            raise ValueError(f"audio has the shape {list(rows.shape)}: more rows than samples; channels? mix them")
+        return np.concatenate([*self.stream(len(rows)).pushes(rows, schedule, progress)], axis=1)
 
 
 def provider_name(name: str) -> str:

@@ -13,11 +13,12 @@ import numpy as np
 
 from .metrics import max_error
 from .runtime import CodecSession
-from .states import random_codes
-from .stream import CodecStream
+from .states import ENCODER, random_codes
+from .stream import CodecStream, stream_of
 
 KEY = "self_test"  # in the file's metadata
 FRAMES = 6
+FLIPS = 0.02  # share of an encoder's codes that rounding may choose otherwise
 SAMPLES = 256  # kept of each run: 1 KB
 
 
@@ -41,9 +42,12 @@ class Outcome:
 def record(session, limit: float) -> str:
     """The self-test of a graph as JSON; `session` runs its wrapper (a `TorchSession`).
 
-    Codes are random, one row for all; each schedule has samples of its own, since a design may differ by it.
+    Codes are random, one row for all; each schedule has samples of its own, since a design may differ by it. Of an
+    encoder the file has the codes of a noise that any machine makes to the bit.
     """
     spec = session.spec
+    if spec.part == ENCODER:
+        return json.dumps({"codes": _encoded(session, [FRAMES])[0].tolist(), "limit": FLIPS})
     frames = 2 * spec.fixed_frames + 1 if spec.fixed_frames else FRAMES  # the last chunk is a short one
     codes = random_codes(spec, frames)
     runs = []
@@ -60,6 +64,8 @@ def replay(session: CodecSession) -> Outcome:
     try:
         test = json.loads(session.metadata[KEY])
         codes, limit = np.asarray(test["codes"], np.int64)[None], float(test["limit"])
+        if session.spec.part == ENCODER:
+            return Outcome({str(n): _share(_encoded(session, [n]), codes) for n in (1, 2, FRAMES)}, limit)
         expected = {
             tuple(run["schedule"]): np.frombuffer(base64.b64decode(run["samples"], validate=True), "<f4")
             for run in test["runs"]
@@ -78,6 +84,27 @@ def replay(session: CodecSession) -> Outcome:
 
 def _streamed(stream: CodecStream, codes: np.ndarray, schedule) -> np.ndarray:
     return np.concatenate([*stream.pushes(np.repeat(codes, stream.batch, axis=0), schedule)], axis=1)
+
+
+def _encoded(session, schedule) -> np.ndarray:
+    """Codes of the noise, for all rows; the last frame is not full."""
+    stream, spec = stream_of(session), session.spec
+    noise = _noise(FRAMES * spec.samples_per_frame - spec.samples_per_frame // 3)
+    return np.concatenate([*stream.pushes(np.repeat(noise[None], stream.batch, axis=0), schedule)], axis=1)
+
+
+def _noise(samples: int, value: int = 1) -> np.ndarray:
+    """Noise in [-0.5, 0.5) in whole-number arithmetic (the generator of Park and Miller, CACM 31, 1988)."""
+    values = []
+    for _ in range(samples):
+        value = 16807 * value % (2**31 - 1)
+        values.append(value >> 15)
+    return np.array(values, np.float32) / 2**16 - np.float32(0.5)
+
+
+def _share(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Of codes that differ; infinite where there are more or fewer."""
+    return float((found != wanted).mean()) if found.shape[1:] == wanted.shape[1:] else float("inf")
 
 
 def _kept(samples: np.ndarray) -> np.ndarray:

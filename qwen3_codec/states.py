@@ -7,13 +7,14 @@ the runtime, the verifier, the tests and the notebooks' tables read it back.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from math import prod
+from math import ceil, prod
 
 import numpy as np
 
 # Written into every graph; raised when a client that reads one version could misread the other.
 FORMAT_VERSION = "1"
 BATCH, FRAMES, SAMPLES = "batch", "frames", "samples"
+DECODER, ENCODER = "decoder", "encoder"  # the parts of a checkpoint
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,14 @@ class StateSpec:
         return [*self.outputs, *(after for _, after in self.states)]
 
     @property
+    def part(self) -> str:
+        """The part of a checkpoint that the graph is of: DECODER (codes in, sound out) or ENCODER."""
+        return ENCODER if self.kind == ENCODER else DECODER
+
+    @property
     def num_quantizers(self) -> int:
         """Codes per frame, the last axis of `audio_codes`."""
-        return self.inputs[0].shape[-1]
+        return self._codes.shape[-1]
 
     @property
     def fixed_frames(self) -> int | None:
@@ -90,8 +96,13 @@ class StateSpec:
         """Rows in a call, where the graph takes one number of them alone."""
         return self._fixed_axis(0)
 
+    @property
+    def _codes(self) -> TensorSpec:
+        """`audio_codes`: what a decoder takes and an encoder gives."""
+        return next(tensor for tensor in (*self.inputs, *self.outputs) if tensor.name == "audio_codes")
+
     def _fixed_axis(self, index: int) -> int | None:
-        length = self.inputs[0].shape[index]
+        length = self._codes.shape[index]
         return length if isinstance(length, int) else None
 
     def state_problem(self, state: dict[str, np.ndarray], batch: int) -> str | None:
@@ -146,9 +157,9 @@ def random_codes(dims, frames: int, batch: int = 1, seed: int = 0) -> np.ndarray
     return np.random.default_rng(seed).integers(dims.codebook_size, size=(batch, frames, dims.num_quantizers))
 
 
-def audio_codes_spec(config) -> TensorSpec:
+def audio_codes_spec(num_quantizers: int) -> TensorSpec:
     """The codes of one call, [B, N, Q]."""
-    return TensorSpec("audio_codes", (BATCH, FRAMES, config.num_quantizers), "int64")
+    return TensorSpec("audio_codes", (BATCH, FRAMES, num_quantizers), "int64")
 
 
 def windowed_spec(
@@ -181,7 +192,7 @@ def windowed_spec(
         samples_per_frame=samples_per_frame,
         codebook_size=config.codebook_size,
         lookahead_frames=lookahead_frames,
-        inputs=(audio_codes_spec(config), TensorSpec("is_last", (1,))),
+        inputs=(audio_codes_spec(config.num_quantizers), TensorSpec("is_last", (1,))),
         outputs=(
             TensorSpec("final_wav", (BATCH, SAMPLES)),
             TensorSpec("valid_samples", (1,), "int64"),
@@ -200,30 +211,27 @@ def exact_spec(config, samples_per_frame: int, convs: Sequence[tuple[int, int]])
 
     `convs` lists (channels, history in samples) of every convolution with a state, in the order of the data.
     """
-    past = config.sliding_window - 1
-    states = [_fixed("past_frames", (BATCH, 1), "int64")]
-    states += [_fixed(f"conv_{i:02}", (BATCH, channels, history)) for i, (channels, history) in enumerate(convs)]
-    for kind in ("key", "value"):
-        for layer in range(config.num_hidden_layers):
-            states.append(_fixed(f"{kind}_{layer:02}", (BATCH, config.num_key_value_heads, past, config.head_dim)))
     return StateSpec(
         kind="exact",
         sample_rate=config.output_sample_rate,
         samples_per_frame=samples_per_frame,
         codebook_size=config.codebook_size,
         lookahead_frames=0,
-        inputs=(audio_codes_spec(config),),
+        inputs=(audio_codes_spec(config.num_quantizers),),
         outputs=(TensorSpec("waveform", (BATCH, SAMPLES)),),
-        states=tuple(states),
-        limits={"past_frames": past},
+        states=_exact_states(config, convs),
+        limits={"past_frames": config.sliding_window - 1},
     )
 
 
 def with_fixed_axes(spec: StateSpec, frames: int | None = None, batch: int | None = None) -> StateSpec:
     """`spec` with numbers on the axes of frames and of rows, for compilers that want fixed shapes.
 
-    The states of a windowed graph keep axes that grow.
+    The states of a windowed graph keep axes that grow. Raises ValueError for an encoder's frames: its last call may end
+    inside a frame, which nothing can fill up without changing it.
     """
+    if frames and spec.part == ENCODER:
+        raise ValueError("an encoder's number of frames cannot be fixed: sound may end anywhere")
     lengths = {BATCH: batch, FRAMES: frames}
     if frames and not spec.lookahead_frames:  # what is held back makes the first waveforms shorter
         lengths[SAMPLES] = frames * spec.samples_per_frame
@@ -237,6 +245,37 @@ def with_fixed_axes(spec: StateSpec, frames: int | None = None, batch: int | Non
         outputs=tuple(map(fixed, spec.outputs)),
         states=tuple((fixed(before), fixed(after)) for before, after in spec.states),
     )
+
+
+def encoder_spec(
+    config, samples_per_frame: int, steps_per_frame: int, num_quantizers: int, convs: Sequence[tuple[int, int]]
+) -> StateSpec:
+    """The encoder graph's interface, with states like the exact decoder's.
+
+    `config` has upstream's `encoder_config` fields. Keys and values are counted in the transformer's steps, of which a
+    frame has `steps_per_frame`; `past_frames` stops where they fill the window.
+    """
+    return StateSpec(
+        kind=ENCODER,
+        sample_rate=config.sampling_rate,
+        samples_per_frame=samples_per_frame,
+        codebook_size=config.codebook_size,
+        lookahead_frames=0,
+        inputs=(TensorSpec("audio", (BATCH, SAMPLES)),),
+        outputs=(audio_codes_spec(num_quantizers),),
+        states=_exact_states(config, convs),
+        limits={"past_frames": ceil((config.sliding_window - 1) / steps_per_frame)},
+    )
+
+
+def _exact_states(config, convs: Sequence[tuple[int, int]]) -> tuple[tuple[TensorSpec, TensorSpec], ...]:
+    """A counter, the history of each convolution, keys and values of all positions that the next one may look at."""
+    states = [_fixed("past_frames", (BATCH, 1), "int64")]
+    states += [_fixed(f"conv_{i:02}", (BATCH, channels, history)) for i, (channels, history) in enumerate(convs)]
+    shape = (BATCH, config.num_key_value_heads, config.sliding_window - 1, config.head_dim)
+    for kind in ("key", "value"):
+        states += [_fixed(f"{kind}_{layer:02}", shape) for layer in range(config.num_hidden_layers)]
+    return tuple(states)
 
 
 def one_shot_spec(exact: StateSpec) -> StateSpec:

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 import numpy as np
 
 from . import saved
+from .audio import check_audio
 from .codes import CodesError, check_codes
 from .metrics import chunks
+from .states import ENCODER
 
 # A longer push is cut into pieces of so many frames: exact, and what one call needs stays bounded. On the demo, with
 # one thread, a push of 4,000 frames took 2.6 GB and 12 s whole, 0.28 GB and 3.7 s so; pieces of 64 are no faster.
@@ -86,6 +88,8 @@ class Stream:
             raise ValueError(
                 "a stream that was just primed cannot be joined with one that was not: this graph holds back"
             )
+        if len({stream._held_back.shape[1] for stream in streams}) > 1:
+            raise ValueError("the streams hold back different numbers of samples, so they cannot share a call")
         return self._with(lambda get: np.concatenate([get(stream) for stream in streams]))
 
     def _with(self, rows):
@@ -205,3 +209,55 @@ class CodecStream(Stream):
         tail, self._held_back = self._held_back, self._held_back[:, :0]
         self.finished = True
         return tail
+
+
+class EncoderStream(Stream):
+    """A stream of an encoder: sound in, codes out."""
+
+    def push(self, audio: np.ndarray) -> np.ndarray:
+        """Encode samples [M] or [B, M] and return the codes of the frames that they complete, int64 [B, n, Q].
+
+        Any number of samples: what does not fill a frame waits for the next push, or for `finish`. n may be 0. Many
+        samples are encoded in pieces. Raises ValueError for samples that are none, RuntimeError after `finish`.
+        """
+        spec = self.session.spec
+        with self._alone():
+            audio = np.concatenate([self._held_back, check_audio(audio, self.batch)], axis=1)
+            whole = audio.shape[1] - audio.shape[1] % spec.samples_per_frame
+            self._held_back = audio[:, whole:]
+            return self._encode(audio[:, :whole])
+
+    def finish(self) -> np.ndarray:
+        """End the stream, and return the codes of a last frame that the samples did not fill, int64 [B, 0 or 1, Q]."""
+        with self._alone():
+            rest, self._held_back = self._held_back, self._held_back[:, :0]
+            codes = self._encode(rest)
+            self.finished = True
+            return codes
+
+    def pushes(
+        self, audio: np.ndarray, schedule: Sequence[int] | None = None, progress=lambda iterable, **_: iterable
+    ) -> Iterator[np.ndarray]:
+        """`push` samples [M] or [B, M] in chunks of `schedule` frames, and finish; yields the codes of each chunk."""
+        audio, spec = check_audio(audio, self.batch), self.session.spec
+        lengths = [frames * spec.samples_per_frame for frames in schedule or [CHUNK_FRAMES]]
+        parts = list(chunks(audio, lengths))
+        for part in progress(parts, unit="chunk"):
+            codes = self.push(part)
+            yield codes if part is not parts[-1] else np.concatenate([codes, self.finish()], axis=1)
+
+    def _encode(self, audio: np.ndarray) -> np.ndarray:
+        spec = self.session.spec
+        codes = [np.zeros((self.batch, 0, spec.num_quantizers), np.int64)]
+        for part in chunks(audio, [PIECE_FRAMES * spec.samples_per_frame]):
+            outputs = self.session.run({"audio": np.ascontiguousarray(part)} | self.state)
+            self.state = {before.name: outputs[after.name] for before, after in spec.states}
+            codes.append(outputs["audio_codes"])
+        codes = np.concatenate(codes, axis=1)
+        self.frames = self.frames + codes.shape[1]
+        return codes
+
+
+def stream_of(session, batch: int | None = None) -> Stream:
+    """A new stream of what `session` runs."""
+    return (EncoderStream if session.spec.part == ENCODER else CodecStream)(session, batch)

@@ -17,7 +17,8 @@ from .model.checkpoint import Checkpoint
 from .model.inspection import attention_reach, conv_reach
 from .report import MAX_ERROR, MAX_MSE, ONE_SHOT, ONNX, WRAPPER, Agreement, ChunkResult, Limits, PathResult, Report
 from .runtime import CodecSession, CodecStream
-from .states import StateSpec
+from .states import ENCODER, StateSpec
+from .streaming.encoder import StreamEncoderWrapper
 from .streaming.exact import ExactStreamingWrapper
 from .streaming.fixed import FixedAxes
 from .streaming.session import TorchSession
@@ -36,7 +37,9 @@ def wrapper_like(checkpoint: Checkpoint, session: CodecSession) -> torch.nn.Modu
     Raises ValueError where the graph was made from other weights or another config.
     """
     spec = session.spec
-    if spec.kind == "exact":
+    if spec.part == ENCODER:
+        wrapper = StreamEncoderWrapper(checkpoint.encoder)
+    elif spec.kind == "exact":
         wrapper = ExactStreamingWrapper(checkpoint.decoder)
     else:
         wrapper = StatefulCodecONNXWrapper(checkpoint.decoder, spec.limits["history_frames"], spec.lookahead_frames)
@@ -44,7 +47,7 @@ def wrapper_like(checkpoint: Checkpoint, session: CodecSession) -> torch.nn.Modu
         wrapper = FixedAxes(wrapper, spec.fixed_frames, spec.fixed_batch)
     if wrapper.spec != spec:
         raise ValueError(f"{session.path}: its interface is not that of the checkpoint {checkpoint.source}")
-    if session.metadata.get("weights_sha256") != checkpoint.fingerprint():
+    if session.metadata.get("weights_sha256") != checkpoint.fingerprint(spec.part):
         raise ValueError(f"{session.path}: was exported from other weights than the checkpoint {checkpoint.source} has")
     return wrapper
 

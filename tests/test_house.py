@@ -31,6 +31,7 @@ FLOORS = [
     "export",
     "report",
     "verify",
+    "verify_encoder",
     "bench",
     "pitfalls",
     "demo",

@@ -11,6 +11,7 @@ EXAMPLE = "--checkpoint random-small --output build/decoder.onnx"
 
 def add_options(parser) -> None:
     options.checkpoint(parser)
+    options.part(parser)
     options.design(parser)
     parser.add_argument("--exporter", choices=("torchscript", "dynamo"), default="torchscript", help="who traces")
     parser.add_argument("--opset", type=int, default=18, help="ONNX opset: 14 to 23, with dynamo 18 to 24")
@@ -25,7 +26,7 @@ def run(args) -> int:
     from ..streaming.fixed import FixedAxes
 
     loaded = checkpoint.load(args.checkpoint)
-    wrapper = options.wrapper(loaded.decoder, args)
+    wrapper = options.wrapper(loaded, args)
     if args.frames is not None or args.batch is not None:
         wrapper = FixedAxes(wrapper, args.frames, args.batch)
     print(f"exporting {loaded.weights} with {args.exporter} ...", file=sys.stderr)

@@ -18,6 +18,11 @@ def checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", default="demo", help=CHECKPOINT_HELP)
 
 
+def part(parser: argparse.ArgumentParser) -> None:
+    choices = ("decoder", "encoder")
+    parser.add_argument("--part", choices=choices, default="decoder", help="codes to sound, or sound to codes")
+
+
 def design(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", choices=("exact", "windowed"), default="exact", help="the design")
     for flag, meaning in (("--conv-history", "decoded again"), ("--lookahead", "held back")):
@@ -26,17 +31,20 @@ def design(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def wrapper(decoder, args):
-    """The wrapper that `design`'s options ask for."""
+def wrapper(checkpoint, args):
+    """The wrapper that `part`'s and `design`'s options ask for."""
+    from ..streaming.encoder import StreamEncoderWrapper
     from ..streaming.exact import ExactStreamingWrapper
     from ..streaming.windowed import StatefulCodecONNXWrapper
 
-    flags = {"--conv-history": args.conv_history, "--lookahead": args.lookahead}
+    decoder, flags = checkpoint.decoder, {"--conv-history": args.conv_history, "--lookahead": args.lookahead}
+    if args.state == "windowed" and args.part == "encoder":
+        raise ValueError("--part encoder has no --state windowed: the encoder's stream is exact")
     if args.state == "windowed":
         return StatefulCodecONNXWrapper(decoder, *(WINDOWED_FRAMES if n is None else n for n in flags.values()))
     if given := [flag for flag, frames in flags.items() if frames is not None]:
         raise ValueError(f"--state {args.state} has no {' and no '.join(given)}: that is the windowed design's")
-    return ExactStreamingWrapper(decoder)
+    return StreamEncoderWrapper(checkpoint.encoder) if args.part == "encoder" else ExactStreamingWrapper(decoder)
 
 
 def graph(parser: argparse.ArgumentParser) -> None:
@@ -63,3 +71,16 @@ def progress(label: str | None = None):
     except ImportError:
         return lambda iterable, **_: iterable
     return partial(tqdm, desc=label)
+
+
+def read_audio(path: Path, spec, resample: bool = False):
+    """One channel of samples at the graph's rate; ValueError where the file has another and `resample` is not said."""
+    from ..alignment import resample as resampled
+    from ..audio import read_waveform
+
+    audio, rate = read_waveform(path)
+    if rate in (None, spec.sample_rate):
+        return audio
+    if not resample:
+        raise ValueError(f"{path}: is at {rate} Hz, the encoder takes {spec.sample_rate}; encode has --resample")
+    return resampled(audio, round(len(audio) * spec.sample_rate / rate)).astype(audio.dtype)

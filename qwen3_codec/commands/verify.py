@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..codes import read_codes
 from ..metrics import parse_schedule
-from ..states import random_codes
+from ..states import ENCODER, random_codes
 from . import options
 
 ABOUT = (
@@ -21,6 +21,8 @@ def add_options(parser) -> None:
     parser.add_argument(
         "--codes", type=Path, metavar="FILE.npy", help="codes [N, Q] or [B, N, Q] (default: 120 random frames)"
     )
+    sound = "of an encoder's graph: sound to encode (default: 120 frames of a recording, or of noise)"
+    parser.add_argument("--audio", type=Path, metavar="FILE", help=sound)
     parser.add_argument(
         "--chunks", metavar="N,N,...", help="chunk lengths in frames; repeats (default: 3, then 1, then 12, then 7,1,2)"
     )
@@ -29,15 +31,22 @@ def add_options(parser) -> None:
 
 def run(args) -> int:
     from ..model import checkpoint
+    from ..model.checkpoint import example_audio
     from ..verify import verify, wrapper_like
+    from ..verify_encoder import verify_encoder
 
     session = options.session(args)
     loaded = checkpoint.load(args.checkpoint)
-    codes = read_codes(args.codes) if args.codes else random_codes(session.spec, frames=120)
     if args.chunks or session.spec.fixed_frames:
         schedules = [parse_schedule(args.chunks) if args.chunks else [session.spec.fixed_frames]]
     else:
         schedules = [[3], [1], [12], [7, 1, 2]]
-    report = verify(loaded, wrapper_like(loaded, session), codes, schedules, session, progress=options.progress())
+    wrapper = wrapper_like(loaded, session)
+    if session.spec.part == ENCODER:
+        audio = options.read_audio(args.audio, session.spec) if args.audio else example_audio(loaded, 120)
+        report = verify_encoder(loaded, wrapper, audio, schedules, session, options.progress())
+    else:
+        codes = read_codes(args.codes) if args.codes else random_codes(session.spec, frames=120)
+        report = verify(loaded, wrapper, codes, schedules, session, progress=options.progress())
     print(report.to_json() if args.json else report)
     return EXIT_CODES[report.verdict]

@@ -8,7 +8,9 @@ upstream's layout (`config.json` and `model.safetensors`, or its parts and their
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from math import prod
 from pathlib import Path
 
@@ -16,16 +18,18 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from ..audio import read_waveform
 from ..codes import read_rows
 from ..files import written_whole
-from ..states import random_codes
+from ..states import DECODER, ENCODER, random_codes
 from .config import RANDOM_CONFIGS, READ_FIELDS, CheckpointError, check_config, complete, read_config
 from .decoder import CodecDecoder, code2wav_config
+from .encoder import CodecEncoder, mimi_config, upstream_name
+from .encoder_config import encoder_config
 from .hub import CONFIG_FILE, download
 from .weights import WEIGHTS_FILE, explain_file, read_weights
 
 SUBFOLDER = "speech_tokenizer"
-PREFIX = "decoder."
 # Names for folders that ship with the package; they are read like any other.
 BUNDLED = {"demo": Path(__file__).parents[1] / "demo"}
 NAMED = (*BUNDLED, *RANDOM_CONFIGS)
@@ -39,6 +43,26 @@ class Checkpoint:
     config: dict
     decoder: CodecDecoder
     folder: Path | None = None
+    make_encoder: Callable[[], CodecEncoder] | None = field(default=None, repr=False, compare=False)
+    audio: Path | None = None  # a recording of the user's, from which example codes and example sound are taken
+
+    @cached_property
+    def encoder(self) -> CodecEncoder:
+        """The other half, loaded when it is asked for; CheckpointError where the checkpoint has a decoder alone."""
+        if self.make_encoder is None:
+            raise CheckpointError(f"{self.source}: has a decoder and no encoder")
+        return self.make_encoder()
+
+    def misfit(self) -> str | None:
+        """Why the decoder cannot take the encoder's codes, or None."""
+        encoder, decoder = self.encoder, self.decoder
+        pairs = {
+            "codebooks": (encoder.num_quantizers, decoder.config.num_quantizers),
+            "entries in a codebook": (encoder.config.codebook_size, decoder.config.codebook_size),
+            "samples for a frame": (encoder.samples_per_frame, decoder.samples_per_frame),
+        }
+        wrong = [f"{ours} {what}, the decoder {theirs}" for what, (ours, theirs) in pairs.items() if ours != theirs]
+        return f"the encoder has {wrong[0]}: they do not fit each other" if wrong else None
 
     @property
     def sample_rate(self) -> int:
@@ -64,46 +88,96 @@ class Checkpoint:
                     f"{self.source}: the decoder's {name} was changed to {found}, its config.json says {said}"
                 )
 
-    def fingerprint(self) -> str:
-        """SHA-256 over the names and bytes of all decoder weights: the same text means the same weights."""
+    def fingerprint(self, part: str = DECODER) -> str:
+        """SHA-256 over the names and bytes of all weights of `part`: the same text means the same weights."""
         digest = hashlib.sha256()
-        for name, tensor in sorted(self.decoder.state_dict().items()):
+        for name, tensor in sorted(getattr(self, part).state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
 
-def load(source: str | os.PathLike, seed: int = 0) -> Checkpoint:
-    """Load a decoder from `source` (see the module's docstring); `seed` is for the random ones.
+def load(source: str | os.PathLike, seed: int = 0, audio: str | os.PathLike = "") -> Checkpoint:
+    """Load a checkpoint from `source` (see the module's docstring); `seed` is for the random ones.
+
+    `audio` is a recording of the user's, one channel at the encoder's rate, to take examples from.
 
     Raises CheckpointError, with the file and the field or tensor that is at fault.
     """
     source = os.fspath(source)
+    if audio:
+        return replace(load(source, seed), audio=Path(audio).expanduser())
     if source in RANDOM_CONFIGS:
         return random_checkpoint(RANDOM_CONFIGS[source], seed, source)
     folder = _find_folder(source)
     config = read_config(folder / CONFIG_FILE)
     decoder = CodecDecoder(code2wav_config(config["decoder_config"], config["output_sample_rate"]))
-    decoder.load_state_dict(read_weights(folder, PREFIX, decoder.state_dict()), strict=True)
-    return Checkpoint(source, config, decoder, folder)
+    decoder.load_state_dict(read_weights(folder, f"{DECODER}.", decoder.state_dict()), strict=True)
+    return Checkpoint(source, config, decoder, folder, partial(_load_encoder, folder, config))
+
+
+def _load_encoder(folder: Path, config: dict) -> CodecEncoder:
+    fields = encoder_config(config, str(folder / CONFIG_FILE))
+    encoder = CodecEncoder(mimi_config(fields), fields["encoder_valid_num_quantizers"])
+    expected = {upstream_name(name): tensor for name, tensor in encoder.state_dict().items()}
+    found = read_weights(folder, f"{ENCODER}.", expected)
+    encoder.load_state_dict({name: found[upstream_name(name)] for name in encoder.state_dict()}, strict=True)
+    return encoder
 
 
 def example_codes(checkpoint: Checkpoint, frames: int) -> np.ndarray:
-    """Codes [1, frames, Q] to try a checkpoint on: the longest row in its folder's `codes/`, else seeded random ones.
+    """Codes [1, frames, Q] to try a checkpoint on: of the user's recording where there is one, else the longest row in
+    its folder's `codes/`, else seeded random ones.
 
     A row that is shorter is repeated. Raises CodesError, with the file, for codes that do not fit the config.
     """
-    files = sorted(checkpoint.folder.glob("codes/*.npy")) if checkpoint.folder else []
+    files = sorted(checkpoint.folder.glob("codes/*.npy")) if checkpoint.folder and not checkpoint.audio else []
     rows = [row for file in files for row in read_rows(file, checkpoint.decoder.config)]
+    if checkpoint.audio:
+        rows = [_encoded(checkpoint)]
     if rows:
         return np.resize(max(rows, key=len), (1, frames, checkpoint.decoder.config.num_quantizers))
     return random_codes(checkpoint.decoder.config, frames)
 
 
+def example_audio(checkpoint: Checkpoint, frames: int) -> np.ndarray:
+    """Sound [M] of `frames` frames to try an encoder on: the user's recording, the largest file of the folder's
+    `recordings/`, or noise.
+
+    A shorter recording is repeated. Raises CheckpointError for a recording at another rate.
+    """
+    rate, samples = checkpoint.encoder.config.sampling_rate, frames * checkpoint.encoder.samples_per_frame
+    files = sorted(checkpoint.folder.glob("recordings/*")) if checkpoint.folder else []
+    if not files and not checkpoint.audio:
+        return (0.1 * np.random.default_rng(0).standard_normal(samples)).astype(np.float32)
+    file = checkpoint.audio or max(files, key=lambda each: each.stat().st_size)
+    return np.resize(_recording(file, rate), samples)
+
+
+def _recording(file: Path, rate: int) -> np.ndarray:
+    audio, found = read_waveform(file)
+    if found not in (None, rate):
+        raise CheckpointError(f"{file}: is at {found} Hz, the encoder takes {rate}; `encode --resample` changes a rate")
+    return audio
+
+
+def _encoded(checkpoint: Checkpoint) -> np.ndarray:
+    """The user's recording as codes [N, Q] that the decoder takes."""
+    encoder, config = checkpoint.encoder, checkpoint.decoder.config
+    if (problem := checkpoint.misfit()) is not None:
+        raise CheckpointError(f"{checkpoint.source}: {problem}")
+    audio = _recording(checkpoint.audio, encoder.config.sampling_rate)
+    return encoder(torch.from_numpy(audio)[None])[0, :, : config.num_quantizers].numpy()
+
+
 def save(checkpoint: Checkpoint, folder: str | os.PathLike) -> None:
-    """Write `checkpoint` into `folder` in upstream's layout, with `decoder.*` keys."""
+    """Write `checkpoint` into `folder` in upstream's layout and under its names, the encoder where there is one."""
     folder = Path(folder)
-    tensors = {PREFIX + name: tensor.contiguous() for name, tensor in checkpoint.decoder.state_dict().items()}
+    tensors = {f"{DECODER}.{name}": tensor for name, tensor in checkpoint.decoder.state_dict().items()}
+    if checkpoint.make_encoder:
+        encoder = checkpoint.encoder.state_dict()
+        tensors |= {f"{ENCODER}.{upstream_name(name)}": tensor for name, tensor in encoder.items()}
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     with written_whole(folder / WEIGHTS_FILE) as draft:
         save_file(tensors, draft, metadata={"format": "pt"})
     with written_whole(folder / CONFIG_FILE) as draft:
@@ -127,7 +201,35 @@ def random_checkpoint(config: dict, seed: int = 0, source: str = "random") -> Ch
     last = decoder.decoder[-1].conv
     last.weight.mul_(1e-3)  # so small that nothing is clipped while the size is measured
     last.weight.mul_(0.2 / decoder(codes).std())
-    return Checkpoint(source, config, decoder)
+    return Checkpoint(source, config, decoder, make_encoder=partial(random_encoder, config, seed, source))
+
+
+def random_encoder(config: dict, seed: int = 0, source: str = "random") -> CodecEncoder:
+    """An encoder of any config with seeded random weights, whose codes differ from frame to frame.
+
+    PyTorch's own initial values; what is quantised is then scaled to a standard deviation of 1 on noise, and each
+    codebook to what those before it leave over. Raises CheckpointError naming the field.
+    """
+    fields = encoder_config(config, f"the config of {source}")
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        encoder = CodecEncoder(mimi_config(fields), fields["encoder_valid_num_quantizers"])
+    for name, tensor in encoder.state_dict().items():
+        if "layer_scale" in name:  # far above the initial 0.01, so that an error in attention shows in the latents
+            tensor.fill_(0.3)
+    audio = 0.1 * torch.randn(1, 24 * encoder.samples_per_frame, generator=generator)
+    encoder.model.downsample.conv.weight.div_(encoder.latents(audio).std())
+    quantizer, latents = encoder.quantizer, encoder.latents(audio)
+    for part in (quantizer.semantic_residual_vector_quantizer, quantizer.acoustic_residual_vector_quantizer):
+        part.input_proj.weight.div_(part.input_proj(latents).std())
+        residual = part.input_proj(latents)
+        for layer in part.layers:
+            table = torch.randn(layer.codebook.embed_sum.shape, generator=generator)
+            layer.codebook.embed_sum.copy_(residual.std() * table)
+            layer.codebook.cluster_usage.fill_(1.0)
+            residual = residual - layer.decode(layer.encode(residual))
+    return encoder
 
 
 def _fill(name: str, tensor: torch.Tensor, generator: torch.Generator) -> None:

@@ -48,13 +48,27 @@ SMALL_DIMS = {
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
 }
+SMALL_ENCODER = {
+    "codebook_dim": 16,
+    "codebook_size": SMALL_DIMS["codebook_size"],
+    "head_dim": 16,
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_attention_heads": 2,
+    "num_filters": 8,
+    "num_hidden_layers": 2,
+    "num_key_value_heads": 2,
+    "num_quantizers": 20,
+    "upsample_groups": 32,
+    "vector_quantization_hidden_dimension": 16,
+}
 
 
 def small_config(**fields) -> dict:
     """The official config at small widths, with some `decoder_config` fields changed."""
     dims = {**OFFICIAL_CONFIG["decoder_config"], **SMALL_DIMS, **fields}
     rate = prod(dims["upsample_rates"] + dims["upsampling_ratios"])
-    return {**OFFICIAL_CONFIG, "decode_upsample_rate": rate, "decoder_config": dims}
+    return {**OFFICIAL_CONFIG, "decode_upsample_rate": rate, "decoder_config": dims, "encoder_config": SMALL_ENCODER}
 
 
 RANDOM_CONFIGS = {"random": OFFICIAL_CONFIG, "random-small": small_config()}
@@ -114,9 +128,7 @@ SIZES = (
 )
 NUMBERS = ("rms_norm_eps", "rope_theta", "layer_scale_initial_scale")
 RATES = ("upsample_rates", "upsampling_ratios")
-FLAGS = ("attention_bias",)
-NAMES = ("hidden_act",)
-READ_FIELDS = (*SIZES, *NUMBERS, *RATES, *FLAGS, *NAMES)
+READ_FIELDS = (*SIZES, *NUMBERS, *RATES, "attention_bias", "hidden_act")
 
 
 class CheckpointError(ValueError):
@@ -149,10 +161,10 @@ def complete(config: dict, where: str) -> dict:
     fields = config.get("decoder_config")
     if not isinstance(fields, dict):
         return config  # `check_config` says what is wrong
-    return {**DEFAULTS, **config, "decoder_config": {**DECODER_DEFAULTS, **_flat_rope(fields, where)}}
+    return {**DEFAULTS, **config, "decoder_config": {**DECODER_DEFAULTS, **flat_rope(fields, where)}}
 
 
-def _flat_rope(fields: dict, where: str) -> dict:
+def flat_rope(fields: dict, where: str) -> dict:
     """transformers 5 writes `rope_parameters: {rope_type, rope_theta}`, upstream `rope_theta`."""
     for name in ("rope_parameters", "rope_scaling"):
         value = fields.get(name) or {}
@@ -169,42 +181,54 @@ def _flat_rope(fields: dict, where: str) -> dict:
 
 def check_config(config: dict, where: str) -> None:
     """Every field that is read is there, of the right type and in range; raises CheckpointError naming it."""
-    from transformers.activations import ACT2FN  # here, so that a client can read what is above without it
-
-    def need(fields, name, types, what):
-        if name not in fields:
-            raise CheckpointError(f"{where}: the field {name!r} is missing")
-        value = fields[name]
-        if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
-            raise CheckpointError(f"{where}: {name} is {value!r}, must be {what}")
-        return value
-
-    def need_size(fields, name):
-        if need(fields, name, int, "a whole number") < 1:
-            raise CheckpointError(f"{where}: {name} is {fields[name]}, must be at least 1")
-
-    fields = need(config, "decoder_config", dict, "an object")
-    for name in ("decode_upsample_rate", "output_sample_rate"):
-        need_size(config, name)
-    for name in SIZES:
-        need_size(fields, name)
-    for name in NUMBERS:
-        need(fields, name, (int, float), "a number")
-    for name in FLAGS:
-        need(fields, name, bool, "true or false")
-    for name in NAMES:
-        need(fields, name, str, "a text")
-    if fields["hidden_act"] not in ACT2FN:
-        raise CheckpointError(f"{where}: hidden_act is {fields['hidden_act']!r}, must be one of {', '.join(ACT2FN)}")
+    fields = need(config, "decoder_config", dict, "an object", where)
+    check_fields(config, where, sizes=("decode_upsample_rate", "output_sample_rate"))
+    check_fields(fields, where, SIZES, NUMBERS, RATES)
+    check_transformer(fields, where)
     if (semantic := fields.get("num_semantic_quantizers", 1)) != 1:
         raise CheckpointError(
             f"{where}: num_semantic_quantizers is {semantic!r}; upstream's decoder has 1, so has this"
         )
-    for name in RATES:
-        rates = need(fields, name, list, "a list of whole numbers")
-        if not all(type(rate) is int and rate >= 1 for rate in rates):
-            raise CheckpointError(f"{where}: {name} is {rates!r}, must be a list of whole numbers of at least 1")
     _check_agreement(config, fields, where)
+
+
+def need(fields: dict, name: str, types, what: str, where: str):
+    """A field's value; raises CheckpointError where it is missing or not `what`."""
+    if name not in fields:
+        raise CheckpointError(f"{where}: the field {name!r} is missing")
+    value = fields[name]
+    if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
+        raise CheckpointError(f"{where}: {name} is {value!r}, must be {what}")
+    return value
+
+
+def check_fields(fields: dict, where: str, sizes=(), numbers=(), rates=()) -> None:
+    """Whole numbers of at least 1, numbers, and lists of whole numbers; raises CheckpointError naming the field."""
+    for name in sizes:
+        if need(fields, name, int, "a whole number", where) < 1:
+            raise CheckpointError(f"{where}: {name} is {fields[name]}, must be at least 1")
+    for name in numbers:
+        need(fields, name, (int, float), "a number", where)
+    for name in rates:
+        found = need(fields, name, list, "a list of whole numbers", where)
+        if not all(type(rate) is int and rate >= 1 for rate in found):
+            raise CheckpointError(f"{where}: {name} is {found!r}, must be a list of whole numbers of at least 1")
+
+
+def check_transformer(fields: dict, where: str) -> None:
+    """What both halves' transformers ask for; raises CheckpointError naming the field."""
+    from transformers.activations import ACT2FN  # here, so that a client can read what is above without it
+
+    need(fields, "attention_bias", bool, "true or false", where)
+    if (act := need(fields, "hidden_act", str, "a text", where)) not in ACT2FN:
+        raise CheckpointError(f"{where}: hidden_act is {act!r}, must be one of {', '.join(ACT2FN)}")
+    heads, kv_heads = fields["num_attention_heads"], fields["num_key_value_heads"]
+    if heads % kv_heads:
+        raise CheckpointError(
+            f"{where}: num_key_value_heads ({kv_heads}) does not divide num_attention_heads ({heads})"
+        )
+    if fields["head_dim"] % 2:
+        raise CheckpointError(f"{where}: head_dim is {fields['head_dim']}, must be even (rotary halves)")
 
 
 def _check_agreement(config: dict, fields: dict, where: str) -> None:
@@ -217,13 +241,7 @@ def _check_agreement(config: dict, fields: dict, where: str) -> None:
             f"decode_upsample_rate is {config['decode_upsample_rate']}, "
             f"but the rates {rates} multiply to {prod(rates)}",
         ),
-        (
-            fields["num_attention_heads"] % fields["num_key_value_heads"] == 0,
-            f"num_key_value_heads ({fields['num_key_value_heads']}) does not divide "
-            f"num_attention_heads ({fields['num_attention_heads']})",
-        ),
         (fields["codebook_dim"] % 2 == 0, f"codebook_dim is {fields['codebook_dim']}, must be even"),
-        (fields["head_dim"] % 2 == 0, f"head_dim is {fields['head_dim']}, must be even (rotary halves)"),
         (fields["num_quantizers"] >= 2, f"num_quantizers is {fields['num_quantizers']}, must be at least 2"),
         (
             fields["decoder_dim"] >= halvings,

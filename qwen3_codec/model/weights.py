@@ -84,6 +84,9 @@ def _opened(path: Path, stack: ExitStack):
 
 
 def _check_names(found, expected: set[str], where: Path) -> None:
+    if not found:
+        prefix = min(expected).partition(".")[0]
+        raise CheckpointError(f"{where}: has no {prefix}, no tensor's name begins with {prefix + '.'!r}")
     missing, unexpected = sorted(expected - set(found)), sorted(set(found) - expected)
     if len(missing) > len(expected) / 2:
         others = f"it has {unexpected[0]}" if unexpected else "it has nothing of that kind"

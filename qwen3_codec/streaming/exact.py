@@ -53,7 +53,7 @@ class ExactStreamingWrapper(nn.Module):
         super().__init__()
         self.decoder = decoder
         self.quantizer = StreamQuantizer(decoder)
-        self.pre_conv = StreamConv(decoder.pre_conv)
+        self.pre_conv = streaming(decoder.pre_conv)
         self.stages = nn.ModuleList(streaming(stage) for _, stage in decoder.stages())
         self.requires_grad_(False).eval()
 

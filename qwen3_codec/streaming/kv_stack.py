@@ -66,30 +66,40 @@ class TraceableKVStack:
         return torch.cat([rotated, key_states], dim=2), values
 
 
-def stream_transformer(
+def stream_transformer(transformer, hidden, keys, values, keep: int, past_frames=None, **parts):
+    """`pre_transformer` with its state: [B, N, latent_dim] -> the same, and each layer's next keys and values.
+
+    Its projections and its norm around `stream_layers`, which takes `parts` and the rest.
+    """
+    hidden = transformer.input_proj(hidden)
+    hidden, keys, values = stream_layers(transformer, hidden, keys, values, keep, past_frames, **parts)
+    return transformer.output_proj(transformer.norm(hidden)), keys, values
+
+
+def stream_layers(
     transformer,
     hidden,
     keys,
     values,
     keep: int,
-    past_frames=None,
+    past_steps=None,
     stack_type=TraceableKVStack,
     mask=sliding_window_mask,
 ):
-    """`pre_transformer` with its state: [B, N, latent_dim] -> the same, and each layer's next keys and values.
+    """A transformer's layers with their state: [B, T, hidden_size] -> the same, and each layer's next keys and values.
 
-    `keys` and `values` are a tensor [B, num_key_value_heads, past, head_dim] a layer. The layers are called one by one:
-    `pre_transformer.forward` would ask the cache for its length and build its masks from Python numbers; here both come
-    from tensors. `stack_type` and `mask` are for whoever wants to try others.
+    `transformer` has `layers`, `rotary_emb` and `config.sliding_window`. `keys` and `values` are a tensor
+    [B, num_key_value_heads, past, head_dim] a layer, of which the last `past_steps` [B, 1] are real (None: all).
+    Window, positions and count are in the transformer's own steps. The layers are called one by one: its own `forward`
+    would ask the cache for its length and build its masks from Python numbers; here both come from tensors.
+    `stack_type` and `mask` are for whoever wants to try others.
     """
     past = keys[0].size(2)
     positions = torch.arange(past + hidden.size(1))
     cos, sin = transformer.rotary_emb(hidden, positions[None])
-    visible = mask(positions, past, transformer.config.sliding_window, hidden.dtype, past_frames)
+    visible = mask(positions, past, transformer.config.sliding_window, hidden.dtype, past_steps)
     stack = stack_type(keys, values, cos, sin, keep)
-
-    hidden = transformer.input_proj(hidden)
     new_rotation = cos[:, past:], sin[:, past:]
     for layer in transformer.layers:
         hidden = layer(hidden, attention_mask=visible, position_embeddings=new_rotation, cache=stack)
-    return transformer.output_proj(transformer.norm(hidden)), stack.keys, stack.values
+    return hidden, stack.keys, stack.values

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers.models.mimi.modeling_mimi import MimiConv1d, MimiResnetBlock
 from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import (
     Qwen3OmniMoeCode2WavDecoderBlock,
     Qwen3OmniMoeCode2WavDecoderResidualUnit,
@@ -35,15 +36,25 @@ class ConvStates:
 
 
 class StreamConv(nn.Module):
-    """A causal convolution that finds its past in the state, where the one-shot decoder pads with zeros."""
+    """Any causal convolution of stride s: it finds its past in the state, where the one-shot model pads with zeros.
 
-    def __init__(self, causal: CausalConv):
+    The history is what the kernel reaches back (dilation counted in) less s - 1: each output stands at the first of
+    its s new inputs. An input that does not fill its last step (in a stream, that of the last call) is completed with
+    s - 1 samples, which do nothing where it does; so no length is computed. The state has real samples only.
+    `pad_mode` says with what: `constant`, zeros, or `replicate`, the last sample over and over.
+    """
+
+    def __init__(self, conv: nn.Conv1d, pad_mode: str = "constant"):
         super().__init__()
-        self.conv = causal.conv
-        self.channels, self.history = self.conv.in_channels, causal.history
+        self.conv, self.pad_mode = conv, pad_mode
+        self.channels, stride = conv.in_channels, conv.stride[0]
+        self.history, self.completion = conv.dilation[0] * (conv.kernel_size[0] - 1) + 1 - stride, stride - 1
+        if self.history < 0:
+            raise ValueError(f"a convolution of kernel {conv.kernel_size[0]} and stride {stride} skips samples")
 
     def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
-        return self.conv(states.extend(x, self.history) if self.history else x)
+        x = states.extend(x, self.history) if self.history else x
+        return self.conv(F.pad(x, (0, self.completion), self.pad_mode) if self.completion else x)
 
 
 class StreamTransConv(nn.Module):
@@ -87,12 +98,23 @@ class Snake(nn.Module):
         return x + self.scale * (sine * sine)
 
 
+class Stateless(nn.Module):
+    """A part that works on each step alone."""
+
+    def __init__(self, part: nn.Module):
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
+        return self.part(x)
+
+
 class StreamConvNeXt(nn.Module):
     """ConvNeXt block (arXiv:2201.03545): a depthwise convolution with state, the rest works on each step alone."""
 
     def __init__(self, block: Qwen3OmniMoeConvNeXtBlock):
         super().__init__()
-        self.dwconv = StreamConv(block.dwconv)
+        self.dwconv = StreamConv(block.dwconv.conv)
         self.block = block
 
     def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
@@ -103,25 +125,25 @@ class StreamConvNeXt(nn.Module):
 
 
 class StreamSequence(nn.Module):
-    """Parts one after the other; with `residual`, the input is added to the result."""
+    """Parts one after the other; with `shortcut`, what it makes of the input is added to the result."""
 
-    def __init__(self, parts: Iterable[nn.Module], residual: bool = False):
+    def __init__(self, parts: Iterable[nn.Module], shortcut: nn.Module | None = None):
         super().__init__()
         self.parts = nn.ModuleList(map(streaming, parts))
-        self.residual = residual
+        self.shortcut = shortcut and streaming(shortcut)
 
     def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
         y = x
         for part in self.parts:
             y = part(y, states)
-        return x + y if self.residual else y
+        return y + self.shortcut(x, states) if self.shortcut else y
 
 
 def streaming(module: nn.Module) -> nn.Module:
     """The streaming twin of one part of the conv stack: `forward(x, states)` in place of `forward(x)`."""
     match module:
-        case CausalConv():
-            return StreamConv(module)
+        case CausalConv() | MimiConv1d():
+            return StreamConv(module.conv)
         case CausalTransConv():
             return StreamTransConv(module)
         case Qwen3OmniMoeSnakeBeta():
@@ -129,7 +151,11 @@ def streaming(module: nn.Module) -> nn.Module:
         case Qwen3OmniMoeConvNeXtBlock():
             return StreamConvNeXt(module)
         case Qwen3OmniMoeCode2WavDecoderResidualUnit():
-            return StreamSequence([module.act1, module.conv1, module.act2, module.conv2], residual=True)
+            return StreamSequence([module.act1, module.conv1, module.act2, module.conv2], shortcut=nn.Identity())
         case Qwen3OmniMoeCode2WavDecoderBlock():
             return StreamSequence(module.block)
+        case MimiResnetBlock():
+            return StreamSequence(module.block, module.shortcut)
+        case nn.ELU() | nn.Identity():
+            return Stateless(module)
     raise TypeError(f"no streaming twin for {type(module).__name__}")

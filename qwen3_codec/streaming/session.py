@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ..states import StateSpec
-from ..stream import CodecStream
+from ..stream import Stream, stream_of
 
 
 class TorchSession:
@@ -22,8 +22,8 @@ class TorchSession:
             outputs = self.wrapper(*(torch.from_numpy(feeds[tensor.name]) for tensor in self.spec.all_inputs))
         return _named_outputs(self.spec, outputs)
 
-    def stream(self, batch: int | None = None) -> CodecStream:
-        return CodecStream(self, batch)
+    def stream(self, batch: int | None = None) -> Stream:
+        return stream_of(self, batch)
 
 
 def _named_outputs(spec: StateSpec, outputs: Sequence[torch.Tensor]) -> dict[str, np.ndarray]:

@@ -1,0 +1,131 @@
+"""The encoder in the exact design: every layer keeps its own state, so each chunk of sound becomes its codes at once.
+
+The encoder is causal as the decoder is: a chunk of whole frames continues the stream as if it had never been cut. Only
+the last call may end inside a frame; each strided convolution then completes *its own* input. (Zeros behind the
+waveform would not be the same: on their way they meet biases and become something else.)
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..model.encoder import CodecEncoder
+from ..states import StateSpec, encoder_spec
+from .kv_stack import stream_layers
+from .layers import ConvStates, StreamConv, StreamSequence
+
+
+class NearestVector(nn.Module):
+    """One codebook: |x - e|^2 is smallest where e . x - |e|^2 / 2 is largest, so one matrix product finds the entry."""
+
+    def __init__(self, table: torch.Tensor):
+        super().__init__()
+        self.register_buffer("table", table, persistent=False)
+        self.register_buffer("half_norms", table.square().sum(dim=1, keepdim=True) / 2, persistent=False)
+
+    def forward(self, residual: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """[B, codebook_dim, N] -> the codes [B, N], and what they leave over, [B, codebook_dim, N]."""
+        codes = (torch.matmul(self.table, residual) - self.half_norms).argmax(dim=1)
+        return codes, residual - F.embedding(codes, self.table).transpose(1, 2)
+
+
+class StreamQuantizer(nn.Module):
+    """Residual quantisation in two groups of codebooks, each behind a projection of its own (RVQ: arXiv:2107.03312)."""
+
+    def __init__(self, encoder: CodecEncoder):
+        super().__init__()
+        self.projections = nn.ModuleList(part.input_proj or nn.Identity() for part, _ in encoder.groups())
+        self.groups = nn.ModuleList(nn.ModuleList(map(NearestVector, tables)) for _, tables in encoder.groups())
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        """[B, hidden_size, N] -> int64 [B, N, Q]."""
+        codes = []
+        for projection, codebooks in zip(self.projections, self.groups, strict=True):
+            residual = projection(latents)
+            for codebook in codebooks:
+                chosen, residual = codebook(residual)
+                codes.append(chosen)
+        return torch.stack(codes, dim=-1)
+
+
+def code_gap(encoder: CodecEncoder, latents: torch.Tensor, wanted: torch.Tensor, found: torch.Tensor) -> float:
+    """How much farther than the wanted entries the found ones are, at most: 0 where all codes [B, N, Q] are equal.
+
+    In each frame and group, at the first codebook that differs: (d_found - d_wanted) / d_wanted, of the squared
+    distances to what the codebooks before it leave over of `latents` [B, hidden_size, N]. The codes after it have
+    another residual, and are not comparable. Rounding flips near ties: gaps of about 1e-6.
+    """
+    largest, first = 0.0, 0
+    for part, tables in encoder.groups():
+        residual = part.input_proj(latents).transpose(1, 2)
+        open_frames = torch.ones(wanted.shape[:2], dtype=torch.bool)
+        for index, table in enumerate(tables, first):
+            differs = open_frames & (wanted[..., index] != found[..., index])
+            near, far = ((residual - table[codes[..., index]])[differs].square().sum(-1) for codes in (wanted, found))
+            if differs.any():
+                largest = max(largest, ((far - near) / near.clamp(min=1e-12)).abs().max().item())
+            open_frames &= ~differs
+            residual = residual - table[wanted[..., index]]
+        first += len(tables)
+    return largest
+
+
+class StreamEncoderWrapper(nn.Module):
+    """One exact streaming step of `encoder`, with all state passed in and out. `spec` declares the tensors.
+
+    As in `ExactStreamingWrapper`, states have fixed shapes and start as zeros, and rows of different ages share a call.
+    """
+
+    def __init__(self, encoder: CodecEncoder):
+        super().__init__()
+        self.encoder = encoder
+        self.seanet = StreamSequence(encoder.model.encoder_seanet.layers)
+        # Upstream pads this one with copies of the edge, all others with zeros.
+        self.downsample = StreamConv(encoder.model.downsample.conv, pad_mode="replicate")
+        self.quantizer = StreamQuantizer(encoder)
+        self.requires_grad_(False).eval()
+
+    @property
+    def conv_layers(self) -> list[tuple[str, nn.Module]]:
+        """(upstream's module name, streaming module) of every convolution with a state, in the order of the data."""
+        names = {module: name for name, module in self.encoder.model.named_modules()}
+        twins = [module for module in self.modules() if isinstance(module, StreamConv) and module.history]
+        return [(names[twin.conv].removesuffix(".conv"), twin) for twin in twins]
+
+    @property
+    def spec(self) -> StateSpec:
+        encoder = self.encoder
+        convs = [(layer.channels, layer.history) for _, layer in self.conv_layers]
+        return encoder_spec(
+            encoder.config, encoder.samples_per_frame, encoder.steps_per_frame, encoder.num_quantizers, convs
+        )
+
+    def forward(self, audio, past_frames, *states):
+        """Encode M samples to ceil(M / samples_per_frame) frames. Shapes, names and order of everything: `spec`."""
+        latents, *next_states = self.latents(audio, past_frames, *states)
+        return self.quantizer(latents), *next_states
+
+    def latents(self, audio, past_frames, *states):
+        """What is quantised, [B, hidden_size, N], and the next states."""
+        transformer = self.encoder.model.encoder_transformer
+        layers, keep = len(transformer.layers), transformer.config.sliding_window - 1
+        *past_convs, past_edge = states[: -2 * layers]
+        convs = ConvStates(past_convs)
+        hidden = self.seanet(audio[:, None], convs).transpose(1, 2)
+        past_steps = (past_frames * self.encoder.steps_per_frame).clamp(max=keep)
+        hidden, keys, values = stream_layers(
+            transformer, hidden, states[-2 * layers : -layers], states[-layers:], keep, past_steps
+        )
+        hidden = hidden.transpose(1, 2)
+        edge = ConvStates([self.edge(hidden, past_frames, past_edge)])
+        latents = self.downsample(hidden, edge)
+        most = self.spec.limits["past_frames"]
+        next_past_frames = (past_frames + latents.size(2)).clamp(max=most)
+        return latents, next_past_frames, *convs.after, *edge.after, *keys, *values
+
+    def edge(self, hidden, past_frames, past_edge):
+        """What stands before the downsampling convolution's input [B, hidden_size, T].
+
+        A row that begins with this call has no edge to copy yet: its own first step is the edge.
+        """
+        return torch.where(past_frames[..., None] == 0, hidden[..., :1], past_edge)
