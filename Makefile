@@ -1,4 +1,4 @@
-# make walkthrough   execute the notebooks in order and keep them as pages (CHECKPOINT=... picks another model)
+# make walkthrough   execute the notebooks in order and keep them as pages (CHECKPOINT=... picks another model, AUDIO=... your voice)
 # make test          all that CI runs
 # make lab           JupyterLab on the notebooks
 # make setup         the environment alone
@@ -19,6 +19,10 @@ export QWEN3_CODEC_BUILD := $(CURDIR)/build
 ifdef CHECKPOINT
 # A folder is seen from here; the notebooks run in their own.
 export QWEN3_CODEC_CHECKPOINT := $(shell cd "$(CHECKPOINT)" 2>/dev/null && pwd || printf %s "$(CHECKPOINT)")
+endif
+ifdef AUDIO
+# A recording whose codes the notebooks take; seen from here too.
+export QWEN3_CODEC_AUDIO := $(shell realpath -- "$(AUDIO)" 2>/dev/null || printf %s "$(AUDIO)")
 endif
 
 .PHONY: setup walkthrough test lab lint oldest notebooks FORCE

@@ -24,6 +24,7 @@
 import os
 
 CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "demo")
+AUDIO = os.environ.get("QWEN3_CODEC_AUDIO", "")  # a recording of yours, to take the codes from
 FRAMES = int(os.environ.get("QWEN3_CODEC_FRAMES", "0"))  # 0: past the attention window
 
 # %%
@@ -37,7 +38,7 @@ from qwen3_codec.model import checkpoint, inspection
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 from qwen3_codec.verify import MAX_MSE, ONE_SHOT, WRAPPER, TorchSession, verify
 
-loaded = checkpoint.load(CHECKPOINT)
+loaded = checkpoint.load(CHECKPOINT, audio=AUDIO)
 decoder = loaded.decoder
 window, reach = decoder.config.sliding_window, inspection.conv_reach(decoder)
 codes = checkpoint.example_codes(loaded, FRAMES or max(60, window + 18))

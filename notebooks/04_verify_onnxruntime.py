@@ -24,6 +24,7 @@
 import os
 
 CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "demo")
+AUDIO = os.environ.get("QWEN3_CODEC_AUDIO", "")  # a recording of yours, to take the codes from
 BUILD = os.environ.get("QWEN3_CODEC_BUILD", "")  # where graphs go; by default the project's build/
 FRAMES = int(os.environ.get("QWEN3_CODEC_FRAMES", "0"))  # 0: past the attention window
 
@@ -41,7 +42,7 @@ from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 from qwen3_codec.verify import MAX_MSE, ONE_SHOT, ONNX, verify, wrapper_like
 
 build = build_folder(BUILD)
-loaded = checkpoint.load(CHECKPOINT)
+loaded = checkpoint.load(CHECKPOINT, audio=AUDIO)
 window, reach = loaded.decoder.config.sliding_window, inspection.conv_reach(loaded.decoder)
 codes = checkpoint.example_codes(loaded, FRAMES or max(48, window + 38))
 print(f"weights: {loaded.weights}; codes {codes.shape}")

@@ -26,6 +26,7 @@
 import os
 
 CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "demo")
+AUDIO = os.environ.get("QWEN3_CODEC_AUDIO", "")  # a recording of yours, to take the codes from
 BUILD = os.environ.get("QWEN3_CODEC_BUILD", "")  # where graphs go; by default the project's build/
 FRAMES = int(os.environ.get("QWEN3_CODEC_FRAMES", "0"))  # 0: past the attention window
 # Set to 1 to compare with random weights at the official dimensions (one more minute) and not at small ones.
@@ -55,7 +56,7 @@ from qwen3_codec.verify import MAX_ERROR, MAX_MSE, ONE_SHOT, ONNX, one_shot, ver
 # %%
 build = build_folder(BUILD)
 graphs = build / "bench"
-loaded = checkpoint.load(CHECKPOINT)
+loaded = checkpoint.load(CHECKPOINT, audio=AUDIO)
 decoder, window = loaded.decoder, loaded.decoder.config.sliding_window
 codes = checkpoint.example_codes(loaded, FRAMES or max(48, window + 48))
 print(f"weights: {loaded.weights}; codes {codes.shape}")

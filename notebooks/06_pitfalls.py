@@ -804,6 +804,50 @@ fall("states paired by sorted name")
 mend("states paired by sorted name")
 
 # %% [markdown]
+# ### The encoder: strided convolutions
+#
+# The encoder turns sound into codes ([notebook 9](09_your_voice.ipynb)). Its convolutions take steps of several samples:
+
+# %%
+fall("a strided convolution that keeps kernel - 1 samples")
+
+# %%
+mend("a strided convolution that keeps kernel - 1 samples")
+
+# %% [markdown]
+# ### The encoder: how a stream begins
+#
+# The last convolution pads with copies of the edge. A stream that begins from zeros:
+
+# %%
+fall("a stream that begins with zeros")
+
+# %%
+mend("a stream that begins with zeros")
+
+# %% [markdown]
+# ### The encoder: how a stream ends
+#
+# A recording ends in the middle of a frame:
+
+# %%
+fall("zeros behind the sound")
+
+# %%
+mend("zeros behind the sound")
+
+# %% [markdown]
+# ### The encoder: the nearest entry
+#
+# A codebook's entry is chosen by distance. By the largest product instead (small random weights):
+
+# %%
+fall("the entry with the largest product")
+
+# %%
+mend("the entry with the largest product")
+
+# %% [markdown]
 # ## 9. The checklist
 #
 # | Do not write | Write | Trap |
@@ -832,6 +876,7 @@ mend("states paired by sorted name")
 # | one position, one reset, one length for a batch | one for each row; padding by -1 | 8 |
 # | zeros where a state is empty | the exact graph, whose states have one shape | 8 |
 # | samples by share, states by sorted name | samples by frames, states as the file declares them | 8 |
+# | `kernel - 1` before a strided convolution, zeros behind the sound | `kernel - stride`, and `stride - 1` behind each layer's own input | 8 |
 # | a test of one sentence, and its mean | a test past the window, and its worst chunk | 8 |
 #
 # And before you ship: run the graph at 1, 2 and many frames, from an empty, a half-filled and a full state, past the window,

@@ -28,6 +28,7 @@
 import os
 
 CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "demo")
+AUDIO = os.environ.get("QWEN3_CODEC_AUDIO", "")  # a recording of yours, to take the codes from
 FRAMES = int(os.environ.get("QWEN3_CODEC_LAB_FRAMES", "32"))
 
 # %%
@@ -43,7 +44,7 @@ from qwen3_codec.model import checkpoint
 from qwen3_codec.model.inspection import conv_reach
 from qwen3_codec.verify import MAX_MSE
 
-loaded = checkpoint.load(CHECKPOINT)
+loaded = checkpoint.load(CHECKPOINT, audio=AUDIO)
 plots.table(["utterance", "frames"], [(name, codes.shape[1]) for name, codes in utterances(loaded).items()])
 
 # %% [markdown]
@@ -154,7 +155,7 @@ assert all(result.snr_db < 30 for result in alone.values())
 # some of them vanish.
 
 # %%
-lab = Lab({name: checkpoint.load(name) for name in dict.fromkeys([CHECKPOINT, "random-small"])}, settings)
+lab = Lab({CHECKPOINT: loaded, "random-small": checkpoint.load("random-small")}, settings)
 display(lab)
 
 # %%

@@ -7,6 +7,8 @@ import pytest
 
 from qwen3_codec import demo
 from qwen3_codec.model import checkpoint, config
+from qwen3_codec.streaming.encoder import StreamEncoderWrapper
+from qwen3_codec.streaming.session import TorchSession
 
 soundfile = pytest.importorskip("soundfile")
 
@@ -25,7 +27,7 @@ def each_utterance(records=RECORDS):
 
 class TestFiles:
     def test_sizes(self):
-        assert (demo.FOLDER / "model.safetensors").stat().st_size <= 3.5e6
+        assert (demo.FOLDER / "model.safetensors").stat().st_size <= 5.5e6  # decoder 3.3, encoder 1.7
         assert sum(record.path.stat().st_size for record in RECORDS) <= 2e6
 
     def test_config_is_the_official_one_at_small_widths(self, loaded):
@@ -88,6 +90,23 @@ class TestSpeech:
         assert result.clipped == 0
         assert result.stoi >= 0.96
         assert result.estoi >= 0.93
+
+    @each_utterance()
+    def test_the_encoder_finds_the_shipped_codes_in_the_recording(self, record, loaded):
+        """In one shot and as a stream of single frames. It knows these seven recordings, and was asked for no more."""
+        torch = pytest.importorskip("torch")
+        audio, _ = demo.recording(record.name)
+        found = loaded.encoder(torch.from_numpy(audio)[None])[0].numpy()
+        assert (found == record.codes)[:, 0].mean() >= 0.98 and (found == record.codes).mean() >= 0.98
+        stream = TorchSession(StreamEncoderWrapper(loaded.encoder)).stream()
+        pieces = np.concatenate([*stream.pushes(audio[: 40 * 1920], [1])], axis=1)
+        assert (pieces[0] == found[:40]).mean() >= 0.999
+
+    def test_the_round_trip_says_what_was_recorded(self, loaded):
+        pytest.importorskip("pystoi")
+        from qwen3_codec.demo import evaluate
+
+        assert all(row.stoi >= 0.93 and row.codes >= 0.98 for row in evaluate.round_trips(loaded))
 
     def test_evaluate_fails_where_the_limits_are_not_reached(self, tmp_path, capsys):
         pytest.importorskip("pystoi")
@@ -193,3 +212,27 @@ class TestCrops:
         corpus = crops.Corpus(demo.FOLDER, loaded.decoder.samples_per_frame)
         drawn = corpus.draw(np.random.default_rng(0), 50, [1.0] * len(SHORT) + [0.0])
         assert {crop.index for crop in drawn} == set(range(len(SHORT)))
+
+
+class TestEncoderTraining:
+    def test_two_steps_that_can_be_continued(self, tmp_path):
+        """Loss falls, the state is taken up again, and what is written loads with both halves."""
+        torch = pytest.importorskip("torch")
+        import shutil
+
+        from qwen3_codec.demo import train_encoder
+
+        for name in ("config.json", "model.safetensors", "utterances.json"):
+            shutil.copy(demo.FOLDER / name, tmp_path)
+        keep = json.loads((tmp_path / "utterances.json").read_text("utf-8"))[:3]
+        (tmp_path / "utterances.json").write_text(json.dumps(keep), "utf-8")
+        for part in ("codes", "recordings"):
+            (tmp_path / part).mkdir()
+            for record in keep:
+                (file,) = (demo.FOLDER / part).glob(f"{record['name']}.*")
+                shutil.copy(file, tmp_path / part)
+        before = checkpoint.load(tmp_path).fingerprint("encoder")
+        train_encoder.add_encoder(tmp_path, tmp_path / "state", steps=2, seed=0)
+        loaded = checkpoint.load(tmp_path)
+        assert loaded.fingerprint("encoder") != before and loaded.fingerprint() == checkpoint.load("demo").fingerprint()
+        assert torch.isfinite(loaded.encoder(torch.zeros(1, 3000)).float()).all()

@@ -37,6 +37,9 @@ FIGURES = {
         {"a": [(0, 1.0), (4, 1e-3), (10, 0.0)]}, 10, "history"
     ),
     "node_histogram": lambda: plots.node_histogram({"Mul": 5, "Add": 3}, "nodes"),
+    "codes": lambda: plots.codes(np.arange(60).reshape(20, 3), 0.08, "codes", np.zeros((20, 3))),
+    "frame_errors": lambda: plots.frame_errors({"a": [1e-3, 0.0], "b": [1.0, 1e-9]}, "edges", "error"),
+    "agreement": lambda: plots.agreement({"a": [1.0, 0.5], "b": [1.0, 1.0]}, "agreement"),
     "stream_error": lambda: plots.stream_error(
         WAVE, 0.9 * WAVE, 24000, [0, 2400, 2400], [0.0, 1e-3, 1e-12], "stream", 1e-9
     ),

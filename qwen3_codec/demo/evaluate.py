@@ -7,7 +7,7 @@ Prints a table and ends with 1 where an utterance falls short of the limits belo
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from pystoi import stoi
 
 from .. import demo, metrics
 from ..model import checkpoint
+from ..model.checkpoint import Checkpoint
 from ..model.decoder import CodecDecoder
 
 # Intelligibility against the recording, 1 is the recording itself. STOI: Taal et al. 2011, ESTOI: Jensen & Taal 2016.
@@ -25,7 +26,7 @@ ESTOI_LIMIT = 0.93
 
 @dataclass(frozen=True)
 class Score:
-    """One utterance, measured. `clipped` counts samples at full scale."""
+    """One utterance, measured. `clipped` counts samples at full scale; `codes` is the share that the encoder finds."""
 
     name: str
     seconds: float
@@ -33,6 +34,7 @@ class Score:
     estoi: float
     snr_db: float
     clipped: int
+    codes: float | None = None
 
     @property
     def good(self) -> bool:
@@ -59,6 +61,18 @@ def score(decoder: CodecDecoder, name: str, codes: np.ndarray, folder: Path) -> 
     )
 
 
+@torch.no_grad()
+def round_trips(checkpoint: Checkpoint, folder: Path = demo.FOLDER) -> list[Score]:
+    """Encode every recording of `folder` in one shot, decode its codes, and measure: recording -> codes -> sound."""
+    rows = []
+    for utterance in demo.utterances(folder):
+        audio, _ = demo.recording(utterance.name, folder)
+        codes = checkpoint.encoder(torch.from_numpy(audio)[None])[0].numpy()
+        row = score(checkpoint.decoder, utterance.name, codes, folder)
+        rows.append(replace(row, codes=float((codes == utterance.codes).mean())))
+    return rows
+
+
 def table(rows: list[Score]) -> str:
     """The scores as a Markdown table."""
     lines = ["| utterance | seconds | STOI | ESTOI | SNR, dB | clipped |", "|---|--:|--:|--:|--:|--:|"]
@@ -73,8 +87,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m qwen3_codec.demo.evaluate", description=__doc__.split("\n")[0])
     parser.add_argument("--folder", type=Path, default=demo.FOLDER, help="what to measure (default: the shipped demo)")
     folder = parser.parse_args(arguments).folder
-    rows = scores(checkpoint.load(folder).decoder, folder)
+    loaded = checkpoint.load(folder)
+    rows = scores(loaded.decoder, folder)
     print(table(rows))
+    if "encoder_config" in loaded.config:
+        trips = round_trips(loaded, folder)
+        rows += trips
+        print("\nFrom the recordings, through the encoder:\n")
+        print(table(trips))
+        print("shipped codes found: " + ", ".join(f"{row.name} {100 * row.codes:.1f} %" for row in trips))
     short = [row.name for row in rows if not row.good]
     print(
         f"Limits: STOI >= {STOI_LIMIT}, ESTOI >= {ESTOI_LIMIT}, nothing clipped: "

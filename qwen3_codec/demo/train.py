@@ -30,9 +30,10 @@ from .curve import plot_curve, write_curve
 from .evaluate import scores
 from .losses import SpectralLoss
 from .prepare import DEBIAN_PACKAGES, prepare, write_whole
+from .train_encoder import add_encoder
 
 CONFIG = {
-    # The encoder's fields that upstream's classes read; there is no encoder here.
+    # The encoder comes later, by `train_encoder`.
     "architectures": ["Qwen3TTSTokenizerV2Model"],
     "encoder_valid_num_quantizers": 16,
     "encode_downsample_rate": 1920,
@@ -59,12 +60,14 @@ EMA_DECAY = 0.998
 MAX_NORM = 20.0  # of the gradient: only outliers are cut
 BATCH = 3  # crops per step
 SAVE_EVERY, MEASURE_EVERY = 50, 250  # steps
+STEPS = {"decoder": 3600, "encoder": 600}
 # From this step on, utterances that measure worse are drawn more often. The passage is two thirds of all frames, and
 # the voices of the short ones have little in common with it.
 PRACTISE_FROM = 1500
 
 EXAMPLE = f"""example:
   OMP_WAIT_POLICY=passive python -m qwen3_codec.demo.train --out build/demo --steps 3600
+  python -m qwen3_codec.demo.train --part encoder --out build/demo
 
 needs the extra [train] and the Debian packages {DEBIAN_PACKAGES}.
 OMP_WAIT_POLICY=passive keeps threads that wait from using up the processor."""
@@ -220,13 +223,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--work", type=Path, default=Path("build/demo-state"), help="state to continue from (%(default)s)"
     )
-    parser.add_argument("--steps", type=int, default=3600, help="optimizer steps (%(default)s)")
+    parser.add_argument(
+        "--part",
+        choices=STEPS,
+        default="decoder",
+        help="encoder: add one to a demo that is there, for its recordings, codes and decoder (%(default)s)",
+    )
+    parser.add_argument("--steps", type=int, help=f"optimizer steps ({STEPS})")
     parser.add_argument("--seed", type=int, default=0, help="of weights, k-means and crops (%(default)s)")
     parser.add_argument(
         "--compile", action=argparse.BooleanOptionalAction, default=True, help="torch.compile (needs gcc)"
     )
     options = parser.parse_args(arguments)
-    train(options.out, options.work, options.steps, options.seed, options.compile)
+    steps = options.steps or STEPS[options.part]
+    if options.part == "encoder":
+        add_encoder(options.out, options.work, steps, options.seed)
+    else:
+        train(options.out, options.work, steps, options.seed, options.compile)
 
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ def utterances(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
     Raises CodesError, with the file, for codes that do not fit the checkpoint's config.
     """
     folder, dims = checkpoint.folder, checkpoint.decoder.config
-    if folder and (folder / "utterances.json").is_file():
+    if not checkpoint.audio and folder and (folder / "utterances.json").is_file():
         names = [utterance.name for utterance in demo.utterances(folder)]
         return {name: read_rows(demo.codes_file(name, folder), dims)[0][None] for name in names}
     return {"example codes": example_codes(checkpoint, max(RANDOM_FRAMES, 2 * dims.sliding_window))}

@@ -1,5 +1,8 @@
 """Figures and tables of the notebooks: each function takes numbers, returns a figure, computes nothing."""
 
+import base64
+import html
+import io
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import cycle
@@ -254,6 +257,15 @@ def stream_error(
     return figure
 
 
+def as_html(figure: Figure, alt: str) -> str:
+    """A figure as an <img> with its picture inside; the figure is closed."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=90)
+    plt.close(figure)
+    data = base64.b64encode(file.getvalue()).decode()
+    return f'<img alt="{html.escape(alt, quote=True)}" style="max-width: 100%" src="data:image/png;base64,{data}">'
+
+
 def _lines(labels: Iterable[str], values: Iterable) -> Iterator[tuple[str, object, dict[str, str]]]:
     """Each series with its label and its style. A label that was there before gets a number: each line has its own."""
     seen: dict[str, int] = {}
@@ -277,3 +289,43 @@ def _decibels(signal: np.ndarray, sample_rate: int, window: int = 512) -> np.nda
     """Power density in dB of a waveform [samples], [frequencies, times]."""
     spectrum, _, _ = mlab.specgram(signal, NFFT=window, Fs=sample_rate, noverlap=0)
     return 10 * np.log10(np.maximum(spectrum, FLOOR))
+
+
+def codes(found: np.ndarray, frame_seconds: float, title: str, wanted: np.ndarray | None = None) -> Figure:
+    """Codes [N, Q] as an image, codebook over time; below it the places that differ from `wanted`, where given."""
+    rows = 1 if wanted is None else 2
+    size = {"figsize": (11, 2.2 * rows + 0.6), "layout": "constrained"}
+    figure, panels = plt.subplots(rows, 1, sharex=True, squeeze=False, **size)
+    extent = (0, len(found) * frame_seconds, found.shape[1] - 0.5, -0.5)
+    image = panels[0, 0].imshow(found.T, aspect="auto", interpolation="nearest", extent=extent)
+    figure.colorbar(image, ax=panels[0, 0], label="code")
+    panels[0, 0].set(title=_fitted(title, figure), ylabel="codebook")
+    if wanted is not None:
+        apart = (found != wanted).T
+        panels[1, 0].imshow(apart, aspect="auto", interpolation="nearest", extent=extent, cmap="gray_r", vmin=0, vmax=1)
+        panels[1, 0].set(title=f"places that differ (black): {apart.sum()} of {apart.size}", ylabel="codebook")
+    panels[-1, 0].set(xlabel="time (s)")
+    return figure
+
+
+def frame_errors(series: Mapping[str, Sequence[float]], title: str, ylabel: str, first: int = 0) -> Figure:
+    """An error for each frame, {label: errors}, on a log scale; `first` is the number of the first frame."""
+    figure, axes = plt.subplots(figsize=(9, 3.2), layout="constrained")
+    for label, errors, style in _lines(series, series.values()):
+        axes.semilogy(np.arange(first, first + len(errors)), np.maximum(errors, FLOOR), label=label, **style)
+    axes.set(title=_fitted(title, figure), xlabel="frame", ylabel=ylabel)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def agreement(by_codebook: Mapping[str, Sequence[float]], title: str) -> Figure:
+    """Share of equal codes in each codebook, {label: shares}, in percent."""
+    figure, axes = plt.subplots(figsize=(9, 3.2), layout="constrained")
+    for label, shares, style in _lines(by_codebook, by_codebook.values()):
+        axes.plot(range(len(shares)), [100 * share for share in shares], label=label, **style)
+    axes.set(title=_fitted(title, figure), xlabel="codebook", ylabel="equal codes (%)")
+    axes.set_ylim(top=101)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure

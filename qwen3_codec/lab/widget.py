@@ -3,14 +3,11 @@
 `Lab` is the widget; what it runs is `experiment.run`, which needs no front end.
 """
 
-import base64
 import html
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ipywidgets as widgets
-import matplotlib.pyplot as plt
 
 from ..model.checkpoint import Checkpoint, load
 from . import plots
@@ -187,12 +184,7 @@ def _limit(slider: widgets.IntSlider, most: int) -> None:
 
 
 def _picture_html(result: Result) -> str:
-    drawn, file = figure(result), io.BytesIO()
-    drawn.savefig(file, format="png", dpi=90)
-    plt.close(drawn)
-    alt = html.escape(f"{describe(result.settings)}: SNR {result.numbers()['SNR']} against one-shot", quote=True)
-    data = base64.b64encode(file.getvalue()).decode()
-    return f'<img alt="{alt}" style="max-width: 100%" src="data:image/png;base64,{data}">'
+    return plots.as_html(figure(result), f"{describe(result.settings)}: SNR {result.numbers()['SNR']} against one-shot")
 
 
 def _table_html(result: Result) -> str:

@@ -5,13 +5,13 @@
 says. `python -m qwen3_codec.pitfalls` runs every one.
 """
 
-from . import branches, caches, clients, lengths, modules, precision, signatures, streams
+from . import branches, caches, clients, lengths, modules, precision, signatures, sound_in, streams
 from .frozen import FrozenAxis, axes_of, find_frozen_axes
 from .specimen import Outcome, Raises, Silent, Specimen, fails_with
 
 SPECIMENS = {
     specimen.name: specimen
-    for group in (branches, caches, signatures, lengths, streams, precision, modules, clients)
+    for group in (branches, caches, signatures, lengths, streams, precision, modules, clients, sound_in)
     for specimen in group.SPECIMENS
 }
 __all__ = [

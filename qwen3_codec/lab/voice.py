@@ -1,0 +1,149 @@
+"""Sound to codes and back: one recording through both halves, chunk by chunk, and the widget that takes yours.
+
+`round_trip` is the loop itself and needs no front end; `Voice` is the widget.
+"""
+
+import html
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import ipywidgets as widgets
+import numpy as np
+
+from ..alignment import resample
+from ..metrics import snr_db
+from ..model.checkpoint import Checkpoint
+from ..streaming.encoder import StreamEncoderWrapper
+from ..streaming.exact import ExactStreamingWrapper
+from ..streaming.session import TorchSession
+from . import plots
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """A recording [M], its codes [N, Q], and what the decoder makes of them [M], with the time of each chunk.
+
+    `encode_ms` and `decode_ms` are those of each call; `chunk_ms` is how long a chunk's sound lasts.
+    """
+
+    audio: np.ndarray
+    codes: np.ndarray
+    decoded: np.ndarray
+    sample_rate: int
+    chunk_ms: float
+    encode_ms: list[float]
+    decode_ms: list[float]
+
+    @property
+    def first_sound_ms(self) -> float:
+        """From the first sample that is spoken to the first that is heard: a chunk's length, and both calls."""
+        return self.chunk_ms + self.encode_ms[0] + self.decode_ms[0]
+
+
+def sessions(checkpoint: Checkpoint):
+    """Both halves in PyTorch, behind the client's interface: (encoder, decoder)."""
+    wrappers = StreamEncoderWrapper(checkpoint.encoder), ExactStreamingWrapper(checkpoint.decoder)
+    return tuple(map(TorchSession, wrappers))
+
+
+def round_trip(
+    encoder, decoder, audio: np.ndarray, chunk: int = 3, progress: Callable = lambda parts, **_: parts
+) -> RoundTrip:
+    """Encode `audio` [M] in chunks of `chunk` frames, and decode each chunk's codes at once.
+
+    `encoder` and `decoder` are sessions, of PyTorch or of ONNX Runtime. A last frame that is not full is decoded in
+    full, and cut. Raises ValueError for sound that cannot be encoded.
+    """
+    spec = encoder.spec
+    step, speaking, listening = chunk * spec.samples_per_frame, encoder.stream(), decoder.stream()
+    codes, pieces, encode_ms, decode_ms = [], [], [], []
+    starts = range(0, len(audio), step)
+    for start in progress(starts, unit="chunk"):
+        begun = time.perf_counter()
+        part = speaking.push(audio[start : start + step])
+        if start + step >= len(audio):
+            part = np.concatenate([part, speaking.finish()], axis=1)
+        encoded = time.perf_counter()
+        pieces.append(listening.push(part))
+        codes.append(part)
+        encode_ms.append(1000 * (encoded - begun))
+        decode_ms.append(1000 * (time.perf_counter() - encoded))
+    return RoundTrip(
+        audio=audio,
+        codes=np.concatenate(codes, axis=1)[0],
+        decoded=np.concatenate(pieces, axis=1)[0, : len(audio)],
+        sample_rate=spec.sample_rate,
+        chunk_ms=1000 * step / spec.sample_rate,
+        encode_ms=encode_ms,
+        decode_ms=decode_ms,
+    )
+
+
+def read_upload(content: bytes, sample_rate: int) -> np.ndarray:
+    """The samples [M] of an uploaded sound file: channels mixed to one, another rate changed to `sample_rate`.
+
+    Raises ValueError for bytes that are no sound, and for silence of no length.
+    """
+    import soundfile
+
+    try:
+        audio, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
+    except soundfile.SoundFileError as error:
+        raise ValueError(f"this is no sound file that can be read ({error})") from error
+    mono = audio.mean(axis=1)
+    if not mono.size:
+        raise ValueError("this file holds no sample")
+    if rate != sample_rate:
+        mono = resample(mono, round(len(mono) * sample_rate / rate)).astype(np.float32)
+    return mono
+
+
+class Voice(widgets.VBox):
+    """Choose a sound file, and hear what the codes keep of it. `result` is the last `RoundTrip`.
+
+    `seconds` is the most that is taken. What cannot be encoded leaves the last result, and says why in `message`.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, seconds: float = 10.0):
+        self.checkpoint, self.seconds, self.result = checkpoint, seconds, None
+        self._encoder, self._decoder = sessions(checkpoint)
+        self.upload = widgets.FileUpload(accept=".wav,.flac,.ogg", description="a sound file", layout={"width": "auto"})
+        self.chunk = widgets.IntSlider(3, 1, 24, description="frames in a chunk", continuous_update=False)
+        self.bar = widgets.IntProgress(layout={"width": "98%", "height": "14px"})
+        self.message, self.players, self.picture = (widgets.HTML() for _ in range(3))
+        super().__init__([widgets.HBox([self.upload, self.chunk]), self.bar, self.message, self.players, self.picture])
+        self.upload.observe(self._changed, "value")
+        self.chunk.observe(self._changed, "value")
+
+    def _changed(self, _change=None) -> None:
+        if not self.upload.value:
+            return
+        try:
+            rate = self._encoder.spec.sample_rate
+            audio = read_upload(bytes(self.upload.value[0]["content"]), rate)[: int(self.seconds * rate)]
+            self.show(round_trip(self._encoder, self._decoder, audio, self.chunk.value, self._progress))
+        except Exception as error:  # a callback's traceback is shown nowhere
+            self.message.value = f"<p role='alert' style='color: #b00020'>✗ {html.escape(str(error))}</p>"
+
+    def _progress(self, parts, **_):
+        self.bar.max = len(parts)
+        for done, part in enumerate(parts, 1):
+            yield part
+            self.bar.value = done
+
+    def show(self, result: RoundTrip) -> None:
+        """Numbers, players and the codes of a result."""
+        self.result = result
+        self.message.value = (
+            f"<p>{len(result.codes)} frames of {result.codes.shape[1]} codes; first sound after "
+            f"{result.first_sound_ms:.0f} ms; SNR {snr_db(result.audio, result.decoded):.1f} dB</p>"
+        )
+        parts = [
+            f"<div>{name}<br>{plots.player(wave, result.sample_rate, 5.0)._repr_html_()}</div>"
+            for name, wave in (("before", result.audio), ("after", result.decoded))
+        ]
+        self.players.value = f"<div style='display: flex; gap: 2em; flex-wrap: wrap'>{''.join(parts)}</div>"
+        drawn = plots.codes(result.codes, result.chunk_ms / 1000 / self.chunk.value, "the codes of this sound")
+        self.picture.value = plots.as_html(drawn, f"codes of {len(result.codes)} frames")

@@ -1,0 +1,112 @@
+"""Sound through both halves at once, and the widget that takes a file."""
+
+import datetime
+import io
+import json
+import shutil
+
+import matplotlib
+import numpy as np
+import pytest
+import soundfile
+
+matplotlib.use("agg")
+
+from qwen3_codec import demo
+from qwen3_codec.export import export
+from qwen3_codec.lab import experiment
+from qwen3_codec.lab.voice import Voice, read_upload, round_trip, sessions
+from qwen3_codec.model import checkpoint
+from qwen3_codec.model.checkpoint import CheckpointError
+from qwen3_codec.runtime import CodecSession
+from qwen3_codec.streaming.encoder import StreamEncoderWrapper
+from qwen3_codec.streaming.exact import ExactStreamingWrapper
+from qwen3_codec.verify import one_shot
+
+NOW = datetime.datetime.now(datetime.UTC)
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return checkpoint.load("demo")
+
+
+@pytest.fixture(scope="module")
+def audio():
+    return demo.recording("en_small")[0]
+
+
+def wav(samples, rate=24000):
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format="WAV", subtype="FLOAT")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 100])
+def test_the_loop_in_onnx_runtime_gives_the_shipped_codes_and_their_sound(loaded, audio, tmp_path_factory, chunk):
+    folder = tmp_path_factory.mktemp("voice")
+    wrappers = StreamEncoderWrapper(loaded.encoder), ExactStreamingWrapper(loaded.decoder)
+    paths = [export(loaded, wrapper, folder / f"{i}.onnx").path for i, wrapper in enumerate(wrappers)]
+    trip = round_trip(*(CodecSession(path, 1) for path in paths), audio, chunk)
+    np.testing.assert_array_equal(trip.codes, demo.codes("en_small"))
+    np.testing.assert_allclose(trip.decoded, one_shot(loaded.decoder, trip.codes[None])[0], atol=5e-5)
+    assert len(trip.encode_ms) == -(-32 // chunk) and trip.chunk_ms == 80 * chunk
+    assert trip.first_sound_ms > trip.chunk_ms
+
+
+def test_sound_that_ends_inside_a_frame_comes_back_as_long(loaded, audio):
+    trip = round_trip(*sessions(loaded), audio[:7000])
+    assert trip.decoded.shape == (7000,) and trip.codes.shape == (4, 16)
+
+
+def test_an_upload_is_mixed_and_brought_to_the_rate(audio):
+    stereo = np.stack([audio, -audio / 2], axis=1)
+    np.testing.assert_allclose(read_upload(wav(stereo), 24000), audio / 4, atol=1e-6)
+    slow = read_upload(wav(audio, 12000), 24000)
+    assert len(slow) == 2 * len(audio) and slow.dtype == np.float32
+    with pytest.raises(ValueError, match="no sound file"):
+        read_upload(b"no sound", 24000)
+    with pytest.raises(ValueError, match="holds no sample"):
+        read_upload(wav(audio[:0]), 24000)
+
+
+def test_the_widget_shows_what_was_uploaded_or_why_not(loaded, audio):
+    voice = Voice(loaded, seconds=1.0)
+    voice.upload.value = (
+        {"name": "x.wav", "type": "audio/wav", "size": 1, "content": wav(audio), "last_modified": NOW},
+    )
+    assert voice.result.codes.shape == (13, 16) and "13 frames" in voice.message.value
+    assert voice.players.value.count("<audio") == 2 and 'alt="codes of 13 frames"' in voice.picture.value
+    kept = voice.result
+    voice.chunk.value = 1
+    assert voice.result is not kept and voice.bar.value == 13
+    kept = voice.result
+    voice.upload.value = ({"name": "x.wav", "type": "audio/wav", "size": 1, "content": b"?", "last_modified": NOW},)
+    assert "no sound file" in voice.message.value and voice.result is kept
+
+
+def test_a_recording_of_the_users_gives_the_example_codes(audio, tmp_path):
+    soundfile.write(tmp_path / "my.wav", audio, 24000, subtype="FLOAT")
+    loaded = checkpoint.load("demo", audio=tmp_path / "my.wav")
+    codes = checkpoint.example_codes(loaded, 40)
+    np.testing.assert_array_equal(codes[0], np.resize(demo.codes("en_small"), (40, 16)))
+    assert list(experiment.utterances(loaded)) == ["example codes"]
+    np.testing.assert_allclose(checkpoint.example_audio(loaded, 32), audio, atol=1e-6)
+    soundfile.write(tmp_path / "my.wav", audio, 16000)
+    with pytest.raises(CheckpointError, match=r"my.wav: is at 16000 Hz, the encoder takes 24000"):
+        checkpoint.example_codes(loaded, 40)
+
+
+def test_halves_that_do_not_fit_say_why(loaded, audio, tmp_path):
+    assert loaded.misfit() is None
+    small = checkpoint.load("random-small")
+    assert small.misfit() is None
+    for part in ("config.json", "model.safetensors"):
+        shutil.copy(demo.FOLDER / part, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"encoder_valid_num_quantizers": 8}))
+    np.save(tmp_path / "my.npy", audio)
+    odd = checkpoint.load(tmp_path, audio=tmp_path / "my.npy")
+    assert "the encoder has 8 codebooks, the decoder 16" in odd.misfit()
+    with pytest.raises(CheckpointError, match="they do not fit each other"):
+        checkpoint.example_codes(odd, 5)
