@@ -144,15 +144,13 @@ def test_a_stream_of_two_thousand_frames(wrapper, upstream):
     assert (wanted.numpy() == found).mean() >= 0.999 and gap < 10 * NEAR_TIE
 
 
-def test_dynamo_writes_the_same_codes(tmp_path):
-    fields = {"num_hidden_layers": 1, "upsampling_ratios": [3], "num_quantizers": 4, "frame_rate": 4000.0}
-    config = small_config() | {"encoder_valid_num_quantizers": 3, "encode_downsample_rate": 6}
-    config["encoder_config"] = config["encoder_config"] | fields
-    tiny = checkpoint.random_checkpoint(config, source="tiny")
-    session = CodecSession(export(tiny, StreamEncoderWrapper(tiny.encoder), tmp_path / "x.onnx", "dynamo").path)
-    sound = noise(2, 700).numpy()
-    report = verify_encoder(tiny, wrapper_like(tiny, session), sound, [[1], [5, 2]], session)
+def test_dynamo_writes_the_same_codes(upstream, wrapper, audio, encoded, tmp_path):
+    session = CodecSession(export(upstream, wrapper, tmp_path / "x.onnx", "dynamo").path)
+    report = verify_encoder(upstream, wrapper_like(upstream, session), audio, [[1], [7, 1, 2]], session)
     assert report.passed and selftest.replay(session).passed, report
+    np.testing.assert_array_equal(session.encode(audio, [3])[0], encoded)
+    rows = noise(2, 9 * FRAME + 5, seed=4).numpy()
+    assert (session.encode(rows, [2]) == upstream.encoder(torch.from_numpy(rows)).numpy()).mean() >= 0.99
 
 
 @pytest.mark.parametrize(
