@@ -2,6 +2,7 @@
 # make test          all that CI runs
 # make lab           JupyterLab on the notebooks
 # make setup         the environment alone
+# make page          the lab in a browser: builds the page and serves it (needs npm)
 # make lint          style, and the pairs of notebooks
 # make oldest        the core's tests with the oldest packages that are allowed, in an environment of their own
 # make notebooks     execute the committed notebooks again, after a change in a .py
@@ -25,7 +26,7 @@ ifdef AUDIO
 export QWEN3_CODEC_AUDIO := $(shell realpath -- "$(AUDIO)" 2>/dev/null || printf %s "$(AUDIO)")
 endif
 
-.PHONY: setup walkthrough test lab lint oldest notebooks FORCE
+.PHONY: setup walkthrough test lab page lint oldest notebooks FORCE
 
 setup: $(INSTALLED)
 
@@ -66,6 +67,10 @@ test: setup
 
 lab: setup
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --notebook-dir notebooks
+
+page: setup
+	@command -v npm >/dev/null || { echo "npm is not here, which brings ONNX Runtime Web: install Node.js (Debian: apt-get install npm)"; exit 1; }
+	$(BIN)/python -m qwen3_codec page --output build/page --serve 8000
 
 lint: setup
 	$(BIN)/ruff check .

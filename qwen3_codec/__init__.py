@@ -21,7 +21,8 @@ need no torch:
     bench               what each design costs
     pitfalls/           every trap as a specimen that runs
     demo/               the speech model that ships with the package, and how it was made
-    lab/                `plots`; `experiment`: one stream under chosen settings; `widget`: the interactive lab; `voice`
+    lab/                `plots`; `experiment`: one stream under chosen settings; `widget`: the interactive lab; `voice`;
+                        `site` and page/: the lab in a browser
     commands/, cli      `python -m qwen3_codec`, a file a command
 """
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib import metadata
 
 from . import __version__
-from .commands import bench, compare, decode, describe, encode, export, inspect, selftest, verify
+from .commands import bench, compare, decode, describe, encode, export, inspect, page, selftest, verify
 
 COMMANDS = {
     "inspect": inspect,
@@ -24,6 +24,7 @@ COMMANDS = {
     "encode": encode,
     "compare": compare,
     "bench": bench,
+    "page": page,
 }
 
 

@@ -244,13 +244,14 @@ class TestCheckpoint:
         assert checkpoint.load(folder).fingerprint("encoder") == upstream.fingerprint("encoder")
 
 
-class TestCommandLine:
-    @pytest.fixture(scope="class")
-    def graph_file(self, tmp_path_factory):
-        path = tmp_path_factory.mktemp("cli") / "encoder.onnx"
-        assert cli.main(["export", "--checkpoint", str(FOLDER), "--part", "encoder", "--output", str(path)]) == 0
-        return path
+@pytest.fixture(scope="module")
+def graph_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli") / "encoder.onnx"
+    assert cli.main(["export", "--checkpoint", str(FOLDER), "--part", "encoder", "--output", str(path)]) == 0
+    return path
 
+
+class TestCommandLine:
     def test_encode(self, graph_file, tmp_path, audio, encoded, capsys):
         write_waveforms([tmp_path / "x.wav"], [audio[None]], 24000)
         np.save(tmp_path / "x.npy", audio)

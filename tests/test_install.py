@@ -108,3 +108,10 @@ def test_the_oldest_packages_are_the_ranges_lower_ends():
     for name, _, least in (entry.partition(">=") for entry in ranges if ">=" in entry):
         if name != "torch":  # no older CPU wheel was at hand
             assert oldest[name].startswith(least.split(",")[0]), name
+
+
+def test_the_wheel_carries_the_pages_sources_and_nothing_of_npm(tmp_path):
+    names = zipfile.ZipFile(built("wheel", tmp_path)).namelist()
+    page = [name.partition("lab/page/")[2] for name in names if "lab/page/" in name]
+    assert {"index.html", "codec.js", "worker.js", "package-lock.json", "texts/zh.js"} <= set(page)
+    assert not [name for name in names if "node_modules" in name or name.endswith(".wasm")]

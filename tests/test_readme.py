@@ -68,7 +68,7 @@ def test_the_commands_work_in_order_and_leave_no_trace(clone):
         "passed" in printed and "build/speech.wav: 1 x" in printed and "by the formula (fix): as described" in printed
     )
 
-    (client,) = blocks("The runtime")
+    client, _ = blocks("The runtime")  # the second one is JavaScript; tests/page/replay.mjs runs that client
     assert "CodecSession" in client
     assert shell(clone, f"python - <<'END'\n{client}\nprint(stream.frames)\nEND") == "[32]\n"
     assert shell(clone, "git status --porcelain") == "", "the commands leave files that git shows"

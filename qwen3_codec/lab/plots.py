@@ -298,7 +298,7 @@ def codes(found: np.ndarray, frame_seconds: float, title: str, wanted: np.ndarra
     figure, panels = plt.subplots(rows, 1, sharex=True, squeeze=False, **size)
     extent = (0, len(found) * frame_seconds, found.shape[1] - 0.5, -0.5)
     image = panels[0, 0].imshow(found.T, aspect="auto", interpolation="nearest", extent=extent)
-    figure.colorbar(image, ax=panels[0, 0], label="code")
+    figure.colorbar(image, cax=panels[0, 0].inset_axes((1.01, 0, 0.012, 1)), label="code")
     panels[0, 0].set(title=_fitted(title, figure), ylabel="codebook")
     if wanted is not None:
         apart = (found != wanted).T

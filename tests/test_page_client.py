@@ -1,0 +1,108 @@
+"""The client in another language: `codec.js` in Node against Python, on the demo's four graphs."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qwen3_codec import demo
+from qwen3_codec.describe import description
+from qwen3_codec.export import export
+from qwen3_codec.lab import site
+from qwen3_codec.metrics import chunks
+from qwen3_codec.model import checkpoint
+from qwen3_codec.runtime import CodecSession
+from qwen3_codec.streaming.exact import ExactStreamingWrapper, OneShotWrapper
+from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
+
+REPLAY = Path(__file__).parent / "page" / "replay.mjs"
+SCHEDULES = [[1], [3], [7, 1, 2]]
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("node") and shutil.which("npm")), reason="no Node.js and npm here (Debian: apt-get install npm)"
+)
+
+
+@pytest.fixture(scope="module")
+def replayed(tmp_path_factory):
+    """({design: session}, codes, what Node printed)."""
+    folder = tmp_path_factory.mktemp("client")
+    try:
+        modules = site.node_modules()
+    except site.PageError as error:
+        pytest.skip(str(error))
+    loaded, codes = checkpoint.load("demo"), demo.codes("en_state")
+    wrappers = {
+        "exact": ExactStreamingWrapper(loaded.decoder),
+        "windowed": StatefulCodecONNXWrapper(loaded.decoder, 4, 4),
+        "enough": StatefulCodecONNXWrapper(loaded.decoder, 10, 4),
+        "one-shot": OneShotWrapper(loaded.decoder),
+    }
+    sessions, graphs = {}, []
+    for name, wrapper in wrappers.items():
+        session = CodecSession(export(loaded, wrapper, folder / f"{name}.onnx").path, 1)
+        about = folder / f"{name}.json"
+        about.write_text(json.dumps(description(session)))
+        sessions[name] = session
+        graphs.append({"graph": str(session.path), "about": str(about), "schedules": SCHEDULES})
+    job = {
+        "runtime": str(modules / "onnxruntime-web" / "dist" / "ort.wasm.min.mjs"),
+        "client": str(site.SOURCES / "codec.js"),
+        "graphs": graphs,
+        "codes": codes.tolist(),
+        "states": True,
+    }
+    run = subprocess.run(["node", REPLAY], input=json.dumps(job), capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    return sessions, codes, json.loads(run.stdout)
+
+
+def test_sound_and_every_state_after_every_call(replayed):
+    """float32 in WebAssembly against ONNX Runtime in Python: other kernels, the same operations."""
+    sessions, codes, found = replayed
+    results = iter(found["results"])
+    for name, session in sessions.items():
+        for schedule in SCHEDULES:
+            result, stream, pieces = next(results), session.stream(), []
+            for call, part in enumerate(chunks(codes[None], schedule)):
+                pieces.append(stream.push(part[0]))
+                for state, array in stream.state.items():
+                    theirs = result["states"][call][state]
+                    assert theirs["dims"] == list(array.shape), (name, state)
+                    scale = max(1.0, np.abs(array).max(initial=0))
+                    np.testing.assert_allclose(np.reshape(theirs["data"], array.shape), array, atol=1e-5 * scale)
+            wanted = np.concatenate([*pieces, stream.finish()], axis=1)[0]
+            np.testing.assert_allclose(result["samples"], wanted, atol=1e-5)
+            assert result["frames"] == len(codes)
+
+
+def test_what_does_not_fit_is_named(replayed):
+    _, _, found = replayed
+    errors, name = found["errors"], found["name"]
+    assert errors["missing"] == f"{name} is missing"
+    assert errors["dtype"] == f"{name} is int64, must be float32"
+    assert errors["shape"].startswith(f"{name} has the shape [1,1,2], must be [batch,")
+    assert errors["code"] == "code 999 at frame 0, codebook 3 is outside 0..63" and "code 0.5 at" in errors["half"]
+    assert errors["short"] == "frame 0 has 15 codes, must have 16"
+    assert errors["none"] == "a chunk has at least one frame"
+    assert errors["description"].startswith("the graph's inputs are not those of its description: ")
+    assert errors["finished"] == "the stream is finished; reset() starts a new one"
+
+
+def test_fork_and_reset(replayed):
+    sessions, codes, found = replayed
+    stream = sessions["exact"].stream()
+    start = stream.push(codes[:5])[0]
+    there = stream.fork().push(codes[9:12])[0]
+    here = stream.push(codes[5:8])[0]
+    again = stream.fork().push(codes[8:9])[0]
+    for name, wanted in {"there": there, "here": here, "again": again, "anew": start}.items():
+        np.testing.assert_allclose(found["forks"][name], wanted, atol=1e-5)
+
+
+def test_the_client_is_short_and_stands_alone():
+    source = (site.SOURCES / "codec.js").read_text()
+    assert len(source.splitlines()) < 200 and "import " not in source.split("*/")[1]
