@@ -12,7 +12,19 @@ const GUIDE = [
   { utterance: "en_small", design: "exact", chunk: 3, trap: "all" },
   { utterance: "en_passage", design: "windowed", chunk: 6, trap: "positions" },
 ];
-const SECTIONS = { positions: "06_pitfalls.html", history: "06_pitfalls.html", other: "05_exact_streaming.html", samples: "06_pitfalls.html" };
+// Where the notebooks speak of it; `pages.json` says which of them are here as pages.
+const LOST = "07_lab.html#2.-One-trap-on";
+const SECTIONS = {
+  none: "07_lab.html#1.-A-right-stream",
+  all: LOST,
+  conv: LOST,
+  attention: LOST,
+  layer: LOST,
+  other: "05_exact_streaming.html#5.-Streams-of-different-ages-in-one-call",
+  positions: "07_lab.html#3.-A-trap-that-waits",
+  history: "06_pitfalls.html#6.-States-that-are-wrong-although-every-shape-is-right",
+  samples: "06_pitfalls.html#Samples-cut-in-proportion",
+};
 const FLOOR = 1e-8;
 
 const remembered = { get: () => { try { return localStorage.getItem("language"); } catch { return null; } }, set: (value) => { try { localStorage.setItem("language", value); } catch { /* private mode */ } } };
@@ -167,7 +179,7 @@ function element(tag, content, attributes = {}) {
 
 // --- words and controls ------------------------------------------------------------------------------------------------
 
-let abouts = {}, utterances = [], chosen = [], result = null, running = 0;
+let abouts = {}, utterances = [], pages = [], chosen = [], result = null, running = 0;
 const status = (words) => ($("status").textContent = words);
 const problem = (words) => ($("problem").textContent = words);
 const settings = () => ({
@@ -237,7 +249,9 @@ function changed() {
   const trap = $("trap").value;
   $("card-title").textContent = trap === "none" ? words.rightTitle : `${words.cardTitle}: ${words.trapNames[trap]}`;
   $("card-text").replaceChildren(...[["what", what], ["how", how], ["find", find]].flatMap(([key, said]) => [element("dt", words[key]), element("dd", said)]));
-  $("card-link").href = `../walkthrough/${SECTIONS[$("trap").value] ?? "07_lab.html"}`;
+  const section = SECTIONS[trap];
+  $("card-link").href = `walkthrough/${section}`;
+  $("card-link").hidden = !pages.includes(section.split("#")[0]);
   showStates();
 }
 
@@ -257,6 +271,7 @@ async function run(wanted, audible = false) {
     shown.chunks.push({ start, length: samples.length, error: samples.reduce((most, sample, i) => Math.max(most, Math.abs(sample - (whole[i] ?? 0))), 0) });
     for (const sample of samples) shown.streamed.push(sample);
     if (audible) player.push(samples, whole);
+    $("states").dataset.beat = piece.index % 2; // the states light up with each call
     draw();
   });
   if (mine !== running) return measured;
@@ -312,6 +327,7 @@ async function begin() {
   status(text().loading);
   employ();
   try {
+    pages = await (await fetch("pages.json")).json();
     await about("exact");
   } catch (error) {
     return problem(text().failed + error.message);
