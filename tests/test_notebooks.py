@@ -47,3 +47,14 @@ def test_habits(pair):
     assert not long, "a cell of more than 20 lines belongs into the package"
     assert sum("assert" in source for source in code) >= 4
     assert "normalize=True" not in "".join(code)
+
+
+def test_the_pages_links_lead_to_headings():
+    """The lab in a browser names sections by their anchors: a heading's words with hyphens."""
+    script = (FOLDER.parent / "qwen3_codec" / "lab" / "page" / "main.js").read_text(encoding="utf-8")
+    links = re.findall(r'"(\d\d_\w+)\.html#([^"]+)"', script)
+    assert len(links) >= 6
+    for name, anchor in links:
+        cells = jupytext.read(FOLDER / f"{name}.py").cells
+        lines = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
+        assert anchor in {line.lstrip("#").strip().replace(" ", "-") for line in lines if line.startswith("#")}, name
