@@ -5,7 +5,10 @@ each step alone. `streaming(module)` gives the twin of a part of the one-shot de
 """
 
 from collections.abc import Iterable
+from functools import cache
+from math import pi
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -28,10 +31,15 @@ class ConvStates:
         self._before = iter(before)
         self.after: list[torch.Tensor] = []
 
-    def extend(self, x: torch.Tensor, history: int) -> torch.Tensor:
-        """`x` [B, C, T] with its past in front, [B, C, history + T]; its last `history` samples are the next state."""
-        joined = torch.cat([next(self._before), x], dim=-1)
-        self.after.append(keep_last(joined, history))
+    def extend(self, x: torch.Tensor, history: int, channels_last: bool = False) -> torch.Tensor:
+        """`x` [B, C, T] with its past in front, [B, C, history + T]; its last `history` samples are the next state.
+
+        With `channels_last` x is [B, T, C] and so is the result. The state is [B, C, history] all the same.
+        """
+        before, time = next(self._before), 1 if channels_last else 2
+        joined = torch.cat([before.transpose(1, 2) if channels_last else before, x], dim=time)
+        after = keep_last(joined, history, dim=time)
+        self.after.append(after.transpose(1, 2) if channels_last else after)
         return joined
 
 
@@ -90,12 +98,33 @@ class Snake(nn.Module):
 
     def __init__(self, snake: Qwen3OmniMoeSnakeBeta):
         super().__init__()
-        self.register_buffer("frequency", snake.alpha.exp()[:, None], persistent=False)
+        self.register_buffer("frequency", snake.alpha.exp()[:, None] / pi, persistent=False)
         self.register_buffer("scale", 1 / (snake.beta.exp()[:, None] + snake.no_div_by_zero), persistent=False)
 
     def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
-        sine = torch.sin(x * self.frequency)
-        return x + self.scale * (sine * sine)
+        return x + self.scale * sine_squared(x * self.frequency)
+
+
+def sine_squared(turns: torch.Tensor, degree: int = 6) -> torch.Tensor:
+    """sin(pi turns)^2 as a polynomial: ONNX Runtime computes Sin on one thread, some ten times slower than a product.
+
+    It has the period 1, so `turns` are taken less their nearest whole number; it is even, so the square of what is left
+    is enough. With the degree 6 in that square it is within 7e-9.
+    """
+    rest = turns - turns.round()
+    square = rest * rest
+    *lower, y = sine_coefficients(degree)
+    for coefficient in reversed(lower):
+        y = y * square + coefficient
+    return square * y
+
+
+@cache
+def sine_coefficients(degree: int) -> tuple[float, ...]:
+    """c with sin(pi t)^2 = c[0] t^2 + c[1] t^4 + ..., `degree` of them, for t in [-1/2, 1/2]: a least-squares fit."""
+    t = np.cos(np.pi * np.arange(1, 1000) / 2000) / 2  # Chebyshev's points, so that the ends are no worse
+    fit = np.polynomial.Polynomial.fit(t**2, np.sin(np.pi * t) ** 2 / t**2, degree - 1, w=t**2)
+    return tuple(map(float, fit.convert().coef))
 
 
 class Stateless(nn.Module):
