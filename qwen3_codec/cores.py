@@ -1,4 +1,4 @@
-"""How many cores this process may use: in a container, fewer than the machine has."""
+"""The processor: how many cores this process may use (in a container, fewer than there are), and what it lacks."""
 
 import os
 from collections.abc import Iterator
@@ -35,3 +35,14 @@ def _quota(folder: Path) -> float | None:
         except (OSError, ValueError):  # not there, or "max"
             continue
     return None
+
+
+def sums_overflow(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor adds products of 8 bits in 16, which is too few for them: x86 with AVX2 and without VNNI.
+
+    ONNX Runtime has slower products for it, but does not choose them by itself. False where Linux does not say.
+    """
+    if not cpuinfo.is_file():
+        return False
+    flags = set(cpuinfo.read_text().split())
+    return "avx2" in flags and not flags & {"avx512_vnni", "avx_vnni"}

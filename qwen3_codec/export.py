@@ -6,7 +6,7 @@ import os
 import platform
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import signature
@@ -18,9 +18,11 @@ import onnx
 import torch
 
 from . import __version__, selftest
+from .bits.integers import TRANSLATIONS
 from .files import written_whole
 from .metrics import scaled_error
 from .model.checkpoint import Checkpoint
+from .promise import FLOAT32
 from .runtime import CodecSession, GraphError
 from .states import BATCH, DECODER, FORMAT_VERSION, FRAMES, SAMPLES, StateSpec
 from .streaming.encoder import code_gap
@@ -60,13 +62,16 @@ def export(
     progress=lambda iterable, **_: iterable,
     opset: int = OPSET,
     tolerance: float = PROBE_TOLERANCE,
+    precision: str = FLOAT32,
+    finish: Callable[[Path], None] | None = None,
 ) -> Exported:
     """Write `wrapper` (made from `checkpoint.decoder`) to `path` as one ONNX file.
 
     `exporter` is `torchscript` (`dynamo=False`: traces one run) or `dynamo` (`torch.export`: follows the code with
     symbolic sizes). The graph is checked, then run against the wrapper at other lengths, where no output may differ by
     more than `tolerance` (over its largest value where that is above 1), and only then renamed to `path`; until then,
-    and after any error, `path` is as it was. Raises ExportError naming what is wrong.
+    and after any error, `path` is as it was. `finish` may still change the file, or refuse it, before it is renamed;
+    what it makes of it is of `precision`. Raises ExportError naming what is wrong.
     """
     if exporter not in EXPORTERS:
         raise ValueError(f"exporter is {exporter!r}, must be one of {', '.join(EXPORTERS)}")
@@ -74,13 +79,15 @@ def export(
         raise ValueError(f"opset is {opset}, the exporter {exporter} was tested with {known[0]} to {known[-1]}")
     path = Path(path)
     with written_whole(path) as draft:
-        nodes = write_unproven(checkpoint, wrapper, draft, exporter, opset)
+        nodes = write_unproven(checkpoint, wrapper, draft, exporter, opset, precision)
         try:
             session = CodecSession(draft)
         except GraphError as error:  # ONNX Runtime infers shapes on its own, and finds what was frozen further back
             raise ExportError(str(error).replace(os.fspath(draft), os.fspath(path))) from error
         errors = prove(wrapper, session, tolerance, progress)
         _add_metadata(draft, {selftest.KEY: selftest.record(TorchSession(wrapper), tolerance)})
+        if finish:
+            finish(draft)
     return Exported(path, path.stat().st_size, nodes, len(errors), max(errors))
 
 
@@ -90,6 +97,7 @@ def write_unproven(
     path: str | os.PathLike,
     exporter: str = "torchscript",
     opset: int = OPSET,
+    precision: str = FLOAT32,
 ) -> dict[str, int]:
     """Trace, check the graph's form and describe it, straight to `path` and without a run; returns its node counts."""
     checkpoint.check_unchanged()
@@ -101,7 +109,7 @@ def write_unproven(
     for node in model.graph.node:
         node.ClearField("doc_string")
         node.ClearField("metadata_props")
-    onnx.helper.set_model_props(model, metadata(checkpoint, wrapper.spec, exporter))
+    onnx.helper.set_model_props(model, metadata(checkpoint, wrapper.spec, exporter, precision))
     onnx.save(model, path)
     onnx.checker.check_model(path, full_check=True)
     return dict(Counter(node.op_type for node in model.graph.node).most_common())
@@ -113,7 +121,8 @@ def exported(checkpoint: Checkpoint, wrapper: torch.nn.Module, path: str | os.Pa
     What it does is asked of the graph itself: it is run against the wrapper as it is after an export. So it is made
     anew after a change anywhere in the code that shows in an output, and after no other.
     """
-    made_so = metadata(checkpoint, wrapper.spec, options.get("exporter", EXPORTERS[0]))
+    exporter, precision = options.get("exporter", EXPORTERS[0]), options.get("precision", FLOAT32)
+    made_so = metadata(checkpoint, wrapper.spec, exporter, precision)
     try:
         session = CodecSession(path)
         if made_so.items() <= session.metadata.items():
@@ -156,6 +165,7 @@ def trace(wrapper: torch.nn.Module, path: str | os.PathLike, exporter: str, opse
                 dynamo=True,
                 opset_version=opset,
                 dynamic_shapes=_nested_shapes(wrapper),
+                custom_translation_table=TRANSLATIONS,
                 external_data=False,
                 verbose=False,
                 **names,
@@ -318,7 +328,7 @@ def _error(wrapper, feeds: dict[str, np.ndarray], name: str, wanted: np.ndarray,
         return code_gap(wrapper.encoder, latents, torch.from_numpy(wanted), torch.from_numpy(found))
 
 
-def metadata(checkpoint: Checkpoint, spec: StateSpec, exporter: str) -> dict[str, str]:
+def metadata(checkpoint: Checkpoint, spec: StateSpec, exporter: str, precision: str = FLOAT32) -> dict[str, str]:
     """`metadata_props` of the file: all that a client needs to run it, and where it came from."""
     versions = {
         "qwen3_codec": __version__,
@@ -337,5 +347,6 @@ def metadata(checkpoint: Checkpoint, spec: StateSpec, exporter: str) -> dict[str
         "weights_sha256": checkpoint.fingerprint(spec.part),
         "source": Path(checkpoint.source).name,
         "exporter": exporter,
+        "precision": precision,
         "versions": json.dumps(versions),
     }

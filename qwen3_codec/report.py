@@ -18,12 +18,14 @@ PASSED, FAILED, NOT_JUDGED = "passed", "failed", "not judged"
 class Limits:
     """How far apart is too far: samples and a chunk's MSE against the reference, states against the wrapper's.
 
-    The states' limit is over a state's largest value where that is above 1.
+    The states' limit is over a state's largest value where that is above 1. Where `min_snr_db` is set, the audio is
+    judged by that alone: it is what a graph in fewer bits promises.
     """
 
     max_error: float = MAX_ERROR
     max_mse: float = MAX_MSE
     state_error: float = MAX_ERROR
+    min_snr_db: float | None = None
 
 
 @dataclass(frozen=True)

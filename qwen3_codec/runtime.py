@@ -8,6 +8,7 @@ play(stream.finish()[0])             # what a graph with look-ahead still held b
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ except ModuleNotFoundError as error:
 
 from . import saved
 from .codes import CodesError, check_rows, padded
-from .cores import usable_cores
+from .cores import sums_overflow, usable_cores
 from .states import DECODER, ENCODER, FORMAT_VERSION, StateSpec, TensorSpec
 from .stream import CodecStream, EncoderStream, stream_of
 
@@ -33,6 +34,7 @@ _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int
 
 
 CPU = "CPUExecutionProvider"
+_TAIL = 2**18  # bytes at a file's end that hold its metadata
 
 
 class GraphError(ValueError):
@@ -73,12 +75,12 @@ class CodecSession:
         options.log_severity_level = 3
         # Between two chunks a stream waits. By default the threads then spin, which slows whoever else needs the cores.
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        if sums_overflow():  # the slower products are exact; where there is no need for them, they cost half the time
+            options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             self._session = onnxruntime.InferenceSession(os.fspath(path), options, wanted, provider_options)
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base class
-            raise GraphError(
-                f"{path}: ONNX Runtime cannot load it, truncated or not an ONNX graph? ({error})"
-            ) from error
+            raise GraphError(f"{path}: ONNX Runtime cannot load it, {_guess(self.path)} ({error})") from error
         if idle := [name for name in wanted if name not in self.providers]:
             raise ValueError(
                 f"ONNX Runtime did not start {', '.join(idle)}: {', '.join(self.providers)} runs in its place"
@@ -179,6 +181,17 @@ class CodecSession:
         if rows.ndim == 2 and rows.shape[0] > rows.shape[1]:
             raise ValueError(f"audio has the shape {list(rows.shape)}: more rows than samples; channels? mix them")
         return np.concatenate([*self.stream(len(rows)).pushes(rows, schedule, progress)], axis=1)
+
+
+def _guess(path: Path) -> str:
+    """Why a file does not load. A graph that asks for a newer ONNX Runtime says so at its end, in its metadata."""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL))
+        found = re.search(rb"needs_onnxruntime\x12.([\d.]+)", file.read(), re.DOTALL)
+    here = tuple(map(int, onnxruntime.__version__.split(".")[:2]))
+    if found and here < tuple(map(int, found[1].split(b"."))):
+        return f"it needs ONNX Runtime {found[1].decode()} or newer, this is {onnxruntime.__version__}"
+    return "truncated or not an ONNX graph?"
 
 
 def provider_name(name: str) -> str:

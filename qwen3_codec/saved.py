@@ -12,7 +12,7 @@ from .files import written_whole
 
 def write(stream, path: str | os.PathLike) -> None:
     """Write a `Stream`, whole or not at all. It fits each graph of the same weights and the same spec, and no other."""
-    header = _identity(stream.session) | {"finished": stream.finished, "unheard": stream._unheard}
+    header = identity(stream.session) | {"finished": stream.finished, "unheard": stream._unheard}
     arrays = {f"state.{name}": array for name, array in stream.state.items()}
     arrays |= {"header": np.array(json.dumps(header)), "frames": stream.frames, "held_back": stream._held_back}
     with written_whole(path) as draft, open(draft, "wb") as file:
@@ -32,7 +32,7 @@ def read_into(stream, path: str | os.PathLike) -> None:
         finished, unheard = bool(header["finished"]), int(header["unheard"])
     except (ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: not a saved stream, or truncated ({error})") from error
-    for key, mine in _identity(stream.session).items():
+    for key, mine in identity(stream.session).items():
         if header.get(key) != mine:
             raise ValueError(f"{path}: was saved from a graph with another {key.replace('_', ' ')}")
     state = {name.removeprefix("state."): array for name, array in arrays.items()}
@@ -42,7 +42,7 @@ def read_into(stream, path: str | os.PathLike) -> None:
     stream.finished, stream._unheard = finished, unheard
 
 
-def _identity(session) -> dict[str, str]:
+def identity(session) -> dict[str, str]:
     """What two graphs must have in common to go on with each other's streams."""
     weights = getattr(session, "metadata", {}).get("weights_sha256", "")
     return {"state_spec": session.spec.to_json(), "weights_sha256": weights}

@@ -69,6 +69,18 @@ class Stream:
             raise ValueError("a stream needs at least one row")
         return self._with(lambda get: get(self)[rows])
 
+    def onto(self, session):
+        """An independent copy that goes on with `session`: another graph of the same weights and states.
+
+        So a stream goes from float32 to 8 bits in mid-sentence, or back. Raises ValueError where the two do not fit.
+        """
+        mine, other = saved.identity(self.session), saved.identity(session)
+        if odd := [key.replace("_", " ") for key in mine if mine[key] != other[key]]:
+            raise ValueError(f"this stream cannot go on with that graph, which has another {' and another '.join(odd)}")
+        moved = self.fork()
+        moved.session = session
+        return moved
+
     def join(self, *others: "Stream"):
         """A new stream with the rows of this one and of `others`, to be decoded in one call from here on.
 

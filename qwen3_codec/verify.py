@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from .bits.int8 import Int8StreamingWrapper
 from .codes import check_codes
 from .metrics import chunk_lengths, max_error, mse, scaled_error, snr_db
 from .model.checkpoint import Checkpoint
 from .model.inspection import attention_reach, conv_reach
+from .promise import INT8, promise_of
 from .report import MAX_ERROR, MAX_MSE, ONE_SHOT, ONNX, WRAPPER, Agreement, ChunkResult, Limits, PathResult, Report
 from .runtime import CodecSession, CodecStream
 from .states import ENCODER, StateSpec
@@ -29,6 +31,8 @@ __all__ = ["MAX_ERROR", "MAX_MSE", "ONE_SHOT", "ONNX", "WRAPPER", "Limits", "one
 # A longer reference is decoded in pieces of so many frames, each with all the frames that it depends on. That keeps its
 # memory bounded; and since each piece counts positions from its own start, its float32 angles do not lose digits.
 PIECE_FRAMES = 512
+# Of a graph in fewer bits, over a state's largest value: a state that is wrong is off by about 1.
+PROMISED_STATE_ERROR = 0.25
 
 
 def wrapper_like(checkpoint: Checkpoint, session: CodecSession) -> torch.nn.Module:
@@ -40,7 +44,8 @@ def wrapper_like(checkpoint: Checkpoint, session: CodecSession) -> torch.nn.Modu
     if spec.part == ENCODER:
         wrapper = StreamEncoderWrapper(checkpoint.encoder)
     elif spec.kind == "exact":
-        wrapper = ExactStreamingWrapper(checkpoint.decoder)
+        in_8_bits = session.metadata.get("precision") == INT8
+        wrapper = (Int8StreamingWrapper if in_8_bits else ExactStreamingWrapper)(checkpoint.decoder)
     else:
         wrapper = StatefulCodecONNXWrapper(checkpoint.decoder, spec.limits["history_frames"], spec.lookahead_frames)
     if spec.fixed_frames or spec.fixed_batch:
@@ -93,14 +98,15 @@ def verify(
     The comparison with the one-shot decoder is judged where the design is exact: the windowed one is where its history
     reaches the conv stack's measured receptive field. A wrapper that is meant to differ brings a `reference` of its
     own, codes [B, N, Q] -> waveform [B, N * samples_per_frame], and is judged against that. Graph against wrapper is
-    always judged, states included. `limits` are the project's unless given.
+    always judged, states included. `limits` are the project's unless given, or what a graph in fewer bits promises.
 
     Raises ValueError for a wrapper that does not give what its spec declares, CheckpointError where the decoder's
     config is no longer the checkpoint's.
     """
     checkpoint.check_unchanged()
-    spec, limits = wrapper.spec, limits or Limits()
+    spec = wrapper.spec
     codes = check_codes(codes, spec)
+    limits = limits or _limits_of(session, codes)
     judged = reference is not None or _is_exact(checkpoint.decoder, spec)
     wanted = reference(codes) if reference else one_shot(checkpoint.decoder, codes)
     report = Report(checkpoint.weights, describe(spec), codes.shape[1], judged, limits)
@@ -122,6 +128,11 @@ def verify(
             report.agreements.append(agreement)
             report.failures += _disagreements(agreement, limits, session)
     return report
+
+
+def _limits_of(session: CodecSession | None, codes: np.ndarray) -> Limits:
+    promise = promise_of(getattr(session, "metadata", {}))
+    return Limits(min_snr_db=promise.least(codes), state_error=PROMISED_STATE_ERROR) if promise else Limits()
 
 
 def describe(spec: StateSpec) -> str:
@@ -203,6 +214,9 @@ def _failures(result: PathResult, reference: np.ndarray, report: Report) -> list
         found.append(f"{where}: {result.samples} samples came out, the one-shot decoder gives {reference.shape[1]}")
     if not np.isfinite(result.max_error):
         found.append(f"{where}: the waveform is not finite")
+    elif report.judged and limits.min_snr_db is not None:
+        if not result.snr_db >= limits.min_snr_db:
+            found.append(f"{where}: {result.snr_db:.1f} dB against one-shot, the file promises {limits.min_snr_db:.1f}")
     elif report.judged:
         worst = max(result.chunks, key=lambda chunk: chunk.mse)
         if not (result.max_error <= limits.max_error and worst.mse <= limits.max_mse):
@@ -214,7 +228,8 @@ def _failures(result: PathResult, reference: np.ndarray, report: Report) -> list
 
 
 def _disagreements(agreement: Agreement, limits: Limits, session: CodecSession) -> list[str]:
-    if agreement.max_error <= limits.max_error and agreement.state_error <= limits.state_error:
+    audio = limits.min_snr_db is not None or agreement.max_error <= limits.max_error
+    if audio and agreement.state_error <= limits.state_error:
         return []
     hint = ""
     if "CUDAExecutionProvider" in getattr(session, "providers", ()):

@@ -13,7 +13,7 @@ import pytest
 from conftest import random_codes
 
 from qwen3_codec import runtime, stream
-from qwen3_codec.cores import usable_cores
+from qwen3_codec.cores import sums_overflow, usable_cores
 from qwen3_codec.export import export
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
@@ -267,3 +267,20 @@ def test_without_any_onnx_runtime_one_line_says_what_to_install():
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     (line,) = run.stderr.splitlines()
     assert run.returncode == 2 and "the package onnxruntime, which the extra [cpu] brings" in line
+
+
+@pytest.mark.parametrize(
+    ("flags", "overflow"),
+    [
+        ("sse4_2 avx2", True),
+        ("avx2 avx512f avx512_vnni", False),
+        ("avx2 avx_vnni", False),
+        ("asimddp", False),
+        (None, False),
+    ],
+)
+def test_processors_whose_sums_of_8_bit_products_overflow(flags, overflow, tmp_path):
+    file = tmp_path / "cpuinfo"
+    if flags is not None:
+        file.write_text(f"processor : 0\nflags\t\t: {flags}\n")
+    assert sums_overflow(file) == overflow

@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+from ..codes import read_rows
+from ..promise import FLOAT32, promise_of
 from . import options
 
 ABOUT = "write the stateful graph to an ONNX file, checked"
@@ -13,6 +15,7 @@ def add_options(parser) -> None:
     options.checkpoint(parser)
     options.part(parser)
     options.design(parser)
+    options.precision(parser)
     parser.add_argument("--exporter", choices=("torchscript", "dynamo"), default="torchscript", help="who traces")
     parser.add_argument("--opset", type=int, default=18, help="ONNX opset: 14 to 23, with dynamo 18 to 24")
     for flag, what in (("--frames", "frames in a call"), ("--batch", "rows in a call")):
@@ -21,19 +24,37 @@ def add_options(parser) -> None:
 
 
 def run(args) -> int:
-    from ..export import export
     from ..model import checkpoint
+    from ..precision import export_in
+    from ..runtime import CodecSession
     from ..streaming.fixed import FixedAxes
 
     loaded = checkpoint.load(args.checkpoint)
-    wrapper = options.wrapper(loaded, args)
+    wrapper = options.wrapper(loaded, args, args.precision)
     if args.frames is not None or args.batch is not None:
         wrapper = FixedAxes(wrapper, args.frames, args.batch)
+    if args.precision == FLOAT32 and (args.codes or args.min_snr is not None):
+        raise ValueError(
+            "--codes and --min-snr are for --precision int8 and float16; float32 is held to its own limits"
+        )
+    codes = read_rows(args.codes, loaded.decoder.config)[0][None] if args.codes else None
     print(f"exporting {loaded.weights} with {args.exporter} ...", file=sys.stderr)
-    done = export(loaded, wrapper, args.output, args.exporter, progress=options.progress(), opset=args.opset)
+    done = export_in(
+        args.precision,
+        loaded,
+        wrapper,
+        args.output,
+        args.exporter,
+        options.progress(),
+        args.opset,
+        codes,
+        args.min_snr,
+    )
     spec = wrapper.spec
     print(
         f"{done.path}: {done.bytes / 2**20:.1f} MiB, {len(spec.all_inputs)} inputs, {len(spec.all_outputs)} outputs, "
         f"{sum(done.nodes.values())} nodes; {done.probes} probe runs within {done.probe_error:.1e} of the wrapper"
     )
+    if promise := promise_of(CodecSession(done.path).metadata):
+        print(promise)
     return 0

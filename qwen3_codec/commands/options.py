@@ -31,10 +31,23 @@ def design(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def wrapper(checkpoint, args):
+def precision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--precision", choices=("float32", "float16", "int8"), default="float32", help="bits")
+    parser.add_argument(
+        "--min-snr",
+        type=float,
+        metavar="DB",
+        help="write nothing below this SNR against float32 (default: 30 for int8, 50 for float16)",
+    )
+    parser.add_argument(
+        "--codes", type=Path, metavar="FILE", help="what the SNR is measured on (default: the checkpoint's example)"
+    )
+
+
+def wrapper(checkpoint, args, precision: str = "float32"):
     """The wrapper that `part`'s and `design`'s options ask for."""
+    from ..precision import wrapper_in
     from ..streaming.encoder import StreamEncoderWrapper
-    from ..streaming.exact import ExactStreamingWrapper
     from ..streaming.windowed import StatefulCodecONNXWrapper
 
     decoder, flags = checkpoint.decoder, {"--conv-history": args.conv_history, "--lookahead": args.lookahead}
@@ -44,7 +57,9 @@ def wrapper(checkpoint, args):
         return StatefulCodecONNXWrapper(decoder, *(WINDOWED_FRAMES if n is None else n for n in flags.values()))
     if given := [flag for flag, frames in flags.items() if frames is not None]:
         raise ValueError(f"--state {args.state} has no {' and no '.join(given)}: that is the windowed design's")
-    return StreamEncoderWrapper(checkpoint.encoder) if args.part == "encoder" else ExactStreamingWrapper(decoder)
+    if args.part == "encoder":
+        return StreamEncoderWrapper(checkpoint.encoder)
+    return wrapper_in(checkpoint, precision)
 
 
 def graph(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ..codes import read_codes
 from ..metrics import parse_schedule
+from ..promise import promise_of
 from ..states import ENCODER, random_codes
 from . import options
 
@@ -19,7 +20,10 @@ def add_options(parser) -> None:
     options.graph(parser)
     options.checkpoint(parser)
     parser.add_argument(
-        "--codes", type=Path, metavar="FILE.npy", help="codes [N, Q] or [B, N, Q] (default: 120 random frames)"
+        "--codes",
+        type=Path,
+        metavar="FILE.npy",
+        help="codes [N, Q] or [B, N, Q] (default: 120 random frames, or in fewer bits the checkpoint's example)",
     )
     sound = "of an encoder's graph: sound to encode (default: 120 frames of a recording, or of noise)"
     parser.add_argument("--audio", type=Path, metavar="FILE", help=sound)
@@ -46,7 +50,15 @@ def run(args) -> int:
         audio = options.read_audio(args.audio, session.spec) if args.audio else example_audio(loaded, 120)
         report = verify_encoder(loaded, wrapper, audio, schedules, session, options.progress())
     else:
-        codes = read_codes(args.codes) if args.codes else random_codes(session.spec, frames=120)
+        codes = read_codes(args.codes) if args.codes else _default_codes(loaded, session)
         report = verify(loaded, wrapper, codes, schedules, session, progress=options.progress())
     print(report.to_json() if args.json else report)
     return EXIT_CODES[report.verdict]
+
+
+def _default_codes(loaded, session):
+    """Random ones find what is wrong anywhere; what fewer bits cost the sound is promised for the example."""
+    from ..model.checkpoint import example_codes
+    from ..precision import EXAMPLE_FRAMES
+
+    return example_codes(loaded, EXAMPLE_FRAMES) if promise_of(session.metadata) else random_codes(session.spec, 120)
