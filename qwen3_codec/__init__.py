@@ -9,16 +9,19 @@ need no torch:
     alignment, compare  a waveform against one from elsewhere: what differs, and which known cause it looks like
     stream, saved       streams (`CodecStream`), and their files
     runtime, cores      the exported graph that they run on (`CodecSession`); how many cores are ours to use
+    promise             what a file in fewer bits says of its sound
     selftest, describe  the test that a file carries; what a file is, for other clients
     --------------------------------------------------------------------------------------------------------
     model/              what is streamed: configs and their checks, `decoder` and `encoder` (one shot), `checkpoint`
                         (where weights come from; `weights`, `hub`), `inspection` (the receptive field, measured)
     streaming/          how: `kv_stack` (attention), `layers` (convolutions), the designs `windowed` and `exact`, the
                         `encoder`, `fixed` (fixed axes), `session` (a wrapper behind the client's interface)
+    bits/               how a graph gets fewer bits: 8 by its wrapper's products (`int8`), 16 by a converter (`float16`)
     dimensions          what is inside, as tables
     export              to ONNX, with checks
     verify, report      one shot against wrapper against graph; what was measured, in words; `verify_encoder`
-    bench               what each design costs
+    precision           export in fewer bits, with a promise on the sound in the file
+    bench, card         what each design costs; all that is to be said of a checkpoint, on one page
     pitfalls/           every trap as a specimen that runs
     demo/               the speech model that ships with the package, and how it was made
     lab/                `plots`; `experiment`: one stream under chosen settings; `widget`: the interactive lab; `voice`;

@@ -1,15 +1,19 @@
 """What each design costs: `python -m qwen3_codec bench`. Times are of one machine in one run; read them as ratios.
 
-Six ways to decode the same codes, called in turn (interleaved, after a warm-up), so that a change of the machine's
-speed meets them all: the one-shot decoder in PyTorch and in ONNX Runtime, the stateless graph that decodes 25 frames of
-context again for each chunk (upstream's `chunked_decode` and many servers do this), the windowed design with 4 + 4
-frames and with a full history, and the exact design.
+Ways to decode the same codes: the one-shot decoder in PyTorch and in ONNX Runtime; the stateless graph that decodes 25
+frames of context again for each chunk (upstream's `chunked_decode` and many servers do this); the windowed design with
+4 + 4 frames and with a full history; the exact design in float32, in fewer bits, and with several streams in one call.
+
+Each is measured alone: loaded, warmed up, called, and unloaded again, in several rounds in turn so that a change of the
+machine's speed meets them all. (Graphs that share a process hurt each other's caches, and their threads wait for each
+other. How much is measured too: the column "in turn" has all of them loaded, and called one after the other.)
 """
 
 import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from math import ceil
 from pathlib import Path
 
@@ -21,30 +25,44 @@ from .export import exported
 from .metrics import chunk_lengths, max_error, snr_db
 from .model.checkpoint import Checkpoint, example_codes
 from .model.inspection import conv_reach
-from .runtime import CodecSession
+from .precision import export_in, wrapper_in
+from .promise import FLOAT16, FLOAT32, INT8
+from .runtime import CPU, CodecSession, provider_name
+from .states import StateSpec
 from .streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from .streaming.windowed import StatefulCodecONNXWrapper
 from .verify import one_shot
 
 CONTEXT_FRAMES = 25  # upstream's `left_context_size`
 CHUNKS = (1, 3, 4, 12)
+STREAMS = (4, 16)  # rows of one call, at one frame a call
+ROUNDS = 3
+CALLS = 5  # that are timed, of each design in each round
 GEMM_SIZE = 1536
+EXACT = {"exact": FLOAT32, "exact_float16": FLOAT16, "exact_int8": INT8}  # graph: precision
 
 
 @dataclass(frozen=True)
 class Row:
-    """One design at one chunk length. Times in ms; `first_audio_ms` is the audio time waited for, plus compute."""
+    """One design at one chunk length. Times in ms; `first_audio_ms` is the audio time waited for, plus compute.
+
+    `ms_per_frame` is for one stream's frame: a call's time over its frames and its `streams`. `in_turn_ms` is the
+    median call where every other design is loaded and called in between.
+    """
 
     design: str
     chunk: int
+    streams: int
     median_ms: float
     p95_ms: float
+    in_turn_ms: float
     ms_per_frame: float
     realtime_factor: float
     first_audio_ms: float
     max_error: float
     snr_db: float
     state_bytes: int
+    file_bytes: int
     call_ms: list[float] = field(repr=False)
 
 
@@ -65,6 +83,11 @@ class Benchmark:
         """Time for one frame if every operation ran at the matrix product's rate."""
         return 1000 * self.gflop_per_frame / self.gemm_gflops
 
+    @property
+    def chunked(self) -> list[Row]:
+        """The rows of one stream that is decoded chunk by chunk."""
+        return [row for row in self.rows if row.streams == 1 and row.chunk < self.frames]
+
     def to_json(self) -> str:
         return json.dumps(asdict(self) | {"limit_ms_per_frame": self.limit_ms_per_frame}, indent=2)
 
@@ -73,55 +96,69 @@ class Benchmark:
             f"weights: {self.weights}; {self.frames} frames of {self.frame_ms:.0f} ms; {self.threads} threads",
             f"matrix product: {self.gemm_gflops:.0f} GFLOP/s; the decoder: {self.gflop_per_frame:.2f} GFLOP a frame, "
             f"so at least {self.limit_ms_per_frame:.1f} ms",
-            f"{'design':28} {'N':>4} {'ms/call':>8} {'p95':>8} {'ms/frame':>9} {'x real':>7} {'first audio':>12} "
-            f"{'max error':>10} {'SNR dB':>7} {'state bytes':>12}",
+            f"{'design':28} {'N':>4} {'ms/call':>8} {'p95':>8} {'in turn':>8} {'ms/frame':>9} {'x real':>7} "
+            f"{'first audio':>12} {'max error':>10} {'SNR dB':>7} {'state bytes':>12} {'file MB':>8}",
         ]
         for r in self.rows:
             lines.append(
-                f"{r.design:28} {r.chunk:4} {r.median_ms:8.1f} {r.p95_ms:8.1f} {r.ms_per_frame:9.1f} "
-                f"{r.realtime_factor:7.2f} {r.first_audio_ms:9.0f} ms {r.max_error:10.1e} {r.snr_db:7.1f} "
-                f"{r.state_bytes:12,}"
+                f"{r.design:28} {r.chunk:4} {r.median_ms:8.1f} {r.p95_ms:8.1f} {r.in_turn_ms:8.1f} "
+                f"{r.ms_per_frame:9.1f} {r.realtime_factor:7.2f} {r.first_audio_ms:9.0f} ms {r.max_error:10.1e} "
+                f"{r.snr_db:7.1f} {r.state_bytes:12,} {r.file_bytes / 1e6:8.1f}"
             )
         return "\n".join(lines)
 
 
-class _Run:
-    """One design at one chunk length: a generator that makes a call each time it is asked, and what it has measured."""
+@dataclass
+class _Case:
+    """One design at one chunk length.
 
-    def __init__(self, design: str, chunk: int, calls: Iterator[np.ndarray], lookahead: int = 0, state_bytes: int = 0):
-        self.design, self.chunk, self.lookahead, self.state_bytes = design, chunk, lookahead, state_bytes
-        self.calls, self.pieces, self.seconds = calls, [], []
+    `start(session, codes, warm)` begins a stream that has seen the first `warm` frames, and gives what each call gives.
+    """
 
-    def call(self) -> bool:
-        """One timed call; False when the codes are used up."""
-        start = time.perf_counter()
-        piece = next(self.calls, None)
-        if piece is None:
-            return False
-        self.seconds.append(time.perf_counter() - start)
-        self.pieces.append(piece)
-        return True
+    design: str
+    graph: str | None  # None: PyTorch
+    chunk: int
+    start: Callable[[CodecSession | None, np.ndarray, int], Iterator[np.ndarray]]
+    streams: int = 1
+    lookahead: int = 0
+    state_bytes: int = 0
+    file_bytes: int = 0
+    waveform: np.ndarray | None = None
+    seconds: list[float] = field(default_factory=list)
+    in_turn: list[float] = field(default_factory=list)
 
-    def row(self, reference: np.ndarray, frames: int, frame_ms: float) -> Row:
+    def listen(self, session: CodecSession | None, codes: np.ndarray) -> None:
+        """Keep the sound of all codes; this is the warm-up too."""
+        self.waveform = np.concatenate([*self.start(session, codes, 0)], axis=1)
+
+    def row(self, reference: np.ndarray, frame_ms: float) -> Row:
         times = 1000 * np.array(self.seconds)
-        # The schedule's last call may be shorter; its time says nothing about a full one.
-        full = times[:-1] if frames % self.chunk and len(times) > 1 else times
-        median = float(np.median(full))
-        waveform = np.concatenate(self.pieces, axis=1)
+        median = float(np.median(times))
         first_calls = ceil((self.lookahead + 1) / self.chunk)
+        pair = np.repeat(reference, self.streams, 0)[:, : self.waveform.shape[1]], self.waveform
         return Row(
             design=self.design,
             chunk=self.chunk,
+            streams=self.streams,
             median_ms=median,
-            p95_ms=float(np.percentile(full, 95)),
-            ms_per_frame=median / self.chunk,
+            p95_ms=float(np.percentile(times, 95)),
+            in_turn_ms=1000 * float(np.median(self.in_turn)),
+            ms_per_frame=median / self.chunk / self.streams,
             realtime_factor=median / (self.chunk * frame_ms),
             first_audio_ms=first_calls * self.chunk * frame_ms + median,
-            max_error=max_error(reference[:, : waveform.shape[1]], waveform),
-            snr_db=snr_db(reference[:, : waveform.shape[1]], waveform),
+            max_error=max_error(*pair),
+            snr_db=snr_db(*pair),
             state_bytes=self.state_bytes,
+            file_bytes=self.file_bytes,
             call_ms=times.tolist(),
         )
+
+
+def _call(calls: Iterator[np.ndarray], seconds: list[float]) -> None:
+    """One call, its time into `seconds`."""
+    start = time.perf_counter()
+    next(calls)
+    seconds.append(time.perf_counter() - start)
 
 
 def benchmark(
@@ -131,77 +168,118 @@ def benchmark(
     chunks: tuple[int, ...] = CHUNKS,
     threads: int = 2,
     progress: Callable = lambda iterable, **_: iterable,
+    provider: str = CPU,
+    rounds: int = ROUNDS,
 ) -> Benchmark:
     """Measure all designs on the same codes; graphs are kept in `folder` and made again only where they do not fit.
 
-    Raises ValueError for frames, threads or chunks below 1, and for a chunk that is longer than the codes.
+    Errors are of the first `frames`; times are of full chunks behind them. In fewer bits, graphs are written whatever
+    their SNR is: it stands in the row. Raises ValueError for frames, threads, rounds or chunks
+    below 1, and for a chunk that is longer than the codes.
     """
-    for name, value in (("frames", frames), ("threads", threads), *(("a chunk", chunk) for chunk in chunks)):
+    numbers = ("frames", frames), ("threads", threads), ("rounds", rounds), *(("a chunk", chunk) for chunk in chunks)
+    for name, value in numbers:
         if value < 1:
             raise ValueError(f"{name} is {value}, must be at least 1")
-    decoder = checkpoint.decoder
-    codes = example_codes(checkpoint, frames)
     if max(chunks) > frames:
         raise ValueError(f"a chunk of {max(chunks)} frames is longer than the codes, which have {frames}")
+    provider_name(provider)
+    decoder, codes = checkpoint.decoder, example_codes(checkpoint, frames)
     torch.set_num_threads(threads)
-    reach = conv_reach(decoder)
-    wrappers = {
-        "one_shot": OneShotWrapper(decoder),
-        "windowed": StatefulCodecONNXWrapper(decoder, 4, 4),
-        "full_history": StatefulCodecONNXWrapper(decoder, reach, 0),
-        "exact": ExactStreamingWrapper(decoder),
-    }
-    paths = {
-        name: exported(checkpoint, wrapper, folder / f"{name}.onnx")
-        for name, wrapper in progress(wrappers.items(), desc="graphs", unit="graph")
-    }
-    sessions = {name: CodecSession(path, threads) for name, path in paths.items()}
-    for session in sessions.values():
-        session.stream().push(codes[:, :3])
-
     reference = one_shot(decoder, codes)
-    runs = [_Run("PyTorch one-shot", frames, (one_shot(decoder, codes) for _ in range(3)))]
-    runs.append(_Run("ONNX one-shot", frames, (sessions["one_shot"].stream().push(codes) for _ in range(3))))
-    for chunk in chunks:
-        runs.append(
-            _Run(f"ONNX, {CONTEXT_FRAMES} frames again", chunk, _with_context(sessions["one_shot"], codes, chunk))
-        )
-        for name, design in (
-            ("windowed", "windowed 4+4"),
-            ("full_history", f"windowed {reach}+0"),
-            ("exact", "exact"),
-        ):
-            spec = sessions[name].spec
-            calls = sessions[name].stream().pushes(codes, [chunk])
-            runs.append(_Run(design, chunk, calls, spec.lookahead_frames, spec.bytes_per_stream()))
-    _interleave(runs, progress)
+    paths, specs = _graphs(checkpoint, folder, progress)
+    cases = _cases(decoder, paths, specs, frames, chunks)
+
+    def load(graph: str | None) -> CodecSession | None:
+        return CodecSession(paths[graph], threads, [provider]) if graph else None
+
+    # Long enough that each design has all its history when its calls are timed.
+    timed = np.resize(codes, (1, CONTEXT_FRAMES + CALLS * max(frames, *chunks), codes.shape[2]))
+    for number, graph in progress([*product(range(rounds), (None, *paths))], desc="alone", unit="design"):
+        session = load(graph)
+        for case in (case for case in cases if case.graph == graph):
+            if number == 0:
+                case.listen(session, codes)
+            calls = case.start(session, timed, CONTEXT_FRAMES)
+            for _ in range(CALLS):
+                _call(calls, case.seconds)
+        del session, calls
+    sessions = {graph: load(graph) for graph in (None, *paths)}
+    runs = [(case.start(sessions[case.graph], timed, CONTEXT_FRAMES), case.in_turn) for case in cases]
+    for _ in progress(range(CALLS), desc="in turn", unit="round"):
+        for run in runs:
+            _call(*run)
 
     frame_ms = 1000 * decoder.samples_per_frame / checkpoint.sample_rate
-    for run in runs[:2]:  # each call gave the whole waveform
-        run.pieces = run.pieces[:1]
     return Benchmark(
         weights=checkpoint.weights,
         threads=threads,
         frames=frames,
         gemm_gflops=gemm_gflops(),
-        gflop_per_frame=gflop_per_frame(wrappers["exact"]),
+        gflop_per_frame=gflop_per_frame(ExactStreamingWrapper(decoder)),
         frame_ms=frame_ms,
-        rows=[run.row(reference, frames, frame_ms) for run in runs],
+        rows=[case.row(reference, frame_ms) for case in cases],
     )
 
 
-def _interleave(runs: list[_Run], progress: Callable) -> None:
-    """Call every run in turn until each has used up its codes. Only then has the longest of them been asked in vain."""
-    longest = max(ceil(runs[0].chunk / run.chunk) for run in runs)
-    waiting = runs
-    for _ in progress(range(longest + 1), desc="rounds", unit="round"):
-        waiting = [run for run in waiting if run.call()]
+def _graphs(checkpoint: Checkpoint, folder: Path, progress: Callable) -> tuple[dict[str, Path], dict[str, StateSpec]]:
+    """{name: path} and {name: spec}, exported where they are not there yet."""
+    decoder, reach = checkpoint.decoder, conv_reach(checkpoint.decoder)
+    wrappers = {
+        "one_shot": OneShotWrapper(decoder),
+        "windowed": StatefulCodecONNXWrapper(decoder, 4, 4),
+        "full_history": StatefulCodecONNXWrapper(decoder, reach, 0),
+        **{name: wrapper_in(checkpoint, precision) for name, precision in EXACT.items()},
+    }
+    paths = {}
+    for name, wrapper in progress(wrappers.items(), desc="graphs", unit="graph"):
+        precision = EXACT.get(name, FLOAT32)
+        options = {} if precision == FLOAT32 else {"least_snr_db": float("-inf")}
+        paths[name] = export_in(precision, checkpoint, wrapper, folder / f"{name}.onnx", write=exported, **options)
+    return paths, {name: wrapper.spec for name, wrapper in wrappers.items()}
 
 
-def _with_context(session: CodecSession, codes: np.ndarray, chunk: int) -> Iterator[np.ndarray]:
-    """Each chunk decoded with the frames before it, of which only the new ones' samples are kept."""
-    start, rate = 0, session.spec.samples_per_frame
-    for length in chunk_lengths(codes.shape[1], [chunk]):
+def _cases(decoder, paths: dict[str, Path], specs: dict[str, StateSpec], frames: int, chunks) -> list[_Case]:
+    def stream(chunk, streams=1):
+        def start(session, codes, warm):
+            rows = np.repeat(codes, streams, axis=0)
+            stream = session.stream(streams)
+            if warm:
+                stream.push(rows[:, :warm])
+            return stream.pushes(rows[:, warm:], [chunk])
+
+        return start
+
+    def whole(decode):
+        """One call for all codes, over and over where it is timed."""
+        return lambda session, codes, warm: (decode(session, codes[:, :frames]) for _ in range(CALLS if warm else 1))
+
+    def case(design, graph, chunk, start, streams=1):
+        spec, size = specs[graph], paths[graph].stat().st_size
+        return _Case(design, graph, chunk, start, streams, spec.lookahead_frames, spec.bytes_per_stream(), size)
+
+    def again(chunk):
+        return lambda session, codes, warm: _with_context(session, codes, chunk, warm)
+
+    history = specs["full_history"].limits["history_frames"]
+    names = {"windowed": "windowed 4+4", "full_history": f"windowed {history}+0"}
+    names |= {name: name.replace("_", ", ") for name in EXACT}
+    cases = [
+        _Case("PyTorch one-shot", None, frames, whole(lambda _, codes: one_shot(decoder, codes))),
+        case("ONNX one-shot", "one_shot", frames, whole(lambda session, codes: session.stream().push(codes))),
+    ]
+    for chunk in chunks:
+        cases.append(case(f"ONNX, {CONTEXT_FRAMES} frames again", "one_shot", chunk, again(chunk)))
+        cases += [case(design, graph, chunk, stream(chunk)) for graph, design in names.items()]
+    for graph, streams in product(EXACT, STREAMS):
+        cases.append(case(f"{names[graph]}, {streams} streams", graph, 1, stream(1, streams), streams))
+    return cases
+
+
+def _with_context(session: CodecSession, codes: np.ndarray, chunk: int, start: int) -> Iterator[np.ndarray]:
+    """Each chunk from `start` on decoded with the frames before it, of which only the new ones' samples are kept."""
+    rate = session.spec.samples_per_frame
+    for length in chunk_lengths(codes.shape[1] - start, [chunk]):
         first = max(0, start - CONTEXT_FRAMES)
         yield session.stream().push(codes[:, first : start + length])[:, (start - first) * rate :]
         start += length

@@ -1,7 +1,6 @@
 """The command line: `python -m qwen3_codec COMMAND`."""
 
 import argparse
-import json
 import re
 import signal
 import sys
@@ -11,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 
-from . import __version__
-from .commands import bench, compare, decode, describe, encode, export, inspect, page, selftest, verify
+from .commands import bench, card, compare, decode, describe, encode, export, inspect, page, selftest, verify
+from .versions import versions
 
 COMMANDS = {
     "inspect": inspect,
@@ -24,6 +23,7 @@ COMMANDS = {
     "encode": encode,
     "compare": compare,
     "bench": bench,
+    "card": card,
     "page": page,
 }
 
@@ -112,24 +112,3 @@ def _parser() -> argparse.ArgumentParser:
         command.add_options(added)
         added.set_defaults(run=command.run)
     return parser
-
-
-def versions() -> str:
-    """For bug reports: this package's version, those of the packages that make a graph, and of what runs it.
-
-    ONNX Runtime comes as several distributions (-gpu, -directml, ...), of which the last installed is what runs.
-    """
-    found = {"python": sys.version.split()[0]}
-    for name in ("torch", "transformers", "onnx", "onnxruntime", "onnxscript", "numpy"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    names = metadata.packages_distributions().get("onnxruntime", [])
-    for name in sorted({*names} - {"onnxruntime"}):
-        found[name] = metadata.version(name)
-    if names:
-        import onnxruntime
-
-        found["providers"] = onnxruntime.get_available_providers()
-    return f"qwen3_codec {__version__} " + json.dumps(found)

@@ -4,32 +4,38 @@ import json
 
 import pytest
 
-from qwen3_codec import cli
-from qwen3_codec.bench import benchmark, gflop_per_frame
+from qwen3_codec import card, cli
+from qwen3_codec.bench import CALLS, benchmark, gflop_per_frame
+from qwen3_codec.export import ExportError
 from qwen3_codec.model import checkpoint
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.verify import MAX_ERROR
 
 
 def test_all_designs_are_there_and_their_errors_are_measured(tiny, tmp_path):
-    result = benchmark(tiny, tmp_path, frames=40, chunks=(1, 3), threads=1)
+    result = benchmark(tiny, tmp_path, frames=40, chunks=(1, 3), threads=1, rounds=2)
     rows = {(row.design, row.chunk): row for row in result.rows}
     reach = next(
         row.design for row in result.rows if row.design.startswith("windowed") and row.design != "windowed 4+4"
     )
+    exact = ("exact", "exact, float16", "exact, int8")
     assert set(rows) == {
         ("PyTorch one-shot", 40),
         ("ONNX one-shot", 40),
-        *((design, n) for n in (1, 3) for design in ("ONNX, 25 frames again", "windowed 4+4", reach, "exact")),
+        *((design, n) for n in (1, 3) for design in ("ONNX, 25 frames again", "windowed 4+4", reach, *exact)),
+        *((f"{design}, {streams} streams", 1) for design in exact for streams in (4, 16)),
     }
     for chunk in (1, 3):
         assert rows["exact", chunk].max_error < MAX_ERROR > rows[reach, chunk].max_error
         assert rows["windowed 4+4", chunk].max_error > MAX_ERROR
-        assert len(rows["exact", chunk].call_ms) == -(-40 // chunk)
+        assert rows["exact", chunk].snr_db > rows["exact, float16", chunk].snr_db > rows["exact, int8", chunk].snr_db
+    assert {len(row.call_ms) for row in result.rows} == {2 * CALLS}
     frame = result.frame_ms
     assert rows["windowed 4+4", 3].first_audio_ms == pytest.approx(6 * frame + rows["windowed 4+4", 3].median_ms)
     assert rows["exact", 1].first_audio_ms == pytest.approx(frame + rows["exact", 1].median_ms)
     assert rows["exact", 1].state_bytes == ExactStreamingWrapper(tiny.decoder).spec.bytes_per_stream()
+    many = rows["exact, 16 streams", 1]
+    assert many.ms_per_frame == pytest.approx(many.median_ms / 16) and many.max_error < MAX_ERROR
     assert json.loads(result.to_json())["gemm_gflops"] > 0 and "exact" in str(result)
 
 
@@ -50,9 +56,12 @@ def test_operations_by_hand(shallow):
 def test_the_command(tiny, tmp_path, capsys):
     checkpoint.save(tiny, tmp_path / "weights")
     arguments = ["bench", "--checkpoint", str(tmp_path / "weights"), "--frames", "8", "--chunks", "2", "--threads", "1"]
+    arguments += ["--rounds", "1", "--figure", str(tmp_path / "cost.png")]
     assert cli.main([*arguments, "--folder", str(tmp_path / "graphs"), "--json"]) == 0
+    assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
     entries = json.loads(capsys.readouterr().out)
-    assert entries["frames"] == 8 and {row["chunk"] for row in entries["rows"]} == {8, 2}
+    assert entries["frames"] == 8
+    assert {row["chunk"] for row in entries["rows"] if row["streams"] == 1} == {8, 2}
 
 
 @pytest.mark.parametrize(
@@ -63,9 +72,46 @@ def test_the_command(tiny, tmp_path, capsys):
         ({"frames": 10, "chunks": (1, 12)}, "a chunk of 12 frames is longer than the codes, which have 10"),
         ({"chunks": (3, 0)}, "a chunk is 0"),
         ({"threads": 0}, "threads is 0"),
+        ({"rounds": 0}, "rounds is 0"),
+        ({"provider": "abacus"}, "the provider 'abacus' is not in this ONNX Runtime"),
     ],
 )
 def test_what_cannot_be_timed_is_refused(tiny, tmp_path, options, words):
     with pytest.raises(ValueError, match=words):
         benchmark(tiny, tmp_path, **options)
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_card(tiny, tmp_path):
+    """Random weights fall short of any promise; the page says what was measured, and which exports held."""
+    made, cost = card.make(tiny, tmp_path, frames=8, chunks=(2,), threads=1, exporters=("torchscript",))
+    assert [(row.precision, row.verdict) for row in made] == [
+        (name, "passed") for name in ("float32", "float16", "int8")
+    ]
+    assert made[0].snr_db > 80 > made[1].snr_db > made[2].snr_db
+    page = card.markdown(tiny, made, cost, "qwen3_codec x")
+    assert tiny.fingerprint() in page and "random weights" in page and "| exact, int8 | 2 |" in page
+    widths = {line.count("|") for line in page.splitlines() if line.startswith("|")}
+    assert widths == {8, 10}  # two tables, no broken line
+
+
+def test_a_card_says_what_could_not_be_made(tiny, tmp_path, monkeypatch):
+    def fails(*arguments, **options):
+        raise ExportError("a length was frozen")
+
+    monkeypatch.setattr(card, "export_in", fails)
+    made = card._made(tiny, tmp_path, "int8", "dynamo")
+    assert made.problem == "a length was frozen" and not [*tmp_path.iterdir()]
+
+
+def test_the_card_command(tiny, tmp_path, monkeypatch, capsys):
+    checkpoint.save(tiny, tmp_path / "weights")
+    monkeypatch.setattr(card, "PRECISIONS", ("float32",))
+    arguments = ["card", "--checkpoint", str(tmp_path / "weights"), "--frames", "8", "--chunks", "2", "--threads", "1"]
+    arguments += ["--folder", str(tmp_path / "graphs"), "--exporters"]
+    page = tmp_path / "card.md"
+    assert cli.main([*arguments, "torchscript", "--output", str(page)]) == 0
+    assert page.read_text(encoding="utf-8").startswith("# weights, 20")
+    assert "1 exports" in capsys.readouterr().err
+    assert cli.main([*arguments, "abacus", "--output", str(page)]) == 2
+    assert "exporter is 'abacus'" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from matplotlib.text import Text
 
 from qwen3_codec.bench import Row
 from qwen3_codec.lab import plots
+from qwen3_codec.precision import Sensitivity
 from qwen3_codec.report import ChunkResult, PathResult
 
 CHUNKS = [ChunkResult(3 * i, 3, 5760, 10.0**-i, 0.1, 0.01 * (i + 1)) for i in range(5)]
@@ -19,7 +20,9 @@ RESULT = PathResult("ONNX Runtime", [3], 28800, 1e-3, 0.1, 20.0, 0.5, CHUNKS)
 WAVE = np.sin(np.arange(4800) / 20)
 
 ROWS = [
-    Row(design, chunk, 5.0 * chunk, 6.0 * chunk, 5.0, 0.06, 85.0 * chunk, 1e-6, 100.0, 10, [5.0 * chunk] * 4)
+    Row(
+        design, chunk, 1, 5.0 * chunk, 6.0 * chunk, 7.0 * chunk, 5.0, 0.06, 85.0 * chunk, 1e-6, 100.0, 10, 99, [5.0] * 4
+    )
     for design in ("windowed 4+4", "exact")
     for chunk in (1, 3)
 ]
@@ -30,6 +33,10 @@ FIGURES = {
     "state_worth": lambda: plots.state_worth({"a": {"x": 3.0, "y": 40.0}, "b": {"x": 2.0, "y": 9.0}}, "worth"),
     "latency": lambda: plots.latency(ROWS, "latency"),
     "error_against_cost": lambda: plots.error_against_cost(ROWS, "cost"),
+    "cost_against_sound": lambda: plots.cost_against_sound(ROWS, "cost and sound"),
+    "sensitivity": lambda: plots.sensitivity(
+        [Sensitivity("first", None, 41.0, "8 bits twice"), Sensitivity("residual", 1, 43.0, "8 bits")], "noise"
+    ),
     "receptive_field": lambda: plots.receptive_field(WAVE, WAVE[:90], 480, 2, "random"),
     "waveforms": lambda: plots.waveforms(WAVE, 0.9 * WAVE, 24000, "two waves", [0, 2400]),
     "per_chunk_error": lambda: plots.per_chunk_error([RESULT, RESULT], "errors", 1e-9),

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from ..files import written_whole
 from ..metrics import parse_schedule
 from . import options
 
-ABOUT = "time all designs side by side on the same codes"
+ABOUT = "time all designs and precisions, each alone, on the same codes"
 EXAMPLE = "--checkpoint random --threads 2 --chunks 1,3,12"
 
 
@@ -15,6 +16,11 @@ def add_options(parser) -> None:
     parser.add_argument("--chunks", default="1,3,4,12", metavar="N,N,...", help="chunk lengths in frames")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads of PyTorch and ONNX Runtime")
     parser.add_argument("--folder", type=Path, default=Path("build/bench"), help="where graphs are kept")
+    parser.add_argument(
+        "--rounds", type=int, default=3, metavar="N", help="times that each design is loaded and called"
+    )
+    parser.add_argument("--provider", default="cpu", help="ONNX Runtime's execution provider: cpu, cuda, ...")
+    parser.add_argument("--figure", type=Path, metavar="FILE.png", help="draw cost against sound (needs matplotlib)")
     parser.add_argument("--json", action="store_true", help="print every number, each call's time too, as JSON")
 
 
@@ -24,6 +30,14 @@ def run(args) -> int:
 
     chunks = tuple(parse_schedule(args.chunks))
     loaded = checkpoint.load(args.checkpoint)
-    result = benchmark(loaded, args.folder, args.frames, chunks, args.threads, options.progress())
+    result = benchmark(
+        loaded, args.folder, args.frames, chunks, args.threads, options.progress(), args.provider, args.rounds
+    )
     print(result.to_json() if args.json else result)
+    if args.figure:
+        from ..lab import plots
+
+        figure = plots.cost_against_sound(result.chunked, f"Cost against sound ({result.weights})")
+        with written_whole(args.figure) as draft:
+            figure.savefig(draft, format="png", dpi=110)
     return 0

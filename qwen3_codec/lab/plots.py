@@ -178,6 +178,45 @@ def error_against_cost(rows: Sequence, title: str) -> Figure:
     return figure
 
 
+def cost_against_sound(rows: Sequence, title: str) -> Figure:
+    """SNR over compute time for one frame of one stream: one marker a design, its chunk length beside it."""
+    figure, axes = plt.subplots(figsize=(8, 4.4), layout="constrained")
+    for design, chosen, style in _lines(*_by_design(rows)):
+        cost, sound = [row.ms_per_frame for row in chosen], [row.snr_db for row in chosen]
+        axes.semilogx(cost, sound, label=design, marker=style["marker"], linestyle="none")
+        for row, x, y in zip(chosen, cost, sound, strict=True):
+            axes.annotate(f"N={row.chunk}", (x, y), textcoords="offset points", xytext=(5, 3), fontsize=7)
+    axes.set(
+        title=_fitted(title, figure),
+        xlabel="compute time for one frame (ms)",
+        ylabel="SNR against one-shot in float32 (dB)",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def sensitivity(rows: Sequence, title: str) -> Figure:
+    """SNR where one kind of layer alone has 8 bits: a bar a kind, in the order of the data, hatched by treatment."""
+    figure, axes = plt.subplots(figsize=(9, 0.32 * len(rows) + 1.4), layout="constrained")
+    hatches = dict(zip(dict.fromkeys(row.product for row in rows), ("", "//", "..", "xx"), strict=False))
+    for product, hatch in hatches.items():
+        places = [place for place, row in enumerate(rows) if row.product == product]
+        values = [rows[place].snr_db for place in places]
+        bars = axes.barh(places, values, 0.8, label=f"in the int8 graph: {product}", hatch=hatch, alpha=0.8)
+        axes.bar_label(bars, fmt="%.1f", fontsize=7, padding=2)
+    axes.set_yticks(range(len(rows)), [row.name for row in rows])
+    axes.invert_yaxis()
+    axes.set(
+        title=_fitted(title, figure),
+        xlabel="SNR against float32 (dB) where this kind alone is in 8 bits; lower hurts more",
+        ylabel="kind of layer",
+    )
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
+    axes.grid(alpha=0.3, axis="x")
+    return figure
+
+
 def state_worth(series: Mapping[str, Mapping[str, float]], title: str) -> Figure:
     """SNR in dB for each wrong state, {weights: {what is wrong: dB}}: one bar for each pair."""
     figure, axes = plt.subplots(figsize=(9, 4.2), layout="constrained")
