@@ -608,7 +608,8 @@ mend("8-bit convolutions straight from the exporter")
 # ### What one can expect
 #
 # Chunks of 3 frames on one thread of this machine's CPU; times are ratios to float32 within this run, and ratios within some 10 %
-# of 1 say nothing. The files shrink. What is left of the sound is of the demo's weights.
+# of 1 say nothing. The files shrink. What is left of the sound is of the demo's weights. Notebook 8 does it layer by layer,
+# and comes to 35 dB.
 
 # %%
 from qwen3_codec.pitfalls.precision import precisions
