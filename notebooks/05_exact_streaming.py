@@ -195,11 +195,11 @@ assert survivor.frames.tolist() == [5]
 #
 # All designs on the same codes, each loaded and called alone, in rounds. `25 frames again` is a stateless graph that decodes 25 frames of context
 # with each chunk, as upstream's own chunking does. Times are of this machine, in this run, on this model; read ratios.
-# The README has the table for the official dimensions. `float16` and `int8` are the subject of notebook 8; on a model as small
-# as the demo they cost time instead of saving it.
+# The README has the table for the official dimensions. `float16` and `int8` are the subject of notebook 8.
 
 # %%
-result = benchmark(loaded, graphs, frames=36, chunks=(1, 3, 12), threads=1, rounds=1, progress=tqdm)
+designs = ("one_shot", "windowed", "full_history", "exact")
+result = benchmark(loaded, graphs, 36, chunks=(1, 3, 12), threads=1, rounds=1, designs=designs, progress=tqdm)
 print(result)
 
 # %%

@@ -221,7 +221,8 @@ plots.player(np.clip(10 * (waves["int8"] - reference), -1, 1), rate)
 # table.
 
 # %%
-result = benchmark(loaded, graphs, frames=24, chunks=(1, 12), threads=1, rounds=1, progress=tqdm)
+designs = ("windowed", "exact", "exact_float16", "exact_int8")
+result = benchmark(loaded, graphs, 24, chunks=(1, 12), threads=1, rounds=1, designs=designs, progress=tqdm)
 figure = plots.cost_against_sound(result.chunked, f"Cost against sound ({result.weights})")
 
 # %% [markdown]

@@ -11,8 +11,9 @@ other. How much is measured too: the column "in turn" has all of them loaded, an
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import product
 from math import ceil
 from pathlib import Path
@@ -40,6 +41,7 @@ ROUNDS = 3
 CALLS = 5  # that are timed, of each design in each round
 GEMM_SIZE = 1536
 EXACT = {"exact": FLOAT32, "exact_float16": FLOAT16, "exact_int8": INT8}  # graph: precision
+DESIGNS = ("one_shot", "windowed", "full_history", *EXACT)  # graphs, each of which has its rows
 
 
 @dataclass(frozen=True)
@@ -173,12 +175,13 @@ def benchmark(
     progress: Callable = lambda iterable, **_: iterable,
     provider: str = CPU,
     rounds: int = ROUNDS,
+    designs: Sequence[str] = DESIGNS,
 ) -> Benchmark:
-    """Measure all designs on the same codes; graphs are kept in `folder` and made again only where they do not fit.
+    """Measure `designs` on the same codes; graphs are kept in `folder` and made again only where they do not fit.
 
-    Errors are of the first `frames`; times are of full chunks behind them. In fewer bits, graphs are written whatever
-    their SNR is: it stands in the row. Raises ValueError for frames, threads, rounds or chunks
-    below 1, and for a chunk that is longer than the codes.
+    PyTorch's one-shot decoder is always among them. Errors are of the first `frames`; times are of full chunks behind
+    them. In fewer bits, graphs are written whatever their SNR is: it stands in the row. Raises ValueError for frames,
+    threads, rounds or chunks below 1, for a chunk that is longer than the codes, and for a design that there is not.
     """
     numbers = ("frames", frames), ("threads", threads), ("rounds", rounds), *(("a chunk", chunk) for chunk in chunks)
     for name, value in numbers:
@@ -186,11 +189,13 @@ def benchmark(
             raise ValueError(f"{name} is {value}, must be at least 1")
     if max(chunks) > frames:
         raise ValueError(f"a chunk of {max(chunks)} frames is longer than the codes, which have {frames}")
+    if odd := [design for design in designs if design not in DESIGNS]:
+        raise ValueError(f"there is no design {odd[0]!r}; there are {', '.join(DESIGNS)}")
     provider_name(provider)
     decoder, codes = checkpoint.decoder, example_codes(checkpoint, frames)
     torch.set_num_threads(threads)
     reference = one_shot(decoder, codes)
-    paths, specs = _graphs(checkpoint, folder, progress)
+    paths, specs = _graphs(checkpoint, folder, designs, progress)
     cases = _cases(decoder, paths, specs, frames, chunks)
 
     def load(graph: str | None) -> CodecSession | None:
@@ -228,15 +233,18 @@ def benchmark(
     )
 
 
-def _graphs(checkpoint: Checkpoint, folder: Path, progress: Callable) -> tuple[dict[str, Path], dict[str, StateSpec]]:
+def _graphs(
+    checkpoint: Checkpoint, folder: Path, designs: Sequence[str], progress: Callable
+) -> tuple[dict[str, Path], dict[str, StateSpec]]:
     """{name: path} and {name: spec}, exported where they are not there yet."""
     decoder, reach = checkpoint.decoder, conv_reach(checkpoint.decoder)
-    wrappers = {
-        "one_shot": OneShotWrapper(decoder),
-        "windowed": StatefulCodecONNXWrapper(decoder, 4, 4),
-        "full_history": StatefulCodecONNXWrapper(decoder, reach, 0),
-        **{name: wrapper_in(checkpoint, precision) for name, precision in EXACT.items()},
+    makers = {
+        "one_shot": lambda: OneShotWrapper(decoder),
+        "windowed": lambda: StatefulCodecONNXWrapper(decoder, 4, 4),
+        "full_history": lambda: StatefulCodecONNXWrapper(decoder, reach, 0),
     }
+    makers |= {name: partial(wrapper_in, checkpoint, precision) for name, precision in EXACT.items()}
+    wrappers = {name: makers[name]() for name in DESIGNS if name in designs}
     paths = {}
     for name, wrapper in progress(wrappers.items(), desc="graphs", unit="graph"):
         precision = EXACT.get(name, FLOAT32)
@@ -267,17 +275,22 @@ def _cases(decoder, paths: dict[str, Path], specs: dict[str, StateSpec], frames:
     def again(chunk):
         return lambda session, codes, warm: _with_context(session, codes, chunk, warm)
 
-    history = specs["full_history"].limits["history_frames"]
-    names = {"windowed": "windowed 4+4", "full_history": f"windowed {history}+0"}
-    names |= {name: name.replace("_", ", ") for name in EXACT}
-    cases = [
-        _Case("PyTorch one-shot", None, frames, whole(lambda _, codes: one_shot(decoder, codes))),
-        case("ONNX one-shot", "one_shot", frames, whole(lambda session, codes: session.stream().push(codes))),
-    ]
+    def name_of(graph):
+        """As the report says it; the windowed designs by their frames of history and of look-ahead."""
+        if graph in EXACT:
+            return graph.replace("_", ", ")
+        return "windowed {history_frames}+{latent_frames}".format_map(specs[graph].limits)
+
+    names = {graph: name_of(graph) for graph in specs if graph != "one_shot"}
+    cases = [_Case("PyTorch one-shot", None, frames, whole(lambda _, codes: one_shot(decoder, codes)))]
+    if "one_shot" in specs:
+        run = whole(lambda session, codes: session.stream().push(codes))
+        cases.append(case("ONNX one-shot", "one_shot", frames, run))
     for chunk in chunks:
-        cases.append(case(f"ONNX, {CONTEXT_FRAMES} frames again", "one_shot", chunk, again(chunk)))
+        if "one_shot" in specs:
+            cases.append(case(f"ONNX, {CONTEXT_FRAMES} frames again", "one_shot", chunk, again(chunk)))
         cases += [case(design, graph, chunk, stream(chunk)) for graph, design in names.items()]
-    for graph, streams in product(EXACT, STREAMS):
+    for graph, streams in product([graph for graph in EXACT if graph in specs], STREAMS):
         cases.append(case(f"{names[graph]}, {streams} streams", graph, 1, stream(1, streams), streams))
     return cases
 

@@ -39,6 +39,20 @@ def test_all_designs_are_there_and_their_errors_are_measured(tiny, tmp_path):
     assert json.loads(result.to_json())["gemm_gflops"] > 0 and "exact" in str(result)
 
 
+def test_some_designs_alone(tiny, tmp_path):
+    result = benchmark(tiny, tmp_path, frames=8, chunks=(2,), threads=1, rounds=1, designs=("exact_int8", "windowed"))
+    assert [row.design for row in result.rows] == [
+        "PyTorch one-shot",
+        "windowed 4+4",
+        "exact, int8",
+        "exact, int8, 4 streams",
+        "exact, int8, 16 streams",
+    ]
+    assert {path.stem for path in tmp_path.glob("*.onnx")} == {"windowed", "exact_int8"}
+    with pytest.raises(ValueError, match="there is no design 'exakt'; there are one_shot, windowed"):
+        benchmark(tiny, tmp_path, frames=8, chunks=(2,), designs=("exakt",))
+
+
 def test_operations_by_hand(shallow):
     """Products of the conv stack, counted from the weights, are most of what PyTorch's counter finds."""
     decoder, frames_rate = shallow.decoder, 1

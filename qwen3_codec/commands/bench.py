@@ -14,6 +14,7 @@ def add_options(parser) -> None:
     options.checkpoint(parser)
     parser.add_argument("--frames", type=int, default=48, metavar="N", help="frames to decode")
     parser.add_argument("--chunks", default="1,3,4,12", metavar="N,N,...", help="chunk lengths in frames")
+    parser.add_argument("--designs", metavar="NAME,...", help="measure these alone; a wrong name prints what there is")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads of PyTorch and ONNX Runtime")
     parser.add_argument("--folder", type=Path, default=Path("build/bench"), help="where graphs are kept")
     parser.add_argument(
@@ -25,13 +26,14 @@ def add_options(parser) -> None:
 
 
 def run(args) -> int:
-    from ..bench import benchmark
+    from ..bench import DESIGNS, benchmark
     from ..model import checkpoint
 
     chunks = tuple(parse_schedule(args.chunks))
     loaded = checkpoint.load(args.checkpoint)
+    designs = args.designs.split(",") if args.designs else DESIGNS
     result = benchmark(
-        loaded, args.folder, args.frames, chunks, args.threads, options.progress(), args.provider, args.rounds
+        loaded, args.folder, args.frames, chunks, args.threads, options.progress(), args.provider, args.rounds, designs
     )
     print(result.to_json() if args.json else result)
     if args.figure:

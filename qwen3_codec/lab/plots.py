@@ -184,8 +184,9 @@ def cost_against_sound(rows: Sequence, title: str) -> Figure:
     for design, chosen, style in _lines(*_by_design(rows)):
         cost, sound = [row.ms_per_frame for row in chosen], [row.snr_db for row in chosen]
         axes.semilogx(cost, sound, label=design, marker=style["marker"], linestyle="none")
-        for row, x, y in zip(chosen, cost, sound, strict=True):
-            axes.annotate(f"N={row.chunk}", (x, y), textcoords="offset points", xytext=(5, 3), fontsize=7)
+        for place, (row, x, y) in enumerate(zip(chosen, cost, sound, strict=True)):
+            offset = (5, 3 if place % 2 == 0 else -9)  # above and below in turn: neighbours may be close
+            axes.annotate(f"N={row.chunk}", (x, y), textcoords="offset points", xytext=offset, fontsize=7)
     axes.set(
         title=_fitted(title, figure),
         xlabel="compute time for one frame (ms)",
