@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 import os
 import shutil
@@ -41,3 +41,26 @@ def written_whole(path: str | os.PathLike) -> Iterator[Path]:
         raise
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_whole(path: str | os.PathLike) -> Iterator[Path]:
+    """An empty folder to fill, which becomes `path` when the block ends and is removed when it fails.
+
+    A folder that was there is replaced: it stays as it was until the new one is whole. Missing parents are made.
+    """
+    path = Path(os.path.realpath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, so that each rename is one step; a server that watches it skips names with a dot.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".part") as work:
+        draft, before = Path(work, "new"), Path(work, "before")
+        draft.mkdir()
+        yield draft
+        if path.exists():
+            os.replace(path, before)
+        try:
+            os.replace(draft, path)
+        except BaseException:
+            if before.exists():
+                os.replace(before, path)
+            raise

@@ -16,6 +16,7 @@ FLOORS = [
     "metrics",
     "files",
     "versions",
+    "console",
     "codes",
     "audio",
     "alignment",

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..console import progress
 from ..files import written_whole
 from ..metrics import parse_schedule
 from . import options
@@ -33,7 +34,7 @@ def run(args) -> int:
     loaded = checkpoint.load(args.checkpoint)
     designs = args.designs.split(",") if args.designs else DESIGNS
     result = benchmark(
-        loaded, args.folder, args.frames, chunks, args.threads, options.progress(), args.provider, args.rounds, designs
+        loaded, args.folder, args.frames, chunks, args.threads, progress(), args.provider, args.rounds, designs
     )
     print(result.to_json() if args.json else result)
     if args.figure:

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from ..console import progress
 from ..metrics import parse_schedule
 from . import options
 
@@ -32,9 +33,7 @@ def run(args) -> int:
     loaded = checkpoint.load(args.checkpoint)
     chunks = tuple(parse_schedule(args.chunks))
     exporters = tuple(args.exporters.split(","))
-    made, cost = make(
-        loaded, args.folder, args.frames, chunks, args.threads, options.progress(), args.provider, exporters
-    )
+    made, cost = make(loaded, args.folder, args.frames, chunks, args.threads, progress(), args.provider, exporters)
     with written_whole(args.output) as draft:
         draft.write_text(markdown(loaded, made, cost, versions()), encoding="utf-8")
     print(f"{args.output}: {len(made)} exports, {len(cost.rows)} rows of times", file=sys.stderr)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from ..audio import read_waveform
 from ..compare import compare
+from ..console import progress
 from ..metrics import parse_schedule
 from ..model.config import OFFICIAL_CONFIG
-from . import options
 
 ABOUT = "say how a waveform from elsewhere differs and which known cause it looks like; measures, judges nothing"
 EXAMPLE = "mine.npy theirs.wav --graph build/decoder.onnx"
@@ -34,7 +34,7 @@ def run(args) -> int:
     theirs, their_rate = read_waveform(args.theirs)
     if my_rate not in (None, config["output_sample_rate"]):
         raise ValueError(f"{args.mine}: is at {my_rate} Hz, the decoder's rate is {config['output_sample_rate']}")
-    result = compare(mine, theirs, config, schedule, their_rate, options.progress())
+    result = compare(mine, theirs, config, schedule, their_rate, progress())
     print(result.to_json() if args.json else result)
     return 0
 

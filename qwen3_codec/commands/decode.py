@@ -8,6 +8,7 @@ import numpy as np
 
 from ..audio import row_paths, write_waveforms
 from ..codes import read_rows
+from ..console import progress
 from ..metrics import parse_schedule
 from . import options
 
@@ -51,7 +52,7 @@ def run(args) -> int:
 
     paths = row_paths(args.output, len(rows))
     waveforms = (
-        session.decode(row, schedule, options.progress(f"row {i}" if rows[1:] else None)) for i, row in enumerate(rows)
+        session.decode(row, schedule, progress(f"row {i}" if rows[1:] else None)) for i, row in enumerate(rows)
     )
     write_waveforms(paths, waveforms, rate)
     for path, row in zip(paths, rows, strict=True):
@@ -67,7 +68,7 @@ def _stream_to_stdout(session, rows: list[np.ndarray], schedule: list[int] | Non
         raise ValueError("--output - writes raw samples, no text: pipe them into a player or a file")
     print(f"float32, little-endian, one channel, {session.spec.sample_rate} samples a second", file=sys.stderr)
     try:
-        for samples in session.stream().pushes(rows[0][None], schedule, options.progress()):
+        for samples in session.stream().pushes(rows[0][None], schedule, progress()):
             sys.stdout.buffer.write(samples.astype("<f4").tobytes())
             sys.stdout.buffer.flush()
     except BrokenPipeError:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..console import progress
 from ..files import written_whole
 from ..metrics import parse_schedule
 from . import options
@@ -27,7 +28,7 @@ def run(args) -> int:
     schedule = parse_schedule(args.chunks) if args.chunks else None
     session = options.session(args)
     audio = options.read_audio(args.audio, session.spec, args.resample)
-    codes = session.encode(audio, schedule, options.progress())[0]
+    codes = session.encode(audio, schedule, progress())[0]
     with written_whole(args.output) as draft, open(draft, "wb") as file:
         np.save(file, codes)
     print(f"{args.output}: {codes.shape[0]} frames of {codes.shape[1]} codes, of {len(audio)} samples")

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from ..codes import read_rows
+from ..console import progress
 from ..promise import FLOAT32, promise_of
 from . import options
 
@@ -45,7 +46,7 @@ def run(args) -> int:
         wrapper,
         args.output,
         args.exporter,
-        options.progress(),
+        progress(),
         args.opset,
         codes,
         args.min_snr,

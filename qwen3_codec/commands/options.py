@@ -1,7 +1,6 @@
 """What several commands take: options of one meaning have one text."""
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 CHECKPOINT_HELP = (
@@ -77,15 +76,6 @@ def session(args):
     from ..runtime import CodecSession
 
     return CodecSession(args.graph, args.threads, [args.provider])
-
-
-def progress(label: str | None = None):
-    """tqdm where it is installed; a bar is a comfort, not a need."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return lambda iterable, **_: iterable
-    return partial(tqdm, desc=label)
 
 
 def read_audio(path: Path, spec, resample: bool = False):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from . import options
+from ..console import progress
 
 ABOUT = "write the lab as a page of static files that runs the demo's graphs in a browser (needs npm)"
 EXAMPLE = "--output build/page --serve 8000"
@@ -16,7 +16,7 @@ def add_options(parser) -> None:
 def run(args) -> int:
     from ..lab import site
 
-    files = site.build(args.output, options.progress())
+    files = site.build(args.output, progress())
     size = sum(path.stat().st_size for path in files if path.suffix != ".gz")
     print(f"{args.output}: {len(files)} files, {size / 1e6:.1f} MB")
     if args.serve is not None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..codes import read_codes
+from ..console import progress
 from ..metrics import parse_schedule
 from ..promise import promise_of
 from ..states import ENCODER, random_codes
@@ -48,10 +49,10 @@ def run(args) -> int:
     wrapper = wrapper_like(loaded, session)
     if session.spec.part == ENCODER:
         audio = options.read_audio(args.audio, session.spec) if args.audio else example_audio(loaded, 120)
-        report = verify_encoder(loaded, wrapper, audio, schedules, session, options.progress())
+        report = verify_encoder(loaded, wrapper, audio, schedules, session, progress())
     else:
         codes = read_codes(args.codes) if args.codes else _default_codes(loaded, session)
-        report = verify(loaded, wrapper, codes, schedules, session, progress=options.progress())
+        report = verify(loaded, wrapper, codes, schedules, session, progress=progress())
     print(report.to_json() if args.json else report)
     return EXIT_CODES[report.verdict]
 

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from .. import demo
 from ..describe import description
 from ..export import exported
+from ..files import folder_written_whole
 from ..model import checkpoint
 from ..model.inspection import conv_reach
 from ..pitfalls.state import SaturatingPositions
@@ -64,10 +64,8 @@ def node_modules(folder: Path | None = None) -> Path:
 def build(output: Path, progress: Callable = lambda iterable, **_: iterable) -> list[Path]:
     """Write the page to `output`, whole or not at all, and return its files. Raises PageError where npm is missing."""
     modules = node_modules()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=output.parent) as draft:
-        site = Path(draft) / "site"
-        shutil.copytree(SOURCES, site, ignore=shutil.ignore_patterns(*LOCKED, "node_modules"))
+    with folder_written_whole(output) as site:
+        shutil.copytree(SOURCES, site, ignore=shutil.ignore_patterns(*LOCKED, "node_modules"), dirs_exist_ok=True)
         (site / "ort").mkdir()
         for name in RUNTIME:
             shutil.copy(modules / "onnxruntime-web" / "dist" / name, site / "ort")
@@ -76,9 +74,6 @@ def build(output: Path, progress: Callable = lambda iterable, **_: iterable) -> 
         _write_graphs(site / "graphs", output.parent / "page_graphs", progress)
         _write_utterances(site / "utterances.json")
         _copy_pages(output.parent / "walkthrough", site)
-        if output.exists():
-            shutil.rmtree(output)
-        os.replace(site, output)
     return sorted(path for path in output.rglob("*") if path.is_file())
 
 
