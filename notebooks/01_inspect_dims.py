@@ -159,11 +159,16 @@ field = inspection.receptive_field(decoder)
 print(field)
 at = 2
 conv = inspection.conv_influence(decoder, frames=16, at=at)
-reach = layers * (config.sliding_window - 1)
+reach = inspection.attention_reach(config, decoder.pre_conv.history)
+rule = f"{layers} layers of {config.sliding_window - 1} frames and the {decoder.pre_conv.history} of pre_conv"
+print(f"attention by the rule: {rule}, {reach} in all")
 attention = inspection.attention_influence(decoder, frames=reach + 20)
 figure = plots.receptive_field(conv, attention, decoder.samples_per_frame, at, loaded.weights)
 
 # %% [markdown]
+# The faintest part of the right curve is what is left of a change after all layers, some 1e-16. It shows because everything
+# is computed in float64: the norms and the softmax of transformers go to float32 whatever comes in, and are kept from it here.
+#
 # Nothing moves before the frame: the decoder is **causal**, so no look-ahead is ever needed. A history of
 # `conv_frames` is enough for the conv stack; anything shorter is an approximation. Notebook 2 measures how large.
 

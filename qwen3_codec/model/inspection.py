@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
 from .decoder import CodecDecoder
 
@@ -89,9 +90,20 @@ def _samples_that_move(decoder: CodecDecoder, at: int = 2) -> np.ndarray:
 
 @contextmanager
 def _in_double(decoder: CodecDecoder) -> Iterator[None]:
-    """The decoder in float64 for the time of the block."""
+    """The decoder in float64 for the time of the block, all of it."""
     decoder.double()
     try:
-        yield
+        with _NoFloat32():
+            yield
     finally:
         decoder.float()
+
+
+class _NoFloat32(TorchFunctionMode):
+    """Whoever asks for float32 gets float64: softmax and RMSNorm in transformers do, whatever comes in."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        def widened(value):
+            return torch.float64 if value is torch.float32 else value
+
+        return function(*map(widened, args), **{name: widened(value) for name, value in (kwargs or {}).items()})
