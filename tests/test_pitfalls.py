@@ -21,13 +21,17 @@ from qwen3_codec.pitfalls.streams import exact_graph_bound, two_buffers
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 from qwen3_codec.verify import MAX_ERROR, one_shot
 
+# Notebook 6 is executed with the tests, and stops where a trap or a fix that it shows is no longer as described.
+PAGE = (Path(__file__).parents[1] / "notebooks" / "06_pitfalls.py").read_text(encoding="utf-8")
+NOT_ON_THE_PAGE = [name for name in SPECIMENS if f'fall("{name}")' not in PAGE or f'mend("{name}")' not in PAGE]
 
-@pytest.mark.parametrize("name", SPECIMENS)
+
+@pytest.mark.parametrize("name", NOT_ON_THE_PAGE)
 def test_the_naive_code_fails_as_described(name):
     assert SPECIMENS[name].fall()
 
 
-@pytest.mark.parametrize("name", SPECIMENS)
+@pytest.mark.parametrize("name", NOT_ON_THE_PAGE)
 def test_the_fix_holds(name):
     assert SPECIMENS[name].mend()
 
