@@ -67,7 +67,8 @@ plots.table(
 #
 # With a look-ahead of 4, the last 4 frames of a call are held back. `final_wav` has all frames that are not yet
 # finished, `valid_samples` says how many of its samples are finished now. So the length of the output depends on the
-# inputs' shapes alone, and the client cuts. The last call finishes everything.
+# inputs' shapes alone, and the client cuts. The last call finishes everything. (`start_samples` counts what the graph itself
+# has cut off the front already: the history's samples, which an earlier call gave. A client has nothing to do with it.)
 
 # %%
 session, state, rows = TorchSession(wrapper), spec.zero_state(), []
@@ -184,7 +185,8 @@ interact(
 # ## 6. Your own wrapper
 #
 # Change the step here and run the cell: it agrees, or it says where it does not. As it stands the class changes nothing.
-# (One to try: return `outputs[4][:, :, -1:]` in place of `outputs[4]`, and see which schedules notice.)
+# (One to try: outputs are numbered as in section 1's second table, so `outputs[4]` is `next_pre_conv_h`. Return
+# `outputs[4][:, :, -1:]` in its place, and see which schedules notice.)
 
 
 # %%

@@ -17,14 +17,14 @@
 # 1. how a frozen length and a lost input look, and what catches them,
 # 2. what the finished graph has: names, axes, nodes, and a description of itself,
 # 3. that both of PyTorch's exporters give it,
-# 4. that the official dimensions give a file of 435 MB (MiB, to be exact).
+# 4. that the official dimensions give a file of 435 MiB (456 million bytes).
 
 # %% tags=["parameters"]
 import os
 
 CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "demo")
 BUILD = os.environ.get("QWEN3_CODEC_BUILD", "")  # where graphs go; by default the project's build/
-# Set to 1 to leave out the export at the official dimensions (about a minute, 3 GB of memory, 435 MB of disk).
+# Set to 1 to leave out the export at the official dimensions (about a minute, 3 GB of memory, 435 MiB of disk).
 SKIP_OFFICIAL = os.environ.get("QWEN3_CODEC_SKIP_OFFICIAL", "0") == "1"
 
 # %%

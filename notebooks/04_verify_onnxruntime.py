@@ -29,6 +29,8 @@ BUILD = os.environ.get("QWEN3_CODEC_BUILD", "")  # where graphs go; by default t
 FRAMES = int(os.environ.get("QWEN3_CODEC_FRAMES", "0"))  # 0: past the attention window
 
 # %%
+from dataclasses import replace
+
 from tqdm import tqdm
 
 from qwen3_codec.export import exported
@@ -114,8 +116,9 @@ print(usual_report)
 assert usual_report.passed and usual_report.judged == (reach <= 4)
 
 # %%
-both = [report.results[1], usual_report.results[1]]
-title = f"ONNX Runtime, history {reach} (circles) and 4 (squares), chunks of 3 ({loaded.weights})"
+pairs = ((report, reach), (usual_report, 4))
+both = [replace(made.results[1], path=f"history of {frames} frames") for made, frames in pairs]
+title = f"ONNX Runtime, two lengths of history, chunks of 3 ({loaded.weights})"
 figure = plots.per_chunk_error(both, title, MAX_MSE)
 
 # %% [markdown]

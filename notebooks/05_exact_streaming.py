@@ -80,7 +80,7 @@ for chunk in (1, 3, 12):
 # ## 2. What each layer must remember
 #
 # A causal convolution of kernel k and dilation d looks back d·(k − 1) samples of its own input. A transposed convolution
-# of kernel 2s and stride s needs one sample. Attention needs the keys and values of `sliding_window − 1` frames. That is
+# of kernel 2s and stride s needs one sample of its own input. Attention needs the keys and values of `sliding_window − 1` frames. That is
 # all, and its size never changes.
 
 # %%
@@ -194,7 +194,8 @@ assert survivor.frames.tolist() == [5]
 # ## 6. What it costs
 #
 # All designs on the same codes, each loaded and called alone, in rounds. `25 frames again` is a stateless graph that decodes 25 frames of context
-# with each chunk, as upstream's own chunking does. Times are of this machine, in this run, on this model; read ratios.
+# with each chunk, as upstream's own chunking does. (In chunks of 12 it is exact here: of 36 frames
+# at most 24 lie before a chunk. On a longer stream it is not.) Times are of this machine, in this run, on this model; read ratios.
 # The README has the table for the official dimensions. `float16` and `int8` are the subject of notebook 8.
 
 # %%
@@ -222,7 +223,7 @@ assert cost["exact", 1].first_audio_ms < cost["windowed 4+4", 1].first_audio_ms
 # %% [markdown]
 # ## 7. What each state is worth
 #
-# What if a state is lost between two calls of 3 frames? Measured on these weights and on random ones (at the official
+# What if a state is set back to zeros after every call of 3 frames? Measured on these weights and on random ones (at the official
 # dimensions where `QWEN3_CODEC_OFFICIAL` is 1, else at small ones), past the attention window, where positions that
 # stop growing begin to be wrong. Lower is louder damage.
 
@@ -239,7 +240,7 @@ def worth(weights):
 
 random = checkpoint.load("random" if OFFICIAL else "random-small")
 series = {weights.weights: worth(weights) for weights in (loaded, random)}
-figure = plots.state_worth(series, "A state lost between two calls of 3 frames")
+figure = plots.state_worth(series, "A state lost after every call of 3 frames")
 
 # %%
 for snr in series.values():

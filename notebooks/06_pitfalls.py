@@ -30,7 +30,8 @@
 # 9. a checklist of one page: what to write and what not to write.
 #
 # `fall(name)` shows and runs the naive code, `mend(name)` the fix. Both stop this notebook where a trap or a fix is no
-# longer as described. *Right* says that the graph does what the module does from which it was made. The source is
+# longer as described. *Right* says, in sections 1 to 5, that the graph does what the module does from which it was made; from
+# section 6 on, that the stream equals the one-shot decode. The source is
 # `qwen3_codec/pitfalls/`.
 
 # %% tags=["parameters"]
