@@ -3,12 +3,14 @@
 # make lab           JupyterLab on the notebooks
 # make setup         the environment alone
 # make page          the lab in a browser: builds the page and serves it (needs npm)
+# make serve         a Triton server with the demo's decoder, on this machine (Linux on x86)
 # make lint          style, and the pairs of notebooks
 # make oldest        the core's tests with the oldest packages that are allowed, in an environment of their own
 # make notebooks     execute the committed notebooks again, after a change in a .py
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+TRITON := build/triton/.installed
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 PAGES := build/walkthrough
 EXECUTED := $(NOTEBOOKS:notebooks/%=$(PAGES)/%)
@@ -26,7 +28,7 @@ ifdef AUDIO
 export QWEN3_CODEC_AUDIO := $(shell realpath -- "$(AUDIO)" 2>/dev/null || printf %s "$(AUDIO)")
 endif
 
-.PHONY: setup walkthrough test lab page lint oldest notebooks FORCE
+.PHONY: setup walkthrough test lab page serve lint oldest notebooks FORCE
 
 setup: $(INSTALLED)
 
@@ -39,6 +41,11 @@ $(INSTALLED): requirements.txt pyproject.toml $(if $(RUNS),,FORCE)
 	@test "$$($(BIN)/python $(VERSION) 2>/dev/null)" = "$$($(PYTHON) $(VERSION))" || $(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --disable-pip-version-check -r requirements.txt
 	@touch $@
+
+# Where pip cannot have the server's wheel, what needs it is skipped and says so.
+$(TRITON): requirements-server.txt | setup
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(@D) -r $< && touch $@ || \
+		echo "no Triton server here: what needs one is skipped"
 
 # Two notebooks at a time, with one thread each: threads of two processes that share a core wait for each other.
 # Executed first, converted second: a progress bar's many updates can only be folded into one line afterwards.
@@ -60,10 +67,10 @@ $(PAGES)/04_verify_onnxruntime.ipynb: $(PAGES)/03_export_onnx.ipynb
 # official dimensions is left to the walkthrough.
 test: export QWEN3_CODEC_SKIP_OFFICIAL := 1
 test: export OMP_NUM_THREADS := 1
-test: setup
+test: setup $(TRITON)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n auto --dist worksteal --nbmake --nbmake-timeout=600 --durations=10 notebooks tests
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --nbmake --nbmake-timeout=600 --durations=10 notebooks tests
 
 lab: setup
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --notebook-dir notebooks
@@ -71,6 +78,11 @@ lab: setup
 page: setup
 	@command -v npm >/dev/null || { echo "npm is not here, which brings ONNX Runtime Web: install Node.js (Debian: apt-get install npm)"; exit 1; }
 	$(BIN)/python -m qwen3_codec page --output build/page --serve 8000
+
+serve: setup $(TRITON)
+	$(BIN)/python -m qwen3_codec export --checkpoint $(or $(CHECKPOINT),demo) --output build/serve/decoder.onnx
+	$(BIN)/python -m qwen3_codec triton build/serve/decoder.onnx --output build/model_repository
+	$(BIN)/python -m qwen3_codec.serving.server build/model_repository
 
 lint: setup
 	$(BIN)/ruff check .
@@ -86,7 +98,7 @@ oldest:
 
 # Take the .py sources over into the .ipynb files and execute those in place; for whoever edits a notebook.
 notebooks: export QWEN3_CODEC_OFFICIAL := 1
-notebooks: setup
+notebooks: setup $(TRITON)
 	$(BIN)/jupytext --quiet --to ipynb --update notebooks/*.py
 	$(CONVERT) --to notebook --inplace --execute $(NOTEBOOKS)
 	$(CONVERT) --to notebook --inplace --coalesce-streams $(NOTEBOOKS)

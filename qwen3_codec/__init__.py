@@ -4,7 +4,7 @@ The rooms and wings, from the ground up; each imports only from what stands abov
 need no torch:
 
     states, metrics     a graph's inputs, outputs and states; how far two waveforms are apart, how a stream is cut
-    files               files that appear whole or not at all
+    files, console      files that appear whole or not at all; what every command does with errors and signals
     codes, audio        codes read and checked; waveforms in files
     alignment, compare  a waveform against one from elsewhere: what differs, and which known cause it looks like
     stream, saved       streams (`CodecStream`), and their files
@@ -26,6 +26,7 @@ need no torch:
     demo/               the speech model that ships with the package, and how it was made
     lab/                `plots`; `experiment`: one stream under chosen settings; `widget`: the interactive lab; `voice`;
                         `site` and page/: the lab in a browser
+    serving/            a model repository for a Triton server, a client, the server itself here, the load that it holds
     commands/, cli      `python -m qwen3_codec`, a file a command
 """
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from .commands import bench, card, compare, decode, describe, encode, export, inspect, page, selftest, verify
+from .commands import bench, card, compare, decode, describe, encode, export, inspect, page, selftest, triton, verify
 from .console import Help, described, reported
 from .versions import versions
 
@@ -18,6 +18,7 @@ COMMANDS = {
     "bench": bench,
     "card": card,
     "page": page,
+    "triton": triton,
 }
 
 

@@ -42,6 +42,7 @@ FLOORS = [
     "pitfalls",
     "demo",
     "lab",
+    "serving",
     "commands",
     "cli",
     "__main__",

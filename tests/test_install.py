@@ -81,6 +81,13 @@ def test_every_other_command_says_which_extra_it_needs(bare, graph, tmp_path, co
     assert not [*tmp_path.iterdir()]
 
 
+def test_a_model_repository_needs_the_servers_client(bare, graph, tmp_path):
+    run = cli(bare, "triton", graph, "--output", "models", cwd=tmp_path)
+    (line,) = run.stderr.decode().splitlines()
+    assert run.returncode == 2 and "needs the package tritonclient, which the extra [serve] brings" in line
+    assert not [*tmp_path.iterdir()]
+
+
 def test_the_sdist_is_whole(tmp_path):
     with tarfile.open(built("sdist", tmp_path)) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}

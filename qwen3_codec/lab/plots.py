@@ -162,6 +162,75 @@ def latency(rows: Sequence, title: str) -> Figure:
     return figure
 
 
+def latency_of_streams(loads: Sequence, title: str) -> Figure:
+    """Latency of a chunk over the number of streams, for each way of making calls: median, and up to 99 of 100 chunks.
+
+    The black line is where a chunk comes as the next one is due: below it the streams are held in real time.
+    """
+    figure, axes = plt.subplots(figsize=(9, 4.2), layout="constrained")
+    kinds = list(dict.fromkeys(load.calls for load in loads))
+    for label, chosen, style in _lines(kinds, ([load for load in loads if load.calls == kind] for kind in kinds)):
+        streams = [load.streams for load in chosen]
+        low, middle, high = ([load.percentile(share) for load in chosen] for share in (50, 95, 99))
+        (line,) = axes.plot(streams, middle, label=f"{label}: p95, p50 to p99 shaded", **style)
+        axes.fill_between(streams, low, high, alpha=0.15, color=line.get_color())
+        for load, x, y in zip(chosen, streams, middle, strict=True):
+            if load.rows_per_call > 1.05:
+                rows = f"{load.rows_per_call:.1f} rows a call"
+                axes.annotate(rows, (x, y), textcoords="offset points", xytext=(5, -10), fontsize=7)
+    axes.axhline(loads[0].chunk_ms, color="black", linewidth=0.8)
+    words = f"real time: the next chunk is due after {loads[0].chunk_ms:.0f} ms"
+    axes.annotate(
+        words,
+        (0.01, loads[0].chunk_ms),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        fontsize=8,
+    )
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    ticks = sorted({load.streams for load in loads})
+    axes.set_xticks(ticks, ticks)
+    axes.set(title=_fitted(title, figure), xlabel="streams at once", ylabel="a chunk's latency (ms)")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def throughput(series: Mapping[str, Sequence[tuple[int, float]]], title: str) -> Figure:
+    """Time that one frame of one stream costs over the rows that share a call, {label: [(rows, ms)]}."""
+    figure, axes = plt.subplots(figsize=(8, 3.8), layout="constrained")
+    for label, points, style in _lines(series, series.values()):
+        axes.plot(*zip(*points, strict=True), label=label, **style)
+    axes.set_xscale("log", base=2)
+    ticks = sorted({rows for points in series.values() for rows, _ in points})
+    axes.set_xticks(ticks, ticks)
+    axes.set(
+        title=_fitted(title, figure), xlabel="rows in a call", ylabel="ms for one frame of one stream", ylim=(0, None)
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def ages(ages: np.ndarray, title: str) -> Figure:
+    """Who was in which call, and how old: `ages` [streams, calls] in frames before the call, NaN where not in it."""
+    streams, calls = ages.shape
+    figure, axes = plt.subplots(figsize=(min(14, 2 + 0.42 * calls), 1.4 + 0.28 * streams), layout="constrained")
+    image = axes.imshow(ages, aspect="auto", cmap="cividis")
+    middle = np.nanmax(ages) / 2
+    for (row, call), age in np.ndenumerate(ages):
+        if not np.isnan(age):
+            colour = "black" if age > middle else "white"
+            axes.annotate(f"{age:.0f}", (call, row), ha="center", va="center", fontsize=7, color=colour)
+    figure.colorbar(image, ax=axes, label="frames that the row has seen")
+    axes.set_xticks(range(calls), range(calls), fontsize=7)
+    axes.set_yticks(range(streams), range(streams), fontsize=7)
+    axes.set(title=_fitted(title, figure), xlabel="call of the graph", ylabel="stream")
+    return figure
+
+
 def error_against_cost(rows: Sequence, title: str) -> Figure:
     """Largest error over compute time for one frame: one marker a design and chunk length, which stands beside it."""
     figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")

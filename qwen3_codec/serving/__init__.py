@@ -1,0 +1,1 @@
+"""Many streams on one server: a model repository for NVIDIA Triton, a client, and what a server holds."""

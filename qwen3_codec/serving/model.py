@@ -1,0 +1,149 @@
+"""Triton's `model.py`: a stream for each sequence, and one call of the graph for all that wait with the same chunk.
+
+It runs inside the server, in its Python backend, over `qwen3_codec.runtime`; `python -m qwen3_codec triton` copies it
+as it is, beside the graph. The backend's interface: https://github.com/triton-inference-server/python_backend
+"""
+
+import ctypes
+import json
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from qwen3_codec.codes import check_codes
+from qwen3_codec.runtime import CodecSession
+
+START, END = 1, 2  # bits of a request's flags (tritonserver.h, TRITONSERVER_RequestFlag)
+PATIENCE = 1.5  # times the server's idle time: what it still knows must not be missing here
+
+
+class TritonPythonModel:
+    """What the backend calls: `initialize` once, `execute` with the requests that wait, `finalize` at the end.
+
+    `streams` holds one row of state for each live sequence: {id: CodecStream}. A request is `audio_codes` int64
+    [1, N, Q]; its answer is `waveform` float32 [1, samples], or an error for it alone, which changes nothing for the
+    others. A sequence may end with a request of no frames: its producer often learns afterwards which chunk was last.
+    """
+
+    def initialize(self, args):
+        """Load the graph that lies beside this file; threads, provider and idle time come from config.pbtxt."""
+        config = json.loads(args["model_config"])
+        given = {name: value["string_value"] for name, value in config["parameters"].items()}
+        gpu = [{"device_id": args["model_instance_device_id"]}] if args["model_instance_kind"] == "GPU" else None
+        folder = Path(args["model_repository"], args["model_version"])
+        self.session = CodecSession(folder / "model.onnx", int(given["threads"]), [given["provider"]], gpu)
+        self.idle_seconds = config["sequence_batching"]["max_sequence_idle_microseconds"] / 1e6
+        self.streams, self.used, self.told = {}, {}, None
+        self.lock, self.ended = threading.Lock(), threading.Event()
+        kind = pb_utils.MetricFamily.GAUGE
+        self.family = pb_utils.MetricFamily("qwen3_codec_live_streams", "sequences with state", kind)
+        self.live = self.family.Metric(labels={"instance": args["model_instance_name"]})
+        self.forgetter = threading.Thread(target=self.forget_idle, daemon=True)
+        self.forgetter.start()
+
+    def execute(self, requests):
+        """One answer for each request, in their order."""
+        with self.lock:
+            answers, waiting = {}, defaultdict(list)
+            for index, request in enumerate(requests):
+                try:
+                    codes = self.accept(request)
+                except ValueError as error:
+                    answers[index] = refusal(error)
+                else:
+                    waiting[codes.shape[1]].append((index, request.correlation_id(), codes))
+            for together in waiting.values():
+                answers |= self.decode(*zip(*together, strict=True))
+            for request in requests:
+                if request.flags() & END or request.is_cancelled():
+                    self.forget(request.correlation_id())
+            self.tell()
+            return [answers[index] for index in range(len(requests))]
+
+    def accept(self, request):
+        """The codes of a request that can be decoded, its stream made where it starts one; ValueError says why not."""
+        name = request.correlation_id()
+        if request.is_cancelled():
+            raise ValueError(f"sequence {name} was cancelled")
+        if request.flags() & START:  # also where one of this name is alive: the server has ended that one
+            self.streams[name] = self.session.stream()
+        if name not in self.streams:
+            raise ValueError(
+                f"sequence {name} has no state here: its start was lost, or it was idle for {self.idle_seconds:g} s; "
+                "begin it again with a start"
+            )
+        self.used[name] = time.monotonic()
+        codes = array(pb_utils.get_input_tensor_by_name(request, "audio_codes"))
+        if request.flags() & END and codes.shape[1] == 0:
+            return codes
+        return check_codes(codes, self.session.spec, batch=1)
+
+    def decode(self, indices, names, codes):
+        """{index: answer} for chunks of one length: the rows are joined, decoded in one call, and parted again."""
+        if not codes[0].shape[1]:
+            return {index: answer(np.zeros((1, 0), np.float32)) for index in indices}
+        first, *others = (self.streams[name] for name in names)
+        joined = first.join(*others) if others else first
+        try:
+            samples = joined.push(np.concatenate(codes))
+        except Exception as error:  # ONNX Runtime's exceptions share no narrower base class; no stream has moved
+            return {index: refusal(error) for index in indices}
+        for row, name in enumerate(names):
+            self.streams[name] = joined.fork([row]) if others else joined
+        return {index: answer(samples[row : row + 1]) for row, index in enumerate(indices)}
+
+    def forget(self, name):
+        """Free what a sequence holds."""
+        self.streams.pop(name, None)
+        self.used.pop(name, None)
+
+    def forget_idle(self):
+        """Free what nobody has asked for, as when a client died: the server ends such a sequence and does not tell."""
+        wait = PATIENCE * self.idle_seconds
+        while not self.ended.wait(min(wait / 4, 1.0)):
+            with self.lock:
+                for name in [name for name, used in self.used.items() if time.monotonic() - used > wait]:
+                    self.forget(name)
+                self.tell()
+
+    def tell(self):
+        """Say how many streams are alive, where that has changed: each word goes through the server."""
+        if self.told != len(self.streams):
+            self.told = len(self.streams)
+            self.live.set(self.told)
+
+    def finalize(self):
+        """The server unloads the model. The metrics go now: at the interpreter's end there is nobody left to tell."""
+        self.ended.set()
+        self.forgetter.join()
+        del self.live, self.family
+
+
+def refusal(error):
+    """An error for one request, with the library's own words."""
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
+
+
+def array(tensor):
+    """A tensor's values, by DLPack.
+
+    A backend built before NumPy 2 reads NumPy's own structures wrongly under it (as_numpy gives an array whose strides
+    are 0, and a Tensor made of one is empty), and says nothing.
+    """
+    return np.from_dlpack(tensor)
+
+
+def answer(samples):
+    """Samples float32 [1, n] as what the server sends."""
+    if not samples.size:
+        return pb_utils.InferenceResponse([pb_utils.Tensor("waveform", samples)])
+    capsule = samples.__dlpack__()
+    tensor = pb_utils.Tensor.from_dlpack("waveform", capsule)
+    # By DLPack's rules whoever takes a capsule renames it so. The backend has a name of its own for it, at which NumPy
+    # complains, in the log, once for each answer.
+    ctypes.pythonapi.PyCapsule_SetName(ctypes.py_object(capsule), b"used_dltensor")
+    return pb_utils.InferenceResponse([tensor])

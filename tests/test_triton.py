@@ -1,0 +1,280 @@
+"""The model on a real Triton server, on 127.0.0.1: many streams at once, and all that goes wrong with clients."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qwen3_codec.console import alone
+from qwen3_codec.export import export
+from qwen3_codec.metrics import chunks, max_error
+from qwen3_codec.runtime import CodecSession
+from qwen3_codec.states import random_codes
+from qwen3_codec.streaming.exact import ExactStreamingWrapper
+from qwen3_codec.verify import one_shot
+
+pytest.importorskip("tritonclient.grpc", reason="needs the extra [serve]")
+from qwen3_codec.serving import client, load, repository
+from qwen3_codec.serving import server as serving
+
+try:
+    serving.find()
+except serving.NoServer as reason:
+    pytest.skip(str(reason), allow_module_level=True)
+
+MAX_ERROR = 5e-5  # as in test_serving
+IDLE = 1.0  # seconds
+
+
+@pytest.fixture(scope="module")
+def exact(shallow, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exact") / "decoder.onnx"
+    return CodecSession(export(shallow, ExactStreamingWrapper(shallow.decoder), path).path, threads=1)
+
+
+@pytest.fixture(scope="module")
+def models(exact, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    repository.write(exact.path, folder, threads=1, idle_seconds=IDLE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(models):
+    with serving.Server(models) as running:
+        yield running
+
+
+def memory(server) -> int:
+    """Bytes of the models' interpreters, the children of the server."""
+    task = Path("/proc", str(server.process.pid), "task")
+    children = [pid for file in task.glob("*/children") for pid in file.read_text().split()]
+    lines = [line for pid in children for line in Path("/proc", pid, "status").read_text().splitlines()]
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+def settles(server, live=0, within=5 * IDLE) -> bool:
+    """Whether the number of live streams comes down to `live`."""
+    deadline = time.monotonic() + within
+    while server.live_streams() != live:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def crowd(url, decoder, seed, streams=64):
+    """Clients of random lengths and schedules at random moments; (rows, their waveforms)."""
+    rng = np.random.default_rng(seed)
+    rows = [random_codes(decoder.config, int(rng.integers(1, 30)), seed=seed + n) for n in range(streams)]
+    parts = [[*chunks(row, rng.choice([1, 2, 3, 7], 4).tolist())] for row in rows]
+
+    async def speak(parts, wait):
+        samples = []
+        async with client.AsyncRemoteStream(url) as stream:
+            for part in parts:
+                await asyncio.sleep(wait.uniform(0, 0.01))
+                samples.append(await stream.push(part, last=part is parts[-1] and wait.random() < 0.5))
+        return np.concatenate(samples, axis=1)
+
+    async def all_of_them():
+        return await asyncio.gather(*(speak(p, np.random.default_rng(n)) for n, p in enumerate(parts)))
+
+    return rows, asyncio.run(all_of_them())
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_64_sequences_at_once_are_each_exact(server, shallow, seed):
+    requests, calls = server.statistics()
+    rows, waveforms = crowd(server.url, shallow.decoder, seed)
+    for row, waveform in zip(rows, waveforms, strict=True):
+        assert max_error(one_shot(shallow.decoder, row), waveform) < MAX_ERROR
+    after = server.statistics()
+    assert (after[0] - requests) / (after[1] - calls) > 1, "no call had two rows"
+    assert server.live_streams() == 0
+
+
+def test_nothing_is_left_of_many(server, shallow):
+    crowd(server.url, shallow.decoder, 2)
+    before = memory(server)
+    for seed in (3, 4):
+        crowd(server.url, shallow.decoder, seed)
+    assert server.live_streams() == 0
+    assert memory(server) < before + 8e6, "each of these crowds passes some 60 MB of states through the model"
+
+
+def test_a_client_that_dies_is_forgotten(server, exact):
+    code = (
+        "import sys, time; import numpy as np; from qwen3_codec.serving.client import RemoteStream\n"
+        "stream = RemoteStream(sys.argv[1]).__enter__()\n"
+        f"stream.push(np.zeros((2, {exact.spec.num_quantizers}), np.int64)); print('there', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, server.url], stdout=subprocess.PIPE, text=True) as dies:
+        assert dies.stdout.readline() == "there\n"
+        assert server.live_streams() == 1
+        dies.send_signal(signal.SIGKILL)
+    assert settles(server)
+
+
+def test_a_sequence_that_times_out_says_so(server, exact):
+    codes = random_codes(exact.spec, 2)
+    with client.RemoteStream(server.url) as stream:
+        stream.push(codes)
+        assert settles(server)
+        with pytest.raises(client.ServerError, match="must specify the START flag"):
+            stream.push(codes)
+
+
+def test_a_start_sent_twice_begins_anew(server, exact):
+    codes = random_codes(exact.spec, 6, seed=5)
+    with client.RemoteStream(server.url) as stream:
+        stream.push(random_codes(exact.spec, 9, seed=6))
+        stream.started = False  # so that the next request says start once more
+        again = [stream.push(codes[:, :2]), stream.push(codes[:, 2:])]
+    assert max_error(exact.decode(codes), np.concatenate(again, axis=1)) < MAX_ERROR
+    assert settles(server)
+
+
+def test_a_flood_of_bad_requests_beside_good_ones(server, shallow, exact):
+    spec = exact.spec
+    high = random_codes(spec, 2)
+    high[0, 1, 2] = spec.codebook_size
+    bad = [
+        (high, f"code {spec.codebook_size} at row 0, frame 1, codebook 2 is outside 0..{spec.codebook_size - 1}"),
+        (random_codes(spec, 2)[:, :, :-1], rf"codes have the shape \[1, 2, {spec.num_quantizers - 1}\]"),
+        (np.zeros((1, 0, spec.num_quantizers), np.int64), "holds no frame"),
+    ]
+
+    def flood(number):
+        codes, words = bad[number % len(bad)]
+        with client.RemoteStream(server.url) as stream:
+            for _ in range(6):
+                with pytest.raises(client.ServerError, match=words):
+                    stream.push(codes)
+
+    with ThreadPoolExecutor(8) as floods:
+        running = [floods.submit(flood, number) for number in range(16)]
+        rows, waveforms = crowd(server.url, shallow.decoder, 7, streams=8)
+        for one in running:
+            one.result()
+    for row, waveform in zip(rows, waveforms, strict=True):
+        assert max_error(one_shot(shallow.decoder, row), waveform) < MAX_ERROR
+    with client.RemoteStream(server.url) as stream:  # without a start, or after a bad chunk in the middle
+        stream.started = True
+        with pytest.raises(client.ServerError, match="must specify the START flag"):
+            stream.push(high)
+    codes = random_codes(spec, 4)
+    with client.RemoteStream(server.url) as stream:
+        samples = [stream.push(codes[:, :2])]
+        with pytest.raises(client.ServerError, match="outside"):
+            stream.push(high)
+        samples.append(stream.push(codes[:, 2:]))
+    assert max_error(exact.decode(codes), np.concatenate(samples, axis=1)) < MAX_ERROR
+    assert settles(server)
+
+
+def test_a_server_that_stops_and_starts_again(models, exact):
+    codes = random_codes(exact.spec, 4)
+    with serving.Server(models) as first:
+        stream = client.RemoteStream(first.url, timeout=10).__enter__()
+        stream.push(codes)
+        process = first.process
+    assert process.poll() is not None and not [*serving.SHARED_MEMORY.glob(f"{first.folder.name}*")]
+    with pytest.raises(client.ServerError, match=first.url):
+        stream.push(codes)
+    stream.__exit__()
+    with serving.Server(models, grpc_port=first.ports["grpc"]) as second:
+        with client.RemoteStream(second.url) as stream:
+            assert max_error(exact.decode(codes), stream.push(codes, last=True)) < MAX_ERROR
+        assert second.live_streams() == 0
+
+
+def test_a_model_that_does_not_load_is_said(tmp_path, exact):
+    folder = repository.write(exact.path, tmp_path)
+    (folder / "1" / "model.onnx").write_bytes(b"half")
+    with (
+        pytest.raises(RuntimeError, match=r"did not become ready: .*ONNX Runtime cannot load it, truncated"),
+        serving.Server(tmp_path),
+    ):
+        pass
+
+
+def test_a_configuration_with_implicit_state_passes_the_servers_own_checks(exact, tmp_path):
+    """The wheel lacks the backend that would run it: that is all that the server has to say of this model."""
+    repository.write(exact.path, tmp_path, "onnxruntime")
+    words = r"did not become ready: unable to find backend library for backend 'onnxruntime'"
+    with pytest.raises(RuntimeError, match=words), serving.Server(tmp_path):
+        pass
+
+
+def test_two_instances_each_keep_their_own(exact, shallow, tmp_path):
+    repository.write(exact.path, tmp_path, threads=1, instances=2)
+    with serving.Server(tmp_path) as server:
+        rows, waveforms = crowd(server.url, shallow.decoder, 8, streams=16)
+        assert server.live_streams() == 0
+    for row, waveform in zip(rows, waveforms, strict=True):
+        assert max_error(one_shot(shallow.decoder, row), waveform) < MAX_ERROR
+
+
+def test_the_client_on_the_command_line(server, exact, tmp_path, capsys):
+    codes = random_codes(exact.spec, 9, batch=3)
+    np.save(tmp_path / "codes.npy", codes)
+    command = ["--codes", str(tmp_path / "codes.npy"), "--url", server.url, "--chunks", "2,5"]
+    assert alone(client, "client", [*command, "--output", str(tmp_path / "speech.npy")]) == 0
+    assert "3 streams, " in (printed := capsys.readouterr().out) and "in 9 chunks" in printed and "p99" in printed
+    for row in range(3):
+        assert max_error(exact.decode(codes[row]), np.load(tmp_path / f"speech_{row}.npy")) < MAX_ERROR
+    assert alone(client, "client", [*command, "--model", "other"]) == 2
+    assert "other" in capsys.readouterr().err
+    found = client.dimensions(server.url)
+    assert (found.sample_rate, found.num_quantizers) == (exact.spec.sample_rate, exact.spec.num_quantizers)
+
+
+def test_the_server_on_the_command_line_ends_all_that_it_started(models):
+    command = [sys.executable, "-m", "qwen3_codec.serving.server", str(models)]
+    ports = [f"--{name}-port=0" for name in ("grpc", "http", "metrics")]
+    with subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, text=True) as run:
+        line = run.stdout.readline()
+        assert line.startswith("ready: gRPC 127.0.0.1:")
+        (child,) = (
+            pid for f in Path("/proc", str(run.pid), "task").glob("*/children") for pid in f.read_text().split()
+        )
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(30) == 128 + signal.SIGTERM
+    assert not os.path.exists(f"/proc/{child}") and not Path(line.partition("says: ")[2].partition(";")[0]).exists()
+
+
+def test_a_load_is_measured(exact, capsys, tmp_path):
+    command = [
+        str(exact.path),
+        "--streams",
+        "2,1",
+        "--chunk",
+        "3",
+        "--seconds",
+        "1",
+        "--threads",
+        "1",
+        "--calls",
+        "joined",
+    ]
+    assert alone(load, "load", [*command, "--figure", str(tmp_path / "load.png")]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header == load.HEADER and all(line.startswith("joined") for line in lines) and lines
+    assert (tmp_path / "load.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_server_is_said_in_one_sentence(tmp_path, monkeypatch):
+    with pytest.raises(serving.NoServer, match=r"no Triton server in .*make test"):
+        serving.find(tmp_path)
+    folder = serving.find().root.parents[1]
+    monkeypatch.setattr(serving, "PYTHON", "3.99")
+    with pytest.raises(serving.NoServer, match=r"no interpreter for Python 3\.99"):
+        serving.find(folder)
