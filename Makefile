@@ -100,6 +100,6 @@ oldest:
 notebooks: export QWEN3_CODEC_OFFICIAL := 1
 notebooks: setup $(TRITON)
 	$(BIN)/jupytext --quiet --to ipynb --update notebooks/*.py
-	$(CONVERT) --to notebook --inplace --execute $(NOTEBOOKS)
+	for notebook in $(NOTEBOOKS); do $(CONVERT) --to notebook --inplace --execute $$notebook || exit 1; done
 	$(CONVERT) --to notebook --inplace --coalesce-streams $(NOTEBOOKS)
 	cp build/per_chunk_error.png notebooks/
