@@ -10,9 +10,9 @@
 # # 10 · Many streams: one call for all who wait
 #
 # One listener needs one stream. A service has thousands, each at another place in its sentence, each asking when it likes.
-# A call of the graph costs almost the same for one row as for a few, because most of it is reading weights; so it pays to
-# let those who wait at the same time share a call. That needs a graph in which every row may have its own age. The exact
-# design is one: all states have one shape, and a counter says for each row how much of them is real.
+# Each call of the graph has a cost of its own: operations are started, weights are read. Those who wait at the same time can
+# share it, if they share a call; how much that saves is measured below, and it is not always much. It needs a graph in which
+# every row may have its own age. The exact design is one: all states have one shape, and a counter says for each row how much of them is real.
 #
 # A *server* does the sharing. This project writes no server: it writes a *model repository* (a folder) for NVIDIA's Triton
 # Inference Server, which has what is needed: *sequences* (requests that belong together, with a start and an end),
@@ -241,7 +241,8 @@ assert max(errors, default=0) < MAX_ERROR
 # Time for one frame of one stream, where 1 to 16 rows share a call, in this run on this machine's CPU. What every call costs
 # once (starting each operation, reading the weights) is shared; the products are not. So sharing gains most where a call
 # has least to do: at one frame a call. At 12 frames there is little left to share, and at the official dimensions, whose
-# products keep two cores busy alone, still less: the README has those numbers. A GPU idles at one row; none was at hand.
+# products keep two cores busy alone, still less: the README has those numbers. What a GPU gains was not measured; none was at
+# hand.
 
 
 # %%
