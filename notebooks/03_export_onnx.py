@@ -39,6 +39,7 @@ from qwen3_codec.lab import plots
 from qwen3_codec.lab.folders import build_folder
 from qwen3_codec.model import checkpoint
 from qwen3_codec.pitfalls import fails_with
+from qwen3_codec.pitfalls.pages import code
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 
 build = build_folder(BUILD)
@@ -122,6 +123,12 @@ assert not (build / "branch.onnx").exists()
 # `dynamo=False` (called `torchscript` here) is the default. All names come from `states.py`. Then the graph is checked: ONNX's
 # own checker, no `If` and no `Loop`, every declared input there, no axis frozen; and it is run against the wrapper at
 # 1, 2, 5 and 12 frames, with empty, partly filled and full states, `is_last` off and on, one row and two. The file appears only after that.
+#
+# The transformer is loaded with `eager` attention: products and a softmax that anyone can read, under a mask that is ours. The
+# call itself, as the package makes it:
+
+# %%
+code(trace)
 
 # %%
 wrapper = StatefulCodecONNXWrapper(decoder, conv_history_frames=4, lookahead_frames=4)

@@ -46,10 +46,12 @@ from qwen3_codec.lab import plots
 from qwen3_codec.lab.folders import build_folder
 from qwen3_codec.metrics import max_error, snr_db
 from qwen3_codec.model import checkpoint, inspection
+from qwen3_codec.pitfalls.pages import code
 from qwen3_codec.pitfalls.state import short_histories, wrong_states
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.states import random_codes
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
+from qwen3_codec.streaming.layers import StreamConv, StreamTransConv
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 from qwen3_codec.verify import MAX_ERROR, MAX_MSE, ONE_SHOT, ONNX, one_shot, verify
 
@@ -103,6 +105,21 @@ figure = plots.states_along(labels, seconds, sizes, f"{spec.bytes_per_stream():,
 # %%
 assert sum(sizes) + 8 == spec.bytes_per_stream()
 assert not any(array.any() for array in spec.zero_state().values()), "a stream starts with zeros"
+
+# %% [markdown]
+# ### The wrapper, in full
+#
+# Three parts do it: a convolution that finds its past in the state, a transposed convolution written as an ordinary one, and
+# the step that hands states out in the order of the data and collects them again. (`stream_transformer`, in
+# `streaming/kv_stack.py`, does the same for keys and values.)
+
+# %%
+code(StreamConv.forward, StreamTransConv.__init__, StreamTransConv.forward, ExactStreamingWrapper.forward)
+
+# %% [markdown]
+# Why a counter, `past_frames`, where the keys begin as zeros? A zero key is not "no key": softmax gives it weight, like any
+# other. The count makes the mask that leaves out what is not there yet. It is counted in steps of the transformer, which are
+# frames here; a codec that upsamples before its attention has several steps a frame.
 
 # %% [markdown]
 # ## 3. The proof

@@ -321,7 +321,7 @@ def probe(wrapper: torch.nn.Module, session: CodecSession, case: dict, tolerance
 
 def _error(wrapper, feeds: dict[str, np.ndarray], name: str, wanted: np.ndarray, found: np.ndarray) -> float:
     """How far an output is from the wrapper's. Codes are names, not numbers: there, how far from the nearest entry."""
-    if wrapper.spec.part == DECODER or name != "audio_codes":
+    if name != "audio_codes" or wrapper.spec.part == DECODER:  # in this order: a spec is made anew for each asking
         return scaled_error(wanted, found)
     with torch.no_grad():
         latents, *_ = wrapper.latents(*(torch.from_numpy(array) for array in feeds.values()))
