@@ -70,12 +70,15 @@ def test_operations_by_hand(shallow):
 def test_the_command(tiny, tmp_path, capsys):
     checkpoint.save(tiny, tmp_path / "weights")
     arguments = ["bench", "--checkpoint", str(tmp_path / "weights"), "--frames", "8", "--chunks", "2", "--threads", "1"]
-    arguments += ["--rounds", "1", "--figure", str(tmp_path / "cost.png")]
+    arguments += ["--rounds", "1", "--figure", str(tmp_path / "cost.png"), "--designs", "one_shot,exact"]
     assert cli.main([*arguments, "--folder", str(tmp_path / "graphs"), "--json"]) == 0
     assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
     entries = json.loads(capsys.readouterr().out)
     assert entries["frames"] == 8
     assert {row["chunk"] for row in entries["rows"] if row["streams"] == 1} == {8, 2}
+    assert {path.stem for path in (tmp_path / "graphs").glob("*.onnx")} == {"one_shot", "exact"}
+    assert cli.main([*arguments[:-1], "fast"]) == 2
+    assert "there is no design 'fast'; there are one_shot, " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
