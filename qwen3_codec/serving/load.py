@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,6 +19,7 @@ import tritonclient.grpc.aio as triton_aio
 
 from ..console import alone
 from ..files import written_whole
+from ..metrics import parse_schedule
 from ..runtime import CodecSession
 from ..states import random_codes
 from . import repository
@@ -165,13 +167,11 @@ def add_options(parser) -> None:
 
 
 def run(args) -> int:
-    from ..metrics import parse_schedule
-
     numbers, kinds = parse_schedule(args.streams), args.calls.split(",")
     if odd := [kind for kind in kinds if kind not in (JOINED, APART)]:
         raise ValueError(f"--calls has {odd[0]!r}, must be {JOINED} or {APART}")
-    print(HEADER, file=sys.stderr if args.json else sys.stdout, flush=True)
-    told = lambda load: print(load, file=sys.stderr if args.json else sys.stdout, flush=True)  # noqa: E731
+    told = partial(print, file=sys.stderr if args.json else sys.stdout, flush=True)
+    told(HEADER)
     loads = measure(args.graph, numbers, args.chunk, args.seconds, args.threads, kinds, told)
     if args.json:
         print(json.dumps([asdict(load) for load in loads], indent=2))
