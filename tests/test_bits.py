@@ -220,12 +220,12 @@ class TestAnyConfig:
         report = verify(other, wrapper, codes, [[1], [7, 1, 2], [24]])
         assert report.passed, report.failures
 
-    @pytest.mark.parametrize("name", ["int8", "float16"])
-    def test_dynamo(self, tiny, tmp_path, name):
-        session = made(tiny, name, tmp_path, exporter="dynamo", least_snr_db=ANY)
+    def test_dynamo(self, tiny, tmp_path):
+        """float16 is made of the float32 graph, which other tests export so; 8 bits are a wrapper of their own."""
+        session = made(tiny, "int8", tmp_path, exporter="dynamo", least_snr_db=ANY)
         codes = random_codes(tiny.decoder, 20)
-        assert snr_db(one_shot(tiny.decoder, codes), session.decode(codes, [3, 1])) > (12 if name == "int8" else 35)
-        assert promise_of(session.metadata).precision == name
+        assert snr_db(one_shot(tiny.decoder, codes), session.decode(codes, [3, 1])) > 12
+        assert promise_of(session.metadata).precision == "int8"
 
     def test_fixed_axes(self, shallow, tmp_path):
         wrapper = FixedAxes(wrapper_in(shallow, INT8), frames=3, batch=2)
