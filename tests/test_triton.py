@@ -1,7 +1,6 @@
 """The model on a real Triton server, on 127.0.0.1: many streams at once, and all that goes wrong with clients."""
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -52,11 +51,18 @@ def server(models):
         yield running
 
 
+def children_of(pid: int) -> list[str]:
+    files = Path("/proc", str(pid), "task").glob("*/children")
+    return [child for file in files for child in file.read_text().split()]
+
+
 def memory(server) -> int:
     """Bytes of the models' interpreters, the children of the server."""
-    task = Path("/proc", str(server.process.pid), "task")
-    children = [pid for file in task.glob("*/children") for pid in file.read_text().split()]
-    lines = [line for pid in children for line in Path("/proc", pid, "status").read_text().splitlines()]
+    lines = [
+        line
+        for pid in children_of(server.process.pid)
+        for line in Path("/proc", pid, "status").read_text().splitlines()
+    ]
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
@@ -117,9 +123,10 @@ def test_a_client_that_dies_is_forgotten(server, exact):
         f"stream.push(np.zeros((2, {exact.spec.num_quantizers}), np.int64)); print('there', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, server.url], stdout=subprocess.PIPE, text=True) as dies:
-        assert dies.stdout.readline() == "there\n"
-        assert server.live_streams() == 1
+        told = dies.stdout.readline()
+        alive = server.live_streams()
         dies.send_signal(signal.SIGKILL)
+    assert (told, alive) == ("there\n", 1)
     assert settles(server)
 
 
@@ -240,15 +247,18 @@ def test_the_client_on_the_command_line(server, exact, tmp_path, capsys):
 def test_the_server_on_the_command_line_ends_all_that_it_started(models):
     command = [sys.executable, "-m", "qwen3_codec.serving.server", str(models)]
     ports = [f"--{name}-port=0" for name in ("grpc", "http", "metrics")]
-    with subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, text=True) as run:
+    run = subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, text=True)
+    try:
         line = run.stdout.readline()
         assert line.startswith("ready: gRPC 127.0.0.1:")
-        (child,) = (
-            pid for f in Path("/proc", str(run.pid), "task").glob("*/children") for pid in f.read_text().split()
-        )
+        children = children_of(run.pid)
         run.send_signal(signal.SIGTERM)
         assert run.wait(30) == 128 + signal.SIGTERM
-    assert not os.path.exists(f"/proc/{child}") and not Path(line.partition("says: ")[2].partition(";")[0]).exists()
+    finally:
+        run.kill()
+        run.stdout.close()
+    assert children and not [pid for pid in children if Path("/proc", pid).exists()]
+    assert not Path(line.partition("says: ")[2].partition(";")[0]).exists()
 
 
 def test_a_load_is_measured(exact, capsys, tmp_path):
