@@ -237,11 +237,11 @@ def _graphs(
     checkpoint: Checkpoint, folder: Path, designs: Sequence[str], progress: Callable
 ) -> tuple[dict[str, Path], dict[str, StateSpec]]:
     """{name: path} and {name: spec}, exported where they are not there yet."""
-    decoder, reach = checkpoint.decoder, conv_reach(checkpoint.decoder)
+    decoder = checkpoint.decoder
     makers = {
         "one_shot": lambda: OneShotWrapper(decoder),
         "windowed": lambda: StatefulCodecONNXWrapper(decoder, 4, 4),
-        "full_history": lambda: StatefulCodecONNXWrapper(decoder, reach, 0),
+        "full_history": lambda: StatefulCodecONNXWrapper(decoder, conv_reach(decoder), 0),
     }
     makers |= {name: partial(wrapper_in, checkpoint, precision) for name, precision in EXACT.items()}
     wrappers = {name: makers[name]() for name in DESIGNS if name in designs}

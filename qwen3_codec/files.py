@@ -51,7 +51,7 @@ def folder_written_whole(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, so that each rename is one step; a server that watches it skips names with a dot.
+    # In the same folder, so that each rename is one step.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".part") as work:
         draft, before = Path(work, "new"), Path(work, "before")
         draft.mkdir()

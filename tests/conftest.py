@@ -9,6 +9,7 @@ from qwen3_codec.export import export
 from qwen3_codec.model import checkpoint
 from qwen3_codec.model.config import small_config
 from qwen3_codec.runtime import CodecSession
+from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 
 UPSTREAM = Path(__file__).parent / "upstream_tiny"
@@ -90,3 +91,9 @@ def graph(small, exact_window, tmp_path_factory):
 @pytest.fixture(scope="session")
 def session(graph):
     return CodecSession(graph)
+
+
+@pytest.fixture(scope="session")
+def exact(shallow, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exact") / "decoder.onnx"
+    return CodecSession(export(shallow, ExactStreamingWrapper(shallow.decoder), path).path, threads=1)

@@ -15,28 +15,18 @@ from hypothesis import strategies as st
 from qwen3_codec import cli
 from qwen3_codec.codes import CodesError
 from qwen3_codec.console import alone
-from qwen3_codec.export import export
 from qwen3_codec.files import folder_written_whole
 from qwen3_codec.metrics import chunks, max_error
-from qwen3_codec.runtime import CodecSession, GraphError
+from qwen3_codec.runtime import GraphError
 from qwen3_codec.states import TensorSpec
 from qwen3_codec.streaming.encoder import StreamEncoderWrapper
 from qwen3_codec.streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from qwen3_codec.streaming.fixed import FixedAxes
-from qwen3_codec.verify import one_shot
+from qwen3_codec.verify import MAX_ERROR, one_shot
 
 repository = pytest.importorskip("qwen3_codec.serving.repository", reason="needs the extra [serve]")
 from qwen3_codec.serving import client, load  # noqa: E402
 from qwen3_codec.serving.simulation import Request, SimulatedServer  # noqa: E402
-
-# Float32 rounding of one decoder in another order of sums; the project's limit for every pair of paths.
-MAX_ERROR = 5e-5
-
-
-@pytest.fixture(scope="module")
-def exact(shallow, tmp_path_factory):
-    path = tmp_path_factory.mktemp("exact") / "decoder.onnx"
-    return CodecSession(export(shallow, ExactStreamingWrapper(shallow.decoder), path).path, threads=1)
 
 
 def test_the_configuration_names_every_state_as_the_graph_has_it(other, tmp_path):

@@ -12,12 +12,9 @@ import numpy as np
 import pytest
 
 from qwen3_codec.console import alone
-from qwen3_codec.export import export
 from qwen3_codec.metrics import chunks, max_error
-from qwen3_codec.runtime import CodecSession
 from qwen3_codec.states import random_codes
-from qwen3_codec.streaming.exact import ExactStreamingWrapper
-from qwen3_codec.verify import one_shot
+from qwen3_codec.verify import MAX_ERROR, one_shot
 
 pytest.importorskip("tritonclient.grpc", reason="needs the extra [serve]")
 from qwen3_codec.serving import client, load, repository
@@ -28,14 +25,7 @@ try:
 except serving.NoServer as reason:
     pytest.skip(str(reason), allow_module_level=True)
 
-MAX_ERROR = 5e-5  # as in test_serving
 IDLE = 1.0  # seconds
-
-
-@pytest.fixture(scope="module")
-def exact(shallow, tmp_path_factory):
-    path = tmp_path_factory.mktemp("exact") / "decoder.onnx"
-    return CodecSession(export(shallow, ExactStreamingWrapper(shallow.decoder), path).path, threads=1)
 
 
 @pytest.fixture(scope="module")

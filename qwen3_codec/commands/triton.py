@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from ..serving import MODEL
+
 ABOUT = "write a model repository for a Triton server, which joins many streams in one call"
 EXAMPLE = "build/decoder.onnx --output build/model_repository"
 
@@ -11,7 +13,7 @@ def add_options(parser) -> None:
     parser.add_argument(
         "--output", type=Path, required=True, metavar="FOLDER", help="the repository; its other models stay"
     )
-    parser.add_argument("--name", default="qwen3_codec", help="the model's name on the server")
+    parser.add_argument("--name", default=MODEL, help="the model's name on the server")
     parser.add_argument(
         "--backend",
         choices=("python", "onnxruntime"),

@@ -33,8 +33,9 @@ from ..audio import row_paths, write_waveforms
 from ..codes import CodesError, read_rows
 from ..console import alone, progress
 from ..metrics import chunks, parse_schedule
+from . import MODEL
 
-URL, MODEL = "127.0.0.1:8001", "qwen3_codec"
+URL = "127.0.0.1:8001"
 TIMEOUT = 60.0  # seconds
 ASKS_AFTER = 1.0  # seconds without an answer, after which a server is asked whether it is still there
 

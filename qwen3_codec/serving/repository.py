@@ -20,9 +20,9 @@ from google.protobuf import text_format
 from ..files import folder_written_whole
 from ..runtime import CPU, CodecSession, GraphError
 from ..states import DECODER, StateSpec, TensorSpec
+from . import MODEL
 
-NAME = "qwen3_codec"
-GRAPH, MODEL, CONFIG = "model.onnx", "model.py", "config.pbtxt"  # the server looks for these names
+GRAPH, SOURCE, CONFIG = "model.onnx", "model.py", "config.pbtxt"  # the server looks for these names
 VERSION = "1"
 PYTHON, ONNXRUNTIME = BACKENDS = ("python", "onnxruntime")
 GPU = "cuda"
@@ -69,7 +69,7 @@ def check_servable(session: CodecSession) -> None:
 def config(
     spec: StateSpec,
     backend: str = PYTHON,
-    name: str = NAME,
+    name: str = MODEL,
     max_batch: int = 64,
     max_sequences: int = 1024,
     idle_seconds: float = 60.0,
@@ -130,7 +130,7 @@ def config(
     return model
 
 
-def write(graph: Path, output: Path, backend: str = PYTHON, name: str = NAME, **options) -> Path:
+def write(graph: Path, output: Path, backend: str = PYTHON, name: str = MODEL, **options) -> Path:
     """Write the model `name` into the repository `output`, whole or not at all; returns its folder.
 
     Other models there stay. `options` are those of `config`. Raises GraphError for a graph that cannot be served,
@@ -149,7 +149,7 @@ def write(graph: Path, output: Path, backend: str = PYTHON, name: str = NAME, **
         (draft / VERSION).mkdir()
         shutil.copyfile(graph, draft / VERSION / GRAPH)
         if backend == PYTHON:
-            shutil.copyfile(Path(__file__).with_name(MODEL), draft / VERSION / MODEL)
+            shutil.copyfile(Path(__file__).with_name(SOURCE), draft / VERSION / SOURCE)
     return folder
 
 

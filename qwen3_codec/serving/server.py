@@ -24,6 +24,7 @@ import tritonclient.grpc as triton
 
 from ..console import alone
 from ..lab.folders import CHECKOUT, build_folder
+from . import MODEL
 
 HOST = "127.0.0.1"
 STARTS_WITHIN, ENDS_WITHIN = 60, 6  # seconds; alone it ends in 2 or 3
@@ -131,7 +132,7 @@ class Server:
         """All that the server has said."""
         return (self.folder / "log").read_text(errors="replace")
 
-    def statistics(self, model: str = "qwen3_codec") -> tuple[int, int]:
+    def statistics(self, model: str = MODEL) -> tuple[int, int]:
         """(requests that were decoded, calls of the model that they shared), as Triton counts them."""
         with triton.InferenceServerClient(self.url) as client:
             (found,) = client.get_inference_statistics(model).model_stats
