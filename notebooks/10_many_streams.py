@@ -57,9 +57,7 @@ from qwen3_codec.serving.simulation import Request, SimulatedServer
 from qwen3_codec.states import random_codes
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verify import one_shot
-
-MAX_ERROR = 5e-5  # float32 rounding; the limit for every pair of paths in this project
+from qwen3_codec.verify import MAX_ERROR, one_shot
 
 # %%
 loaded = checkpoint.load(CHECKPOINT)
