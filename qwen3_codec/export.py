@@ -21,7 +21,7 @@ from . import __version__, selftest
 from .bits.integers import TRANSLATIONS
 from .files import written_whole
 from .metrics import scaled_error
-from .model.checkpoint import Checkpoint
+from .model.checkpoint import Checkpoint, OtherModel
 from .promise import FLOAT32
 from .runtime import CodecSession, GraphError
 from .states import BATCH, DECODER, FORMAT_VERSION, FRAMES, SAMPLES, StateSpec
@@ -55,7 +55,7 @@ class Exported:
 
 
 def export(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | OtherModel,
     wrapper: torch.nn.Module,
     path: str | os.PathLike,
     exporter: str = "torchscript",
@@ -65,7 +65,7 @@ def export(
     precision: str = FLOAT32,
     finish: Callable[[Path], None] | None = None,
 ) -> Exported:
-    """Write `wrapper` (made from `checkpoint.decoder`) to `path` as one ONNX file.
+    """Write `wrapper` (made from `checkpoint.decoder`, or any with a `spec`) to `path` as one ONNX file.
 
     `exporter` is `torchscript` (`dynamo=False`: traces one run) or `dynamo` (`torch.export`: follows the code with
     symbolic sizes). The graph is checked, then run against the wrapper at other lengths, where no output may differ by
@@ -92,7 +92,7 @@ def export(
 
 
 def write_unproven(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | OtherModel,
     wrapper: torch.nn.Module,
     path: str | os.PathLike,
     exporter: str = "torchscript",
@@ -115,7 +115,7 @@ def write_unproven(
     return dict(Counter(node.op_type for node in model.graph.node).most_common())
 
 
-def exported(checkpoint: Checkpoint, wrapper: torch.nn.Module, path: str | os.PathLike, **options) -> Path:
+def exported(checkpoint: Checkpoint | OtherModel, wrapper: torch.nn.Module, path: str | os.PathLike, **options) -> Path:
     """`export`, unless `path` already holds a graph that does what `wrapper` does, from these weights and versions.
 
     What it does is asked of the graph itself: it is run against the wrapper as it is after an export. So it is made
@@ -328,7 +328,9 @@ def _error(wrapper, feeds: dict[str, np.ndarray], name: str, wanted: np.ndarray,
         return code_gap(wrapper.encoder, latents, torch.from_numpy(wanted), torch.from_numpy(found))
 
 
-def metadata(checkpoint: Checkpoint, spec: StateSpec, exporter: str, precision: str = FLOAT32) -> dict[str, str]:
+def metadata(
+    checkpoint: Checkpoint | OtherModel, spec: StateSpec, exporter: str, precision: str = FLOAT32
+) -> dict[str, str]:
     """`metadata_props` of the file: all that a client needs to run it, and where it came from."""
     versions = {
         "qwen3_codec": __version__,

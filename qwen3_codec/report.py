@@ -83,6 +83,11 @@ class Report:
     waveforms: dict[tuple[str, tuple[int, ...]], np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
+    def peak(self) -> float:
+        """Largest |sample| of the reference. What clips at 1 shows where the reference goes there, and nowhere else."""
+        return float(np.max(np.abs(self.waveforms[ONE_SHOT, ()]), initial=0.0))
+
+    @property
     def passed(self) -> bool:
         return not self.failures
 
@@ -98,6 +103,7 @@ class Report:
             name: getattr(self, name)
             for name in ("weights", "design", "frames", "judged", "verdict", "passed", "failures")
         }
+        entries["peak"] = self.peak
         entries["limits"] = asdict(self.limits)
         entries["results"] = [asdict(result) for result in self.results]
         entries["agreements"] = [asdict(agreement) for agreement in self.agreements]
@@ -107,7 +113,7 @@ class Report:
         against = "judged" if self.judged else "approximate by design: measured, not judged"
         lines = [
             f"weights: {self.weights}; design: {self.design}; {self.frames} frames",
-            f"against the one-shot decoder ({against}):",
+            f"against the one-shot decoder ({against}), which peaks at {self.peak:.2g}:",
             f"  {'path':16} {'chunks':>12} {'MSE':>9} {'max error':>10} {'SNR dB':>7} {'real time':>10}",
         ]
         for r in self.results:

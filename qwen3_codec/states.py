@@ -204,23 +204,31 @@ def windowed_spec(
     )
 
 
-def exact_spec(config, samples_per_frame: int, convs: Sequence[tuple[int, int]]) -> StateSpec:
+def exact_spec(
+    config,
+    samples_per_frame: int,
+    convs: Sequence[tuple[int, int]],
+    sample_rate: int | None = None,
+    steps_per_frame: int = 1,
+) -> StateSpec:
     """The exact graph's interface. A state NAME comes out as `next_NAME`.
 
     Numbers have two digits, so that servers which pair states by sorted name (Triton does) pair them right.
 
-    `convs` lists (channels, history in samples) of every convolution with a state, in the order of the data.
+    `convs` lists (channels, history in samples) of every convolution with a state, in the order of the data. Another
+    codec's `config` serves where it has the same words; what it calls otherwise is given: `sample_rate`, and
+    `steps_per_frame` where its transformer makes several steps for a frame.
     """
     return StateSpec(
         kind="exact",
-        sample_rate=config.output_sample_rate,
+        sample_rate=sample_rate or config.output_sample_rate,
         samples_per_frame=samples_per_frame,
         codebook_size=config.codebook_size,
         lookahead_frames=0,
         inputs=(audio_codes_spec(config.num_quantizers),),
         outputs=(TensorSpec("waveform", (BATCH, SAMPLES)),),
         states=_exact_states(config, convs),
-        limits={"past_frames": config.sliding_window - 1},
+        limits={"past_frames": _frames_that_fill(config, steps_per_frame)},
     )
 
 
@@ -264,8 +272,13 @@ def encoder_spec(
         inputs=(TensorSpec("audio", (BATCH, SAMPLES)),),
         outputs=(audio_codes_spec(num_quantizers),),
         states=_exact_states(config, convs),
-        limits={"past_frames": ceil((config.sliding_window - 1) / steps_per_frame)},
+        limits={"past_frames": _frames_that_fill(config, steps_per_frame)},
     )
+
+
+def _frames_that_fill(config, steps_per_frame: int) -> int:
+    """Where the count of a row's past frames may stop: keys and values are all real from there on."""
+    return ceil((config.sliding_window - 1) / steps_per_frame)
 
 
 def _exact_states(config, convs: Sequence[tuple[int, int]]) -> tuple[tuple[TensorSpec, TensorSpec], ...]:

@@ -14,7 +14,7 @@ import torch
 from .bits.int8 import Int8StreamingWrapper
 from .codes import check_codes
 from .metrics import chunk_lengths, max_error, mse, scaled_error, snr_db
-from .model.checkpoint import Checkpoint
+from .model.checkpoint import Checkpoint, OtherModel
 from .model.inspection import attention_reach, conv_reach
 from .promise import INT8, promise_of
 from .report import MAX_ERROR, MAX_MSE, ONE_SHOT, ONNX, WRAPPER, Agreement, ChunkResult, Limits, PathResult, Report
@@ -84,7 +84,7 @@ def _in_pieces(step: Callable, x: torch.Tensor, reach: int) -> torch.Tensor:
 
 
 def verify(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | OtherModel,
     wrapper: torch.nn.Module,
     codes: np.ndarray,
     schedules: Sequence[Sequence[int]] = ((3,), (1,), (12,), (7, 1, 2)),
@@ -100,10 +100,14 @@ def verify(
     own, codes [B, N, Q] -> waveform [B, N * samples_per_frame], and is judged against that. Graph against wrapper is
     always judged, states included. `limits` are the project's unless given, or what a graph in fewer bits promises.
 
-    Raises ValueError for a wrapper that does not give what its spec declares, CheckpointError where the decoder's
-    config is no longer the checkpoint's.
+    Raises ValueError for a wrapper that does not give what its spec declares, and for another model without a
+    `reference`; CheckpointError where the decoder's config is no longer the checkpoint's.
     """
     checkpoint.check_unchanged()
+    if reference is None and not isinstance(checkpoint, Checkpoint):
+        raise ValueError(
+            f"{checkpoint.source}: give a reference, codes [B, N, Q] -> waveform: its decoder is not known here"
+        )
     spec = wrapper.spec
     codes = check_codes(codes, spec)
     limits = limits or _limits_of(session, codes)

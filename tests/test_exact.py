@@ -210,7 +210,7 @@ def test_one_shot_graph(small, tmp_path):
 def test_a_transposed_conv_adds_its_bias_once(small):
     """Against the one-shot layer, sample for sample, cut anywhere; adding overlapping outputs would double the bias."""
     causal = small.decoder.decoder[1].block[1]
-    layer, x = StreamTransConv(causal), torch.randn(2, causal.conv.in_channels, 11)
+    layer, x = StreamTransConv(causal.conv), torch.randn(2, causal.conv.in_channels, 11)
     state, pieces = torch.zeros(2, causal.conv.in_channels, 1), []
     for part in x.split([4, 1, 6], dim=-1):
         states = ConvStates([state])

@@ -34,6 +34,7 @@ FLOORS = [
     "dimensions",
     "export",
     "report",
+    "parity",
     "verify",
     "verify_encoder",
     "precision",

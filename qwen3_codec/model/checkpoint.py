@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from ..audio import read_waveform
 from ..codes import read_rows
@@ -90,11 +91,40 @@ class Checkpoint:
 
     def fingerprint(self, part: str = DECODER) -> str:
         """SHA-256 over the names and bytes of all weights of `part`: the same text means the same weights."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(getattr(self, part).state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return _fingerprint(getattr(self, part))
+
+
+@dataclass(frozen=True)
+class OtherModel:
+    """A codec that this package does not know, in a `Checkpoint`'s place for `export` and `verify`.
+
+    They ask five things: `source`, the name in reports; `weights`, what a figure says of them; `config`, what JSON can
+    hold, which goes into the file; `check_unchanged` and `fingerprint` of the weights of `module`. All else comes from
+    the wrapper: its `spec`, and a `forward` that takes `spec.all_inputs` and gives `spec.all_outputs` in order.
+    `verify` then needs a `reference`, since it knows no one-shot decoder.
+    """
+
+    source: str
+    module: nn.Module
+    config: dict
+
+    @property
+    def weights(self) -> str:
+        return f"{self.source} weights"
+
+    def check_unchanged(self) -> None:
+        """What its config should be, nobody here knows."""
+
+    def fingerprint(self, part: str = DECODER) -> str:
+        return _fingerprint(self.module)
+
+
+def _fingerprint(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load(source: str | os.PathLike, seed: int = 0, audio: str | os.PathLike = "") -> Checkpoint:

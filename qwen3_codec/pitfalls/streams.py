@@ -94,7 +94,7 @@ class LastInput(nn.Module):
 
     def __init__(self, causal):
         super().__init__()
-        self.layer = StreamTransConv(causal)
+        self.layer = StreamTransConv(causal.conv)
 
     def zero_state(self):
         return torch.zeros(1, self.layer.channels, self.layer.history)

@@ -4,8 +4,13 @@ import torch
 from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import rotate_half
 
 
-def keep_last(x: torch.Tensor, count: int, dim: int = -1) -> torch.Tensor:
-    """The last `count` entries along `dim`, or all if there are fewer. `count` is a setting, never a tensor's size."""
+def keep_last(x: torch.Tensor, count: int | None, dim: int = -1) -> torch.Tensor:
+    """The last `count` entries along `dim`, or all if there are fewer (None: all).
+
+    `count` is a setting, never a tensor's size.
+    """
+    if count is None:
+        return x
     dim = dim % x.ndim
     return x[(slice(None),) * dim + (slice(-count, None) if count else slice(0, 0),)]
 
@@ -15,15 +20,15 @@ def drop_last(x: torch.Tensor, count: int) -> torch.Tensor:
     return x[..., :-count] if count else x
 
 
-def sliding_window_mask(positions, past: int, window: int, dtype: torch.dtype, past_frames=None) -> torch.Tensor:
+def sliding_window_mask(positions, past: int, window: int | None, dtype: torch.dtype, past_frames=None) -> torch.Tensor:
     """Additive mask [1 or B, 1, N, past + N]: 0 where a query may look, the dtype's lowest number elsewhere.
 
     `positions` is `arange(past + N)`. A query sees itself and the `window - 1` frames before it (Longformer's sliding
     window, arXiv:2004.05150, made causal; transformers' `sliding_window_overlay`). `past_frames` [B, 1] says how many
-    of the `past` stored frames are real: the last ones.
+    of the `past` stored frames are real: the last ones. A `window` of None lets it look at all that came before.
     """
     distance = positions[past:, None] - positions[None, :]
-    visible = ((distance >= 0) & (distance < window))[None]
+    visible = ((distance >= 0) if window is None else (distance >= 0) & (distance < window))[None]
     if past_frames is not None:
         visible = visible & (positions >= past - past_frames)[:, None]
     blocked = torch.full((), torch.finfo(dtype).min, dtype=dtype)
@@ -39,7 +44,7 @@ class TraceableKVStack:
     instead: taken from the length of a trimmed cache they stop growing at `window`, and every distance is then wrong.
 
     `cos` and `sin` are [1, past + N, head_dim], transformers' rotary tables for those positions; `keep` is how many
-    frames are stored for the next call.
+    frames are stored for the next call (None: all, where attention has no window).
     """
 
     def __init__(self, keys, values, cos: torch.Tensor, sin: torch.Tensor, keep: int):
@@ -88,16 +93,20 @@ def stream_layers(
 ):
     """A transformer's layers with their state: [B, T, hidden_size] -> the same, and each layer's next keys and values.
 
-    `transformer` has `layers`, `rotary_emb` and `config.sliding_window`. `keys` and `values` are a tensor
+    `transformer` has `layers`, `rotary_emb` and `config.sliding_window` (None: attention looks at all that came). `keys` and `values` are a tensor
     [B, num_key_value_heads, past, head_dim] a layer, of which the last `past_steps` [B, 1] are real (None: all).
-    Window, positions and count are in the transformer's own steps. The layers are called one by one: its own `forward`
-    would ask the cache for its length and build its masks from Python numbers; here both come from tensors.
-    `stack_type` and `mask` are for whoever wants to try others.
+    Window, positions and count are in the transformer's own steps: a codec that upsamples before its attention has
+    several a frame. The layers are called one by one: its own `forward` would ask the cache for its length and build
+    its masks from Python numbers; here both come from tensors. A norm behind the layers is the caller's affair.
+    `stack_type` and `mask` are for whoever wants to try others. Raises ValueError for a rotary embedding that scales:
+    to turn a key back would then not give the key.
     """
-    past = keys[0].size(2)
+    if (scale := getattr(transformer.rotary_emb, "attention_scaling", 1.0)) != 1.0:
+        raise ValueError(f"the rotary embedding scales by {scale}: keys cannot be stored unrotated")
+    past, window = keys[0].size(2), getattr(transformer.config, "sliding_window", None)
     positions = torch.arange(past + hidden.size(1))
     cos, sin = transformer.rotary_emb(hidden, positions[None])
-    visible = mask(positions, past, transformer.config.sliding_window, hidden.dtype, past_steps)
+    visible = mask(positions, past, window, hidden.dtype, past_steps)
     stack = stack_type(keys, values, cos, sin, keep)
     new_rotation = cos[:, past:], sin[:, past:]
     for layer in transformer.layers:

@@ -1,18 +1,19 @@
 """The conv stack's parts with their state: what each needs of the past goes in and comes out as a tensor.
 
 A convolution needs the last samples of *its own* input, a transposed convolution one sample; everything else works on
-each step alone. `streaming(module)` gives the twin of a part of the one-shot decoder.
+each step alone. `streaming(module)` gives the twin of a part of the one-shot decoder. `StreamConv` and
+`StreamTransConv` take torch's own convolutions, of any model.
 """
 
 from collections.abc import Iterable
 from functools import cache
-from math import pi
+from math import ceil, pi
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers.models.mimi.modeling_mimi import MimiConv1d, MimiResnetBlock
+from transformers.models.mimi.modeling_mimi import MimiConv1d, MimiConvTranspose1d, MimiResnetBlock
 from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import (
     Qwen3OmniMoeCode2WavDecoderBlock,
     Qwen3OmniMoeCode2WavDecoderResidualUnit,
@@ -49,7 +50,8 @@ class StreamConv(nn.Module):
     The history is what the kernel reaches back (dilation counted in) less s - 1: each output stands at the first of
     its s new inputs. An input that does not fill its last step (in a stream, that of the last call) is completed with
     s - 1 samples, which do nothing where it does; so no length is computed. The state has real samples only.
-    `pad_mode` says with what: `constant`, zeros, or `replicate`, the last sample over and over.
+    `pad_mode` says with what: `constant`, zeros, or `replicate`, the last sample over and over. Groups, dilation and a
+    missing bias are the convolution's own affair. Raises ValueError for one that pads by itself, or skips samples.
     """
 
     def __init__(self, conv: nn.Conv1d, pad_mode: str = "constant"):
@@ -57,6 +59,10 @@ class StreamConv(nn.Module):
         self.conv, self.pad_mode = conv, pad_mode
         self.channels, stride = conv.in_channels, conv.stride[0]
         self.history, self.completion = conv.dilation[0] * (conv.kernel_size[0] - 1) + 1 - stride, stride - 1
+        if conv.padding not in ((0,), "valid"):
+            raise ValueError(
+                f"a convolution with padding={conv.padding} cannot tell the start of a stream from a chunk's"
+            )
         if self.history < 0:
             raise ValueError(f"a convolution of kernel {conv.kernel_size[0]} and stride {stride} skips samples")
 
@@ -66,28 +72,31 @@ class StreamConv(nn.Module):
 
 
 class StreamTransConv(nn.Module):
-    """A transposed convolution of stride s, written as an ordinary one with s times the channels.
+    """A transposed convolution of stride s, trimmed on the right, as an ordinary one with s times the channels.
 
-    Output sample t * s + j sums the taps j, j + s, ... over the inputs t, t - 1, ...: two inputs with kernel 2s, so one
-    previous input is the whole state. (To carry the overlapping *output* over instead would add the bias twice.)
-    The s results of one step are s neighbouring channels first, and are then laid out in time.
+    Output sample t * s + j sums the taps j, j + s, ... over the inputs t, t - 1, ...: ceil(k / s) inputs, two with
+    kernel k = 2s, so that one previous input is the whole state. (To carry the overlapping *output* over instead would
+    add the bias twice.) The s results of one step are s neighbouring channels first, and are then laid out in time.
+    Raises ValueError for one that is dilated or cuts its output itself.
     """
 
-    def __init__(self, causal: CausalTransConv):
+    def __init__(self, conv: nn.ConvTranspose1d):
         super().__init__()
-        conv = causal.conv
-        self.stride, self.out_channels = conv.stride[0], conv.out_channels
-        taps, rest = divmod(conv.kernel_size[0], self.stride)
-        if rest:
-            raise ValueError(f"a transposed convolution of kernel {conv.kernel_size[0]} and stride {self.stride}")
+        if (conv.padding, conv.output_padding, conv.dilation) != ((0,), (0,), (1,)):
+            raise ValueError(f"a transposed convolution with padding or dilation: {conv}")
+        self.stride, self.out_channels, self.groups = conv.stride[0], conv.out_channels, conv.groups
+        taps = ceil(conv.kernel_size[0] / self.stride)
         self.channels, self.history = conv.in_channels, taps - 1
-        weight = conv.weight.unflatten(2, (taps, self.stride)).flip(2).permute(1, 3, 0, 2)
-        self.register_buffer("weight", weight.flatten(0, 1).contiguous(), persistent=False)
-        self.register_buffer("bias", conv.bias.repeat_interleave(self.stride), persistent=False)
+        weight = F.pad(conv.weight.detach(), (0, taps * self.stride - conv.kernel_size[0]))
+        weight = weight.unflatten(2, (taps, self.stride)).unflatten(0, (self.groups, -1))
+        weight = weight.flip(3).permute(0, 2, 4, 1, 3).flatten(0, 2)  # [groups * out * s, in of a group, taps]
+        self.register_buffer("weight", weight.contiguous(), persistent=False)
+        bias = None if conv.bias is None else conv.bias.detach().repeat_interleave(self.stride)
+        self.register_buffer("bias", bias, persistent=False)
 
     def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
         x = states.extend(x, self.history) if self.history else x
-        y = F.conv1d(x, self.weight, self.bias)
+        y = F.conv1d(x, self.weight, self.bias, groups=self.groups)
         # `reshape`, not `unflatten` and `flatten`: after those, TorchScript's trace takes the lengths for constants.
         y = y.reshape(y.size(0), self.out_channels, self.stride, -1).transpose(2, 3)
         return y.reshape(y.size(0), self.out_channels, -1)
@@ -173,8 +182,8 @@ def streaming(module: nn.Module) -> nn.Module:
     match module:
         case CausalConv() | MimiConv1d():
             return StreamConv(module.conv)
-        case CausalTransConv():
-            return StreamTransConv(module)
+        case CausalTransConv() | MimiConvTranspose1d(padding_left=0):
+            return StreamTransConv(module.conv)
         case Qwen3OmniMoeSnakeBeta():
             return Snake(module)
         case Qwen3OmniMoeConvNeXtBlock():

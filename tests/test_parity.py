@@ -1,0 +1,121 @@
+"""`parity` on graphs that nobody declared: right ones pass, each wrong one fails, and what is not tested is named."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from qwen3_codec.parity import PairedGraph, parity
+from qwen3_codec.pitfalls.specimen import quiet
+from qwen3_codec.runtime import GraphError
+
+
+class Echo(nn.Module):
+    """y[t] = x[t] + x[t - 2] / 2, and an accumulator that counts samples and is added as it is, times `weight`."""
+
+    def __init__(self, weight=0.01, clamp=np.inf):
+        super().__init__()
+        self.weight, self.clamp = weight, clamp
+
+    def forward(self, x, past, seen):
+        joined = torch.cat([past, x], dim=1)
+        count = seen + torch.ones_like(x).cumsum(dim=1)
+        y = (joined[:, 2:] + joined[:, :-2] / 2 + self.weight * count).clamp(-self.clamp, self.clamp)
+        return y, joined[:, -2:], count[:, -1:]
+
+
+def one_shot(x):
+    joined = np.pad(x, ((0, 0), (2, 0)))
+    return joined[:, 2:] + joined[:, :-2] / 2 + 0.01 * np.arange(1, x.shape[1] + 1, dtype=np.float32)
+
+
+def exported(module, path, names=("past", "seen"), dynamic=("x", "y")):
+    axes = {name: {0: "batch"} for name in [*names, *(f"next_{name}" for name in names)]}
+    axes |= {name: {0: "batch", 1: "length"} for name in dynamic}
+    with quiet():
+        torch.onnx.export(
+            module,
+            (torch.randn(2, 3), torch.randn(2, 2), torch.randn(2, 1)),
+            path,
+            dynamo=False,
+            input_names=["x", *names],
+            output_names=["y", *(f"next_{name}" for name in names)],
+            dynamic_axes=axes,
+        )
+    return path
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return np.random.default_rng(0).normal(0, 0.3, (2, 20)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def right(tmp_path_factory):
+    return exported(Echo(), tmp_path_factory.mktemp("parity") / "right.onnx")
+
+
+def test_a_right_graph_passes_and_every_state_is_tested(right, samples):
+    found = parity(right, one_shot, samples, [[1], [3], [7, 1, 2], [20]])
+    assert found.passed and not found.unnoticed
+    assert list(found.errors) == [(1,), (3,), (7, 1, 2), (20,)] and max(found.errors.values()) < 1e-6
+    assert set(found.lost) == {"past", "seen"} and min(found.lost.values()) > 0.05
+    assert "2 losses show" in str(found) and str(found).endswith("passed")
+    assert found.peak == pytest.approx(np.abs(one_shot(samples)).max())
+
+
+def test_a_state_that_does_nothing_is_named(tmp_path, samples):
+    def reference(x):
+        return one_shot(x) - 0.01 * np.arange(1, x.shape[1] + 1, dtype=np.float32)
+
+    found = parity(exported(Echo(weight=1e-9), tmp_path / "x.onnx"), reference, samples)
+    assert found.passed and found.unnoticed == ["seen"]
+    assert "seen: its loss does not show, so it is NOT tested" in str(found)
+
+
+def test_one_call_alone_tests_no_state(right, samples):
+    assert parity(right, one_shot, samples, [[20]]).unnoticed == ["past", "seen"]
+
+
+@pytest.mark.parametrize("wrong", [Echo(weight=0.02), Echo(clamp=0.5)])
+def test_a_wrong_graph_fails(tmp_path, samples, wrong):
+    found = parity(exported(wrong, tmp_path / "x.onnx"), one_shot, samples)
+    assert not found.passed and str(found).endswith("FAILED")
+
+
+def test_another_length_fails(right, samples):
+    found = parity(right, lambda x: one_shot(x)[:, 1:], samples)
+    assert not found.passed and set(found.errors.values()) == {float("inf")}
+
+
+def test_nan_does_not_pass(right, samples):
+    assert not parity(right, lambda x: one_shot(x) * np.nan, samples).passed
+
+
+def test_graphs_that_cannot_be_streamed_say_why(tmp_path, right):
+    with pytest.raises(GraphError, match="cannot load it"):
+        PairedGraph(tmp_path / "nothing.onnx")
+    stray = exported(Echo(), tmp_path / "stray.onnx", names=("past", "seen"))
+    import onnx
+
+    model = onnx.load(stray)
+    for node in model.graph.node:
+        node.output[:] = ["next_other" if name == "next_seen" else name for name in node.output]
+    model.graph.output[2].name = "next_other"
+    onnx.save(model, stray)
+    with pytest.raises(GraphError, match="next_other comes out, and no input other takes it"):
+        PairedGraph(stray)
+    grows = exported(Echo(), tmp_path / "grows.onnx", dynamic=("x", "y", "past"))
+    with pytest.raises(GraphError, match=r"the state past is .*: how long is length at the start"):
+        PairedGraph(grows)
+
+
+def test_the_projects_own_graph_passes_as_any_other(exact, shallow):
+    """The exact graph without its metadata: the second opinion needs none."""
+    from conftest import random_codes
+
+    from qwen3_codec.verify import one_shot as whole
+
+    codes = random_codes(shallow.decoder, 80, 2)
+    found = parity(exact.path, lambda codes: whole(shallow.decoder, codes), codes, [[1], [7, 1, 2]])
+    assert found.passed and len(found.lost) == len(exact.spec.states)
