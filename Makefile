@@ -1,6 +1,6 @@
 # make walkthrough   execute the notebooks in order and keep them as pages (CHECKPOINT=... picks another model, AUDIO=... your voice)
 # make test          all that CI runs
-# make lab           JupyterLab on the notebooks
+# make lab           JupyterLab on the notebooks, at the exercises and how far you are with them
 # make setup         the environment alone
 # make page          the lab in a browser: builds the page and serves it (needs npm)
 # make serve         a Triton server with the demo's decoder, on this machine (Linux on x86)
@@ -73,7 +73,7 @@ test: setup $(TRITON)
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --nbmake --nbmake-timeout=600 --durations=10 notebooks tests
 
 lab: setup
-	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --notebook-dir notebooks
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --notebook-dir notebooks notebooks/11_your_turn.ipynb
 
 page: setup
 	@command -v npm >/dev/null || { echo "npm is not here, which brings ONNX Runtime Web: install Node.js (Debian: apt-get install npm)"; exit 1; }

@@ -33,7 +33,8 @@ import numpy as np
 
 from qwen3_codec.cli import versions
 from qwen3_codec.dimensions import dimensions, stages, state_table
-from qwen3_codec.lab import plots
+from qwen3_codec.exercises import check, solution
+from qwen3_codec.lab import course, plots, schematics
 from qwen3_codec.model import checkpoint, inspection
 from qwen3_codec.pitfalls import fails_with
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
@@ -45,10 +46,20 @@ print(f"weights: {loaded.weights}")
 print(versions())
 
 # %% [markdown]
-# ## 1. Dimensions, from two sources
+# ## This is the way through the notebooks
+#
+# What a box says of its time: reading at 200 words a minute, and how long the notebook ran when it was last executed. Whoever has ten
+# minutes reads this one and number 5. Whoever wants to be able to do it takes all, with their exercises (green).
+
+# %%
+figure = schematics.walkthrough_map(course.pages())
+
+# %% [markdown]
+# ## 1. Every dimension is read from two sources
 #
 # The config says what a dimension should be. The weights cannot lie about it: a matrix has the shape it has. The third
-# column is what a usual formula would give. Where it differs, code that computes the number instead of reading it breaks.
+# column is what a usual formula would give, or another field of the config that is often taken for it. Where it differs, code that
+# computes the number instead of reading it breaks.
 
 # %%
 found = dimensions(decoder)
@@ -63,7 +74,7 @@ head_dim = next(d for d in found if d.name == "head_dim")
 print("head_dim:", "a trap" if head_dim.trap else "this checkpoint has no such trap, the formula is right")
 
 # %% [markdown]
-# ## 2. The `head_dim` trap, sprung
+# ## 2. `head_dim` is read, not computed
 #
 # `head_dim` is the width of one attention head. Most models have `hidden_size / num_attention_heads`, and many exporters
 # compute it so. Where the config sets it apart, that fails. The cell makes a stream's state with the *computed* width, with
@@ -115,7 +126,7 @@ assert (head_dim.config, head_dim.formula) == (64, 32)
 del official
 
 # %% [markdown]
-# ## 3. From a frame to samples, stage by stage
+# ## 3. A frame becomes samples, stage by stage
 #
 # The table is read off a real run. Up to `pre_transformer` there is one vector a frame; from there the time axis grows.
 
@@ -131,7 +142,7 @@ assert steps[-1].samples_per_frame == decoder.samples_per_frame
 assert steps[-1].rate == loaded.sample_rate
 
 # %% [markdown]
-# ## 4. What a stream carries
+# ## 4. This is what a stream carries
 #
 # The *windowed* design (notebook 2) keeps the transformer's keys and values, two frames for the first convolution, and a
 # few finished frames for the rest. `0..72` (on the demo) is a length that grows from 0 to 72, the attention window. One declaration, `states.py`, says this;
@@ -148,7 +159,7 @@ assert len(spec.all_inputs) == 5 + 2 * layers
 assert len(spec.all_outputs) == 7 + 2 * layers
 
 # %% [markdown]
-# ## 5. How far back it looks, measured
+# ## 5. How far back it looks is measured
 #
 # Change one frame, and see which samples move. What moves *before* the changed frame would be a look into the future.
 # How far the change reaches *after* it says how many earlier frames a sample depends on. The conv stack and the
@@ -180,7 +191,30 @@ if config.upsample_rates == [8, 5, 4, 3]:
     assert field.conv_frames == 10
 
 # %% [markdown]
-# ## Try next
+# ## Your turn: read the shape of the keys
+#
+# The keys that a stream carries have the shape [batch, heads, frames, width]. Read it from the config; the code below computes it. Change it and
+# run the cell: `check` tries it on three models, says what is wrong, and gives a hint. (As shipped it is not solved.)
+
+
+# %% tags=["exercise"]
+def key_shape(config, batch, frames):
+    return batch, config.num_attention_heads, frames, config.hidden_size // config.num_attention_heads
+
+
+check("head_dim", key_shape)
+
+# %%
+solution("head_dim")
+
+# %% [markdown]
+# ## What you can do now
+#
+# Read every number that an export needs off a config and its weights, see where a formula would be wrong, and measure how far
+# a decoder looks back. The exercise above asks for it on three models; [11 · Your turn](11_your_turn.ipynb) asks for the
+# length of any convolution's history.
+#
+# To try next:
 #
 # - Run this notebook on another model: `make walkthrough CHECKPOINT=path/to/folder`.
 # - Print the same from the command line: `python -m qwen3_codec inspect --checkpoint random`.

@@ -29,10 +29,11 @@ FRAMES = int(os.environ.get("QWEN3_CODEC_FRAMES", "0"))  # 0: past the attention
 
 # %%
 import numpy as np
+import torch
 from ipywidgets import IntSlider, interact
-from tqdm import tqdm
 
-from qwen3_codec.lab import plots
+from qwen3_codec.exercises import check, solution
+from qwen3_codec.lab import plots, schematics
 from qwen3_codec.metrics import chunks, mse, snr_db
 from qwen3_codec.model import checkpoint, inspection
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
@@ -45,7 +46,7 @@ codes = checkpoint.example_codes(loaded, FRAMES or max(60, window + 18))
 print(f"weights: {loaded.weights}; codes {codes.shape} = [batch, frames, codebooks]")
 
 # %% [markdown]
-# ## 1. One call
+# ## 1. One call takes codes and state
 #
 # The wrapper is a function of codes and state. These are its inputs and outputs, in order.
 
@@ -63,7 +64,7 @@ plots.table(
 )
 
 # %% [markdown]
-# ## 2. Held back and finished
+# ## 2. Frames are held back, then finished
 #
 # With a look-ahead of 4, the last 4 frames of a call are held back. `final_wav` has all frames that are not yet
 # finished, `valid_samples` says how many of its samples are finished now. So the length of the output depends on the
@@ -88,14 +89,23 @@ assert sum(row[2] for row in rows) == 10, "every frame is finished once"
 assert rows[0][2] == 0, "three frames are fewer than the look-ahead: nothing comes out yet"
 
 # %% [markdown]
-# ## 3. Exact with enough history
+# The same as a picture: what each call works on. All of it goes through the conv stack; only the green and the blue parts are new to a listener.
+
+# %%
+per_frame = decoder.samples_per_frame
+seen = [(new, done, start // per_frame, out // per_frame - new) for new, _, done, _, start, out, _ in rows]
+title = f"Chunks of 3, {few} frames of history, 4 of look-ahead"
+figure = schematics.calls_see(schematics.windowed_calls(seen), title)
+
+# %% [markdown]
+# ## 3. With enough history it is exact
 #
 # Notebook 1 measured how far back the conv stack looks. With that many frames of history, the stream must equal the
 # one-shot decoder to rounding, for any cut into chunks. `verify` measures it and raises its hand where it is not so.
 
 # %%
 exact = StatefulCodecONNXWrapper(decoder, conv_history_frames=reach, lookahead_frames=4)
-report = verify(loaded, exact, codes, [[1], [3], [12], [7, 1, 2]], progress=tqdm)
+report = verify(loaded, exact, codes, [[1], [3], [12], [7, 1, 2]], progress=plots.progress)
 print(report)
 assert report.judged and report.passed
 
@@ -105,7 +115,7 @@ figure = plots.per_chunk_error(
 )
 
 # %% [markdown]
-# ## 4. A short history: a real approximation
+# ## 4. A short history is an approximation
 #
 # Four frames are what the design that we follow uses. The conv stack then starts each chunk a little too late, and the
 # first samples of every chunk are off. The look-ahead does not help: the decoder never looks ahead.
@@ -150,7 +160,8 @@ def error_at(history, lookahead, chunk=3):
 
 histories = [*(history for history in (0, 1, 2, 4, 6, 8) if history < reach), reach]
 series = {
-    f"look-ahead {ahead}": [(history, error_at(history, ahead)) for history in tqdm(histories)] for ahead in (0, 4)
+    f"look-ahead {ahead}": [(history, error_at(history, ahead)) for history in plots.progress(histories)]
+    for ahead in (0, 4)
 }
 figure = plots.error_against_history(series, reach, f"Chunks of 3 frames ({loaded.weights})")
 
@@ -182,7 +193,7 @@ interact(
 )  # fmt: skip
 
 # %% [markdown]
-# ## 6. Your own wrapper
+# ## 6. Change the wrapper, and see whether it agrees
 #
 # Change the step here and run the cell: it agrees, or it says where it does not. As it stands the class changes nothing.
 # (One to try: outputs are numbered as in section 1's second table, so `outputs[4]` is `next_pre_conv_h`. Return
@@ -201,7 +212,30 @@ print(mine)
 assert mine.passed
 
 # %% [markdown]
-# ## Try next
+# ## Your turn: carry the history of a convolution
+#
+# A causal convolution in a stream: `past` [B, C, history] holds the samples before `x` [B, C, N]; give the output, and the past for the next call. The code
+# below is right for long chunks. `check` also tries chunks of 1, and a kernel that needs no history at all.
+
+
+# %% tags=["exercise"]
+def causal_step(conv, x, past):
+    y = conv(torch.cat([past, x], dim=2))
+    return y, x[:, :, -past.size(2) :]
+
+
+check("history", causal_step)
+
+# %%
+solution("history")
+
+# %% [markdown]
+# ## What you can do now
+#
+# Check a streaming step in PyTorch before any export, and tell an approximation from a mistake. The exercise above is the
+# smallest such step; *Stream a transposed convolution* in [11 · Your turn](11_your_turn.ipynb) is the next.
+#
+# To try next:
 #
 # - A longer stream: `QWEN3_CODEC_FRAMES=400` goes far past the demo's attention window of 72 frames.
 # - `snr_db` in place of `mse` in `error_at`, if you think in decibels.

@@ -32,14 +32,15 @@ import json
 
 import onnx
 import torch
-from tqdm import tqdm
 
+from qwen3_codec.exercises import check, solution
 from qwen3_codec.export import ExportError, export, trace
-from qwen3_codec.lab import plots
+from qwen3_codec.lab import plots, schematics
 from qwen3_codec.lab.folders import build_folder
 from qwen3_codec.model import checkpoint
 from qwen3_codec.pitfalls import fails_with
 from qwen3_codec.pitfalls.pages import code
+from qwen3_codec.streaming.session import TorchSession
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 
 build = build_folder(BUILD)
@@ -48,7 +49,7 @@ decoder = loaded.decoder
 print(f"weights: {loaded.weights}")
 
 # %% [markdown]
-# ## 1. A frozen length, caught in the act
+# ## 1. A length freezes, and nobody says so
 #
 # This wrapper does what ours does, with one harmless-looking line: it takes the number of frames as a Python `int`.
 # PyTorch gives the same result. The trace keeps the *number* that it saw, 3.
@@ -100,7 +101,7 @@ frozen_file.unlink()
 # The fix: a bare `size()` in a slice, an `arange` or a sum stays symbolic. `int()`, `float()`, `item()`, `min`, `max`,
 # `math.ceil`, `if` and `range` on a size do not.
 #
-# ## 2. A branch on a tensor
+# ## 2. A branch on a tensor vanishes
 #
 # The trace follows one side of the `if`. The graph then does not read `is_last` at all.
 
@@ -113,12 +114,33 @@ class BranchOnLast(StatefulCodecONNXWrapper):
         return super().forward(audio_codes, torch.zeros(1), *state)
 
 
+branch_file = build / "branch.onnx"
+trace(BranchOnLast(decoder), branch_file, "torchscript")
+one_branch = onnxruntime.InferenceSession(branch_file)
+print("does the graph take is_last?", "is_last" in {tensor.name for tensor in one_branch.get_inputs()})
+
+# %%
+cases = {"is_last = 0": False, "is_last = 1": True}
+taken = {tensor.name for tensor in one_branch.get_inputs()}
+finished = {"module": {}, "graph": {}}
+for case, last in cases.items():
+    feeds = random_inputs(spec, {**dict.fromkeys(spec.limits, 2), "batch": 1, "frames": 3}, is_last=last)
+    finished["module"][case] = TorchSession(BranchOnLast(decoder)).run(feeds)["num_finalize"][0]
+    feeds = {name: array for name, array in feeds.items() if name in taken}
+    finished["graph"][case] = one_branch.run(["num_finalize"], feeds)[0][0]
+title = "The trace keeps the branch that its example took"
+figure = schematics.branches(finished["module"], finished["graph"], title, "frames that the call finishes")
+
+# %%
+assert finished["graph"]["is_last = 0"] == finished["graph"]["is_last = 1"]
+assert finished["module"]["is_last = 0"] < finished["module"]["is_last = 1"]
+branch_file.unlink()
 with fails_with(ExportError, "is_last"):
-    export(loaded, BranchOnLast(decoder), build / "branch.onnx")
-assert not (build / "branch.onnx").exists()
+    export(loaded, BranchOnLast(decoder), branch_file)
+assert not branch_file.exists()
 
 # %% [markdown]
-# ## 3. The export
+# ## 3. The export checks what it writes
 #
 # `dynamo=False` (called `torchscript` here) is the default. All names come from `states.py`. Then the graph is checked: ONNX's
 # own checker, no `If` and no `Loop`, every declared input there, no axis frozen; and it is run against the wrapper at
@@ -133,12 +155,12 @@ code(trace)
 # %%
 wrapper = StatefulCodecONNXWrapper(decoder, conv_history_frames=4, lookahead_frames=4)
 path = build / "onnx_export" / "qwen3_tts_decoder_stateful.onnx"
-done = export(loaded, wrapper, path, progress=tqdm)
+done = export(loaded, wrapper, path, progress=plots.progress)
 print(f"{done.path.name}: {done.bytes / 2**20:.1f} MiB; {done.probes} probe runs, largest error {done.probe_error:.1e}")
 assert done.probe_error < 5e-5
 
 # %% [markdown]
-# ## 4. What is in the file
+# ## 4. The file describes itself
 
 # %%
 model = onnx.load(path)
@@ -172,7 +194,7 @@ assert json.loads(facts["config"]) == loaded.config
 assert facts["weights_sha256"] == loaded.fingerprint()
 
 # %% [markdown]
-# ## 5. The other exporter
+# ## 5. The other exporter gives the same
 #
 # `dynamo=True` follows the code with symbolic sizes instead of recording one run. It takes longer, so here it gets a
 # decoder with two transformer layers, 4 codebooks and one upsampling step of each kind. The wrapper is the same class.
@@ -188,7 +210,7 @@ for exporter in ("torchscript", "dynamo"):
     made.path.unlink()
 
 # %% [markdown]
-# ## 6. The official dimensions
+# ## 6. The official dimensions fit too
 #
 # Random weights, since the real ones must be downloaded; the graph's structure and size do not depend on them.
 
@@ -198,14 +220,38 @@ if SKIP_OFFICIAL:
 else:
     official = checkpoint.load("random")
     official_wrapper = StatefulCodecONNXWrapper(official.decoder)
-    big = export(official, official_wrapper, build / "official.onnx", progress=tqdm)
+    big = export(official, official_wrapper, build / "official.onnx", progress=plots.progress)
     print(f"{official.weights}: {big.bytes / 2**20:.1f} MiB, largest probe error {big.probe_error:.1e}")
     assert round(big.bytes / 2**20) == 435
     big.path.unlink()
     del official, official_wrapper
 
 # %% [markdown]
-# ## Try next
+# ## Your turn: replace the `if`
+#
+# In the last call, where `is_last` is above 0.5, the samples `x` [1, N] come out half as loud. `check` runs your function in PyTorch and as a graph of
+# both exporters.
+
+
+# %% tags=["exercise"]
+def finish(x, is_last):
+    if is_last.item() > 0.5:
+        return x * 0.5
+    return x
+
+
+check("the if", finish)
+
+# %%
+solution("the if")
+
+# %% [markdown]
+# ## What you can do now
+#
+# Export a step and say what a trace loses. The exercise above mends an `if`; *Free three frozen lengths*, *Name what an export
+# needs* and *How much of it is valid?* in [11 · Your turn](11_your_turn.ipynb) are the others of that kind.
+#
+# To try next:
 #
 # - Put `frames = hidden.size(1)` without `int()` into `FrozenLength` and export it: it passes.
 # - `python -m qwen3_codec export --help`

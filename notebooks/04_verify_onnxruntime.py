@@ -31,8 +31,9 @@ FRAMES = int(os.environ.get("QWEN3_CODEC_FRAMES", "0"))  # 0: past the attention
 # %%
 from dataclasses import replace
 
-from tqdm import tqdm
+import numpy as np
 
+from qwen3_codec.exercises import check, solution
 from qwen3_codec.export import exported
 from qwen3_codec.lab import plots
 from qwen3_codec.lab.folders import build_folder
@@ -56,12 +57,14 @@ print(f"weights: {loaded.weights}; codes {codes.shape}")
 # %%
 usual = build / "onnx_export" / "qwen3_tts_decoder_stateful.onnx"
 exported(loaded, StatefulCodecONNXWrapper(loaded.decoder), usual)
-full = exported(loaded, StatefulCodecONNXWrapper(loaded.decoder, reach, 4), build / "full_history.onnx", progress=tqdm)
+full = exported(
+    loaded, StatefulCodecONNXWrapper(loaded.decoder, reach, 4), build / "full_history.onnx", progress=plots.progress
+)
 session = CodecSession(full)
 print(session.spec.kind, session.metadata["exporter"], session.metadata["versions"])
 
 # %% [markdown]
-# ## 1. A client
+# ## 1. A client needs the file alone
 #
 # `CodecSession` is the loaded file, `CodecStream` one stream's state. A stream takes chunks of any length.
 
@@ -86,11 +89,11 @@ print(f"the two continuations differ by {max_error(same, other):.2f}")
 assert stream.fork().push(codes[:, :1]).shape == (1, session.spec.samples_per_frame)
 
 # %% [markdown]
-# ## 2. Three paths, side by side
+# ## 2. Three paths are laid side by side
 
 # %%
 wrapper = wrapper_like(loaded, session)
-report = verify(loaded, wrapper, codes, [[3], [1], [7, 1, 2]], session, progress=tqdm)
+report = verify(loaded, wrapper, codes, [[3], [1], [7, 1, 2]], session, progress=plots.progress)
 print(report)
 assert report.judged and report.passed
 
@@ -143,7 +146,7 @@ print("\n".join(failed.failures))
 assert not failed.passed
 
 # %% [markdown]
-# ## 4. Wrong codes
+# ## 4. Wrong codes are refused
 #
 # One error, with the value and its place; the stream goes on as if nothing had been pushed.
 
@@ -159,7 +162,7 @@ with fails_with(CodesError, "must be integers"):
 assert stream.frames == 0
 
 # %% [markdown]
-# ## 5. What a call costs
+# ## 5. What a call costs is measured
 #
 # Times are of this machine, in this run; they grow with the size of the model. The *real-time factor* is compute time
 # over audio time: below 1 the stream keeps up.
@@ -191,7 +194,38 @@ print(f"streamed, ONNX Runtime, history 4: {snr_db(reference, short):.0f} dB SNR
 plots.player(short, loaded.sample_rate)
 
 # %% [markdown]
-# ## Try next
+# ## Your turn: find the frozen axis
+#
+# Somebody gives you a graph and the module it was made from. Both are functions of {name: array} here and give a list of arrays; `example` holds inputs of the lengths
+# that the graph was made with. Return the set of (name, axis) whose length the graph does not follow. The code below waits for an
+# error. `check` has four graphs; one of them is right.
+
+
+# %% tags=["exercise"]
+def frozen_axes(graph, module, example):
+    found = set()
+    for name, array in example.items():
+        for axis in range(array.ndim):
+            longer = np.concatenate([array, array], axis)
+            try:
+                graph(dict(example) | {name: longer})
+            except Exception:
+                found.add((name, axis))
+    return found
+
+
+check("the frozen axis", frozen_axes)
+
+# %%
+solution("the frozen axis")
+
+# %% [markdown]
+# ## What you can do now
+#
+# Hold a graph against the module that it was made from, and find the axis that does not follow. The exercise above is that
+# tool; *Write the proof* in [11 · Your turn](11_your_turn.ipynb) is the larger one.
+#
+# To try next:
 #
 # - The same from the command line: `python -m qwen3_codec verify build/full_history.onnx --checkpoint ... --chunks 3,1,7`
 # - Decode without PyTorch: `python -m qwen3_codec decode build/full_history.onnx --codes codes.npy --output speech.wav`

@@ -37,13 +37,16 @@ LONG = int(os.environ.get("QWEN3_CODEC_LONG_FRAMES", "1000"))
 from dataclasses import replace
 
 import numpy as np
-from tqdm import tqdm
+import torch
 
 from qwen3_codec.bench import benchmark
-from qwen3_codec.dimensions import conv_memory, state_table
+from qwen3_codec.dimensions import conv_memory, memory_stages, state_table
+from qwen3_codec.exercises import check, solution
 from qwen3_codec.export import exported
-from qwen3_codec.lab import plots
+from qwen3_codec.lab import plots, schematics
 from qwen3_codec.lab.folders import build_folder
+
+# %%
 from qwen3_codec.metrics import max_error, snr_db
 from qwen3_codec.model import checkpoint, inspection
 from qwen3_codec.pitfalls.pages import code
@@ -51,6 +54,8 @@ from qwen3_codec.pitfalls.state import short_histories, wrong_states
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.states import random_codes
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
+from qwen3_codec.streaming.finder import find_states
+from qwen3_codec.streaming.kv_stack import sliding_window_mask
 from qwen3_codec.streaming.layers import StreamConv, StreamTransConv
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 from qwen3_codec.verify import MAX_ERROR, MAX_MSE, ONE_SHOT, ONNX, one_shot, verify
@@ -64,7 +69,7 @@ codes = checkpoint.example_codes(loaded, FRAMES or max(48, window + 48))
 print(f"weights: {loaded.weights}; codes {codes.shape}")
 
 # %% [markdown]
-# ## 1. Why a window is not enough
+# ## 1. A window of history is not enough
 #
 # One latent frame reaches this many frames further in the conv stack (measured in notebook 1). A window of history has to
 # hold them all and decode them all again, with every chunk; with fewer, the samples are not right.
@@ -79,15 +84,30 @@ for chunk in (1, 3, 12):
     print(f"chunks of {chunk}: {(chunk + field.conv_frames) / chunk:.1f} times the work of the conv stack")
 
 # %% [markdown]
-# ## 2. What each layer must remember
+# Here are three calls of the design of this notebook, past the window. Nothing is decoded again and nothing is held back. Keys and values reach
+# back a window, but nobody computes them again. (The picture for the windowed design is in [notebook 2](02_verify_wrapper.ipynb).)
+
+# %%
+figure = schematics.calls_see(
+    schematics.exact_calls([3, 3, 3], window, start=window + 8), "The exact design, chunks of 3"
+)
+
+# %% [markdown]
+# ## 2. Each layer remembers its own input
 #
 # A causal convolution of kernel k and dilation d looks back d·(k − 1) samples of its own input. A transposed convolution
 # of kernel 2s and stride s needs one sample of its own input. Attention needs the keys and values of `sliding_window − 1` frames. That is
-# all, and its size never changes.
+# all, and its size never changes. (Notebook 2's windowed graph stores a whole window of keys; a frame looks at itself and at
+# `sliding_window − 1` earlier ones, so one fewer is enough.)
 
 # %%
 exact = ExactStreamingWrapper(decoder)
 spec = exact.spec
+figure = schematics.memory_line(
+    memory_stages(exact), f"Where the states sit, and how far they reach ({loaded.weights})"
+)
+
+# %%
 names = ["past_frames", *(name for name, _ in exact.conv_layers)]
 rows = state_table(spec)
 plots.table(["state", "of layer", "shape", "bytes"], [(n, layer, s, b) for (n, s, b), layer in zip(rows, names)])
@@ -107,7 +127,17 @@ assert sum(sizes) + 8 == spec.bytes_per_stream()
 assert not any(array.any() for array in spec.zero_state().values()), "a stream starts with zeros"
 
 # %% [markdown]
-# ### The wrapper, in full
+# Why one input, for a transposed convolution? Each input is laid down over `kernel` output samples, a stride apart. The hatched part is what the first
+# samples of a chunk take from the input before it.
+
+# %%
+found = find_states(decoder, torch.from_numpy(codes[:1, :40]), 40)
+first = next(state for state in found if state.kind == "ConvTranspose1d" and state.history)
+title = f"{first.name}: kernel {first.kernel}, stride {first.stride}"
+figure = schematics.overlap(first.kernel, first.stride, inputs=5, border=3, title=title)
+
+# %% [markdown]
+# ### This is the whole wrapper
 #
 # Three parts do it: a convolution that finds its past in the state, a transposed convolution written as an ordinary one, and
 # the step that hands states out in the order of the data and collects them again. (`stream_transformer`, in
@@ -122,14 +152,14 @@ code(StreamConv.forward, StreamTransConv.__init__, StreamTransConv.forward, Exac
 # frames here; a codec that upsamples before its attention has several steps a frame.
 
 # %% [markdown]
-# ## 3. The proof
+# ## 3. The stream equals one shot
 #
 # First in PyTorch, then the exported graph, against the one-shot decoder and against each other, states included.
 
 # %%
-path = exported(loaded, exact, graphs / "exact.onnx", progress=tqdm)
+path = exported(loaded, exact, graphs / "exact.onnx", progress=plots.progress)
 session = CodecSession(path)
-report = verify(loaded, exact, codes, [[1], [3], [7, 1, 2], [codes.shape[1]]], session, progress=tqdm)
+report = verify(loaded, exact, codes, [[1], [3], [7, 1, 2], [codes.shape[1]]], session, progress=plots.progress)
 print(report)
 assert report.judged and report.passed
 
@@ -160,14 +190,24 @@ print(f"1 frame in, {first.shape[1]} samples out; finish gives {stream.finish().
 assert first.shape[1] == decoder.samples_per_frame
 
 # %% [markdown]
-# ## 4. A long stream
+# ## 4. A long stream stays exact
 #
 # Keys are stored unrotated and rotated at positions relative to the window, so no number grows with the stream. The error
-# at the end is what it was at the start. (Each stretch is compared with a one-shot decode that begins long before it.)
+# at the end is what it was at the start. The picture shows what would happen otherwise: keys that are stored rotated, at positions taken from
+# the length of a store that no longer grows.
+
+# %%
+stored = {f"{calls} calls later, stored rotated": schematics.saturated(window, 3, calls) for calls in (5, 20)}
+right = {"positions relative to the window": (range(window), range(window))}
+figure = schematics.distances(right | stored, f"Window of {window} full, chunks of 3")
+
+# %% [markdown]
+# Each stretch is compared with a one-shot decode that begins long before it. Not with one from the very start: that one's own float32
+# angles grow with the position and lose digits, while the stream's stay small.
 
 # %%
 long_codes = random_codes(decoder.config, LONG, seed=1)
-waveform = session.decode(long_codes, [12], progress=tqdm)
+waveform = session.decode(long_codes, [12], progress=plots.progress)
 rate, before, stretch = decoder.samples_per_frame, field.attention_frames + field.conv_frames + 1, 50
 
 
@@ -179,17 +219,26 @@ def error_at(frame):
 
 
 places = np.linspace(0, LONG - stretch, 4).astype(int)
-errors = [error_at(frame) for frame in tqdm(places)]
+errors = [error_at(frame) for frame in plots.progress(places)]
 plots.table(["from frame", "largest error"], [(frame, f"{error:.1e}") for frame, error in zip(places, errors)])
 
 # %%
 assert max(errors) < MAX_ERROR
 
 # %% [markdown]
-# ## 5. Streams of different ages in one call
+# ## 5. Streams of different ages share a call
 #
 # A server has many streams, each at another place. They share one call: the rows are joined, and `past_frames` tells for
-# each row how much of its keys and values is real. A row can leave, or be doubled, between any two calls.
+# each row how much of its keys and values is real. A row can leave, or be doubled, between any two calls. This is the mask of
+# a call of 12 frames for three rows:
+
+# %%
+ages = [0, window // 3, window - 1]
+mask = sliding_window_mask(
+    torch.arange(window - 1 + 12), window - 1, window, torch.float32, torch.tensor(ages)[:, None]
+)
+panels = {f"a row that has seen {age} frames": 2 * (row[0] == 0).numpy() for age, row in zip(ages, mask)}
+figure = schematics.masks(panels, window - 1, "Rows of different ages under one mask")
 
 # %%
 old, young = session.stream(), session.stream()
@@ -208,7 +257,7 @@ survivor = both.fork([1])
 assert survivor.frames.tolist() == [5]
 
 # %% [markdown]
-# ## 6. What it costs
+# ## 6. What it costs is measured
 #
 # All designs on the same codes, each loaded and called alone, in rounds. `25 frames again` is a stateless graph that decodes 25 frames of context
 # with each chunk, as upstream's own chunking does. (In chunks of 12 it is exact here: of 36 frames
@@ -217,7 +266,7 @@ assert survivor.frames.tolist() == [5]
 
 # %%
 designs = ("one_shot", "windowed", "full_history", "exact")
-result = benchmark(loaded, graphs, 36, chunks=(1, 3, 12), threads=1, rounds=1, designs=designs, progress=tqdm)
+result = benchmark(loaded, graphs, 36, chunks=(1, 3, 12), threads=1, rounds=1, designs=designs, progress=plots.progress)
 print(result)
 
 # %%
@@ -238,7 +287,7 @@ assert field.conv_frames <= 4 or cost["windowed 4+4", 1].max_error > MAX_ERROR
 assert cost["exact", 1].first_audio_ms < cost["windowed 4+4", 1].first_audio_ms
 
 # %% [markdown]
-# ## 7. What each state is worth
+# ## 7. Each state is lost in turn
 #
 # What if a state is set back to zeros after every call of 3 frames? Measured on these weights and on random ones (at the official
 # dimensions where `QWEN3_CODEC_OFFICIAL` is 1, else at small ones), past the attention window, where positions that
@@ -305,7 +354,31 @@ print("keys and values lost between the calls")
 plots.player(sound["keys and values dropped"], loaded.sample_rate)
 
 # %% [markdown]
-# ## Try next
+# ## Your turn: empty is not zero
+#
+# One query [B, 1, D] attends to W stored keys and values [B, W, D]; the last `real` [B, 1] of them are real, the others are places that nothing has filled yet.
+# The code below takes those for keys.
+
+
+# %% tags=["exercise"]
+def attend_to_the_real(query, keys, values, real):
+    scores = query @ keys.transpose(1, 2) / query.size(-1) ** 0.5
+    return scores.softmax(dim=-1) @ values
+
+
+check("empty is not zero", attend_to_the_real)
+
+# %%
+solution("empty is not zero")
+
+# %% [markdown]
+# ## What you can do now
+#
+# Say what each kind of layer has to remember, and write a stream that is exact for any cut. The exercise above is its mask; in
+# [11 · Your turn](11_your_turn.ipynb) are keys and positions, rows of different ages, and a whole block. [12 · Another
+# codec](12_another_codec.ipynb) does it all on a model that this project did not write.
+#
+# To try next:
 #
 # - `python -m qwen3_codec export --checkpoint ... --output exact.onnx`
 # - `python -m qwen3_codec bench --checkpoint random` for the official dimensions (some minutes, 2 GB of disk).

@@ -45,10 +45,12 @@ import onnxruntime
 import torch
 import transformers
 
-from qwen3_codec.lab import plots
+from qwen3_codec.lab import plots, schematics
 from qwen3_codec.lab.folders import build_folder
+from qwen3_codec.model import checkpoint
 from qwen3_codec.pitfalls import SPECIMENS
 from qwen3_codec.pitfalls.pages import code, fall, mend, monospace
+from qwen3_codec.streaming.kv_stack import sliding_window_mask
 
 versions = {module.__name__: module.__version__ for module in (torch, transformers, onnx, onnxruntime)}
 print(len(SPECIMENS), "specimens on", ", ".join(f"{name} {version}" for name, version in versions.items()))
@@ -56,7 +58,7 @@ assert len(SPECIMENS) >= 30
 monospace()
 
 # %% [markdown]
-# ## 1. Branches on tensors
+# ## 1. A branch on a tensor vanishes
 #
 # A streaming step has to know whether a chunk is the last one. In Python that is an `if`. In a graph there is no `if`:
 # there are only operations. The step here gets a waveform and holds the last `HELD_BACK` = 2 samples back, unless it is the last.
@@ -106,7 +108,7 @@ fall("an end of a slice as a tensor")
 mend("an end of a slice as a tensor")
 
 # %% [markdown]
-# ## 2. Caches
+# ## 2. A cache object cannot be traced
 #
 # Attention looks back at the keys and values of earlier frames. In PyTorch a *cache* object keeps them. A graph has no
 # objects. (Here: one layer of the codec's transformer, random weights, small dimensions. The sizes of errors are of these
@@ -197,7 +199,7 @@ fall("positions that restart")
 mend("positions that restart")
 
 # %% [markdown]
-# ## 3. `head_dim`
+# ## 3. `head_dim` is read, not computed
 #
 # The exporter needs an example of every state, so one has to know its shape.
 
@@ -213,7 +215,7 @@ fall("head_dim by the formula")
 mend("head_dim by the formula")
 
 # %% [markdown]
-# ## 4. Names and axes
+# ## 4. Every name and axis must be given
 #
 # A stateful decoder has some forty tensors going in and out. Each needs a name, and each length that changes must be declared.
 # The step here has `*past` in its signature, like the wrappers of this project. `EXAMPLE` are an `x` of length 3 and two pasts
@@ -291,7 +293,7 @@ fall("dynamic_shapes by input name")
 mend("dynamic_shapes by input name")
 
 # %% [markdown]
-# ## 5. Lengths that freeze
+# ## 5. A length freezes where Python sees a number
 #
 # A chunk may have any number of frames, and the past grows. A size that becomes a Python number is written into the graph as
 # it was in the example (here 5). The graph is right at that length, and it is the length at which everybody tests. `MOST` is 8.
@@ -450,7 +452,7 @@ draft.unlink()
 print(f"{', '.join(axes)}: right at 1, 2, 5, 12, and the states at 0")
 
 # %% [markdown]
-# ## 6. States that are wrong although every shape is right
+# ## 6. A state is wrong although every shape is right
 #
 # Nothing stops, nothing warns, and the sound is only a little off, or only after some seconds. These are on the demo's
 # weights, streamed in PyTorch and compared with the one-shot decode. SNR is the power of the sound over that of the error;
@@ -470,7 +472,15 @@ mend("history from the new frames alone")
 # %% [markdown]
 # ### Keys trimmed before attention
 #
-# The store holds a window of keys, so one cuts to the window, then attends.
+# The store holds a window of keys, so one cuts to the window, then attends. In a call of 24 frames the early ones lose what they should see:
+
+# %%
+window, new = checkpoint.load("demo").decoder.config.sliding_window, 24
+right = 2 * (sliding_window_mask(torch.arange(window - 1 + new), window - 1, window, torch.float32)[0, 0] == 0)
+lost = right.clone()
+lost[:, :new] = lost[:, :new] // 2
+panels = {"right": right.numpy(), "trimmed before attention": lost.numpy()}
+figure = schematics.masks(panels, window - 1, f"The mask of a call of {new} frames, window {window}")
 
 # %%
 fall("keys trimmed before attention")
@@ -551,7 +561,7 @@ assert bound["two_buffers"].error < 5e-5
 # If one buffer does no harm above, then because every old state happens to be read before the new one is written: the order of
 # nodes in one version of one exporter, not a promise.
 #
-# ## 7. Precision
+# ## 7. Fewer bits have traps of their own
 #
 # Smaller numbers make smaller files. ONNX Runtime brings the converters; this is what they do to graphs of the demo, with
 # these two functions.
@@ -625,7 +635,7 @@ assert snr["float32"] > 110 and snr["float16"] > 50
 assert all(value < 45 for name, value in snr.items() if name.startswith("int8"))
 
 # %% [markdown]
-# ## 8. Seen in the field
+# ## 8. These were seen in the field
 #
 # These were met in other people's exports and servers of this codec and its relatives, in public reports. First those in the
 # module, then those around the graph: what a server does with streams, and what a test measures. Sizes are of the demo's
@@ -850,7 +860,7 @@ fall("the entry with the largest product")
 mend("the entry with the largest product")
 
 # %% [markdown]
-# ## 9. The checklist
+# ## 9. Check this before you ship
 #
 # | Do not write | Write | Trap |
 # |---|---|---|
@@ -885,7 +895,12 @@ mend("the entry with the largest product")
 # with a short last chunk, and compare every output and every state with the module, and the stream with the one-shot decode.
 # `export` of this package runs such a set before it gives a file its name; `verify` compares chunk by chunk and state by state.
 #
-# ## Try next
+# ## What you can do now
+#
+# Recognise each of these by what it does. The exercises of [11 · Your turn](11_your_turn.ipynb) put the commonest of them into
+# code that runs, for you to mend.
+#
+# To try next:
 #
 # - `python -m qwen3_codec.pitfalls` runs every specimen and says which have changed: try it after an update of torch.
 # - Write a step of your own, export it with `qwen3_codec.pitfalls.graphs.export_step`, and ask `find_frozen_axes`.

@@ -48,7 +48,7 @@ loaded = checkpoint.load(CHECKPOINT, audio=AUDIO)
 plots.table(["utterance", "frames"], [(name, codes.shape[1]) for name, codes in utterances(loaded).items()])
 
 # %% [markdown]
-# ## 1. A right stream
+# ## 1. A right stream shows nothing
 #
 # `Settings` says what to do, `run` does it and gives both waveforms and their distance. First the *exact* design of
 # notebook 5, where every layer keeps its own state, in chunks of 3 frames. The *SNR*, the signal-to-noise ratio, compares
@@ -72,7 +72,7 @@ print(f"chunks of {shuffled.schedule}: {shuffled.snr_db:.1f} dB on {shuffled.wei
 assert shuffled.snr_db > 100 and sum(shuffled.schedule) == sum(right.schedule)
 
 # %% [markdown]
-# ## 2. One trap on
+# ## 2. One trap is on
 #
 # Now the convolutions' states are set to zero after every call, as a server does that forgets to pass them on. Nothing
 # raises an error, and as many samples come out as before.
@@ -109,7 +109,7 @@ print("streamed, conv state lost")
 plots.player(lost.streamed, lost.sample_rate)
 
 # %% [markdown]
-# ## 3. A trap that waits
+# ## 3. This trap waits
 #
 # The *windowed* design decodes some frames of history again with each chunk. With as many as the conv stack looks back it
 # is exact too, so that a trap is seen alone. Its attention sees a window of frames. If their positions stop growing when
@@ -134,7 +134,7 @@ if window > 1:  # each frame of a window of one sees itself alone, wherever it s
 # %% [markdown]
 # A test with a short sentence passes. **Test past the window.**
 #
-# ## 4. Without any state
+# ## 4. All state is lost
 #
 # A one-shot graph has no state to pass on. Fed with chunks, it decodes each one as if the stream began there. No trap is
 # needed for that: it is what the graph does. Longer chunks have fewer borders.
@@ -148,7 +148,7 @@ plots.table(["frames in a chunk", f"SNR, each chunk decoded alone ({loaded.weigh
 assert all(result.snr_db < 30 for result in alone.values())
 
 # %% [markdown]
-# ## 5. The lab
+# ## 5. Try it in the lab
 #
 # Every change runs at once. What means nothing in the chosen design is switched off, and the line below the controls says
 # why. Try: *windowed*, then history from 4 up to 10. *Random chunks* with another seed. A trap, then chunks of 1 frame:
@@ -162,7 +162,12 @@ display(lab)
 assert lab.result.snr_db > 100 and not lab.message.value
 
 # %% [markdown]
-# ## Try next
+# ## What you can do now
+#
+# Tell by eye which state a stream lost. *Write the proof* in [11 · Your turn](11_your_turn.ipynb) asks for a program that
+# tells it.
+#
+# To try next:
 #
 # - *en_passage*, all of its frames, *windowed* with *positions that saturate*: find the second at which it begins.
 # - *load other weights*: a folder with your own `config.json` and `model.safetensors`.

@@ -40,7 +40,6 @@ FRAMES = int(os.environ.get("QWEN3_CODEC_BITS_FRAMES", "60"))
 import numpy as np
 import torch
 from pystoi import stoi
-from tqdm import tqdm
 
 from qwen3_codec.bench import benchmark
 from qwen3_codec.bits.int8 import TREATMENTS, treatment
@@ -66,14 +65,14 @@ graphs = build_folder(BUILD) / "bench"
 SPEECH = loaded.source == "demo"  # claims about speech are checked where it is known to be speech
 
 # %% [markdown]
-# ## 1. Which layers it hurts
+# ## 1. Some layers are hurt more than others
 #
 # Each bar is one experiment: one kind of layer has 8 bits for its weights and for what goes into it, all others have
 # float32. What is slow in time (the layers before the last blocks, and the transposed convolutions, which make several
 # samples of each value) hurts most: its noise lasts, and everything behind it hears it.
 
 # %%
-rows = sensitivity(loaded, frames=min(FRAMES, 36), progress=tqdm)
+rows = sensitivity(loaded, frames=min(FRAMES, 36), progress=plots.progress)
 figure = plots.sensitivity(rows, f"8 bits in one kind of layer ({loaded.weights})")
 
 # %% [markdown]
@@ -94,7 +93,7 @@ print(f"all kinds in 8 bits, if their noises add up: {together:.1f} dB")
 assert together < min(noise.values())
 
 # %% [markdown]
-# ## 2. A product in 8 bits
+# ## 2. A product in 8 bits is written so
 #
 # Weights get a scale for each output; what goes in gets one for each row of the batch, found anew at each call. Rounded to
 # whole numbers, both are multiplied without any error, and the scales are put back at the end. The noise is what was
@@ -124,7 +123,7 @@ assert errors[2][1] > errors[1][1]  # and the weights' stays
 # neighbouring steps) and `MatMulNBits` for the transformer. The wrapper is made of the same operations in PyTorch, so it
 # runs here too, before any export.
 #
-# ## 3. The promise
+# ## 3. A file carries its promise
 #
 # An export in fewer bits decodes an example in chunks of 1, 3 and 12 frames before the file gets its name. The worst SNR
 # goes into the file, with a hash of the codes that it was measured on. The least is 30 dB for `int8` and 50 for
@@ -170,12 +169,14 @@ assert not SPEECH or (promises["int8"].snr_db >= 35 and promises["float16"].snr_
 
 # %%
 example = checkpoint.example_codes(loaded, FRAMES)
-report = verify(loaded, wrapper_in(loaded, "int8"), example, ((3,), (7, 1, 2)), sessions["int8"], progress=tqdm)
+report = verify(
+    loaded, wrapper_in(loaded, "int8"), example, ((3,), (7, 1, 2)), sessions["int8"], progress=plots.progress
+)
 print(report)
 assert report.passed
 
 # %% [markdown]
-# ## 4. What is left of the sound
+# ## 4. What is left of the sound is measured
 #
 # Beside the three: all matrix products and convolutions in 8 bits with one scale for each tensor, as ONNX Runtime's
 # quantizer does it in one line. That is a bit too far.
@@ -214,7 +215,7 @@ print("the noise of int8 alone, ten times as loud")
 plots.player(np.clip(10 * (waves["int8"] - reference), -1, 1), rate)
 
 # %% [markdown]
-# ### What it costs
+# ### What it costs is measured too
 #
 # Each design is loaded and called alone, in rounds. On a model as small as the demo 8 bits are *slower*: its layers are so
 # narrow that there is nothing to gain, and rounding is work too. The gain is at the official widths; the README has that
@@ -222,11 +223,11 @@ plots.player(np.clip(10 * (waves["int8"] - reference), -1, 1), rate)
 
 # %%
 designs = ("windowed", "exact", "exact_float16", "exact_int8")
-result = benchmark(loaded, graphs, 24, chunks=(1, 12), threads=1, rounds=1, designs=designs, progress=tqdm)
+result = benchmark(loaded, graphs, 24, chunks=(1, 12), threads=1, rounds=1, designs=designs, progress=plots.progress)
 figure = plots.cost_against_sound(result.chunked, f"Cost against sound ({result.weights})")
 
 # %% [markdown]
-# ## 5. From one precision to another
+# ## 5. A stream goes from one precision to another
 #
 # All three graphs have the same states, in float32. So a stream can change over in mid-sentence: start in 8 bits while the
 # machine is busy, go on in float32.
@@ -247,7 +248,7 @@ print(
 assert after > before
 
 # %% [markdown]
-# ## 6. Neighbours
+# ## 6. A row does not disturb its neighbours
 #
 # The scale of what goes into a layer is found in each call. So a frame is rounded otherwise in another chunk: `int8` is as
 # exact for any cut into chunks as its promise says, and not more. Rows of a batch have scales of their own: a neighbour
@@ -273,7 +274,7 @@ assert np.isfinite(beside[0]).all() and not np.isfinite(beside[1]).all()
 assert snr_db(wanted[0], beside[0]) > 25
 
 # %% [markdown]
-# ## 7. Why random weights say nothing
+# ## 7. Random weights say nothing
 #
 # A trained decoder puts most of its noise where it is not heard much; one with random weights passes everything on, and
 # makes it larger layer by layer. That is so in float32 already:
@@ -297,7 +298,12 @@ plots.table(["weights", "float32, streamed (dB)", "int8 (dB)"], table)
 # So a number from random weights is no promise for trained ones, nor is the demo's for the official ones. That is why each
 # file is measured when it is written.
 #
-# ## Try next
+# ## What you can do now
+#
+# Choose a precision by what it does to the sound, and hold a file to its promise. There is no exercise on it; [11 · Your
+# turn](11_your_turn.ipynb) is on states, which are the same in every precision.
+#
+# To try next:
 #
 # - `python -m qwen3_codec export --checkpoint ... --precision int8 --output int8.onnx`, then `describe` and `verify` it.
 # - `python -m qwen3_codec card --checkpoint ... --output card.md`: all precisions, both exporters and their cost on one page.

@@ -37,7 +37,6 @@ FRAMES = int(os.environ.get("QWEN3_CODEC_VOICE_FRAMES", "100"))
 import numpy as np
 import torch
 from IPython.display import display
-from tqdm import tqdm
 
 from qwen3_codec.dimensions import conv_memory, encoder_dimensions, state_table
 from qwen3_codec.export import exported
@@ -66,7 +65,7 @@ rate, step = encoder.config.sampling_rate, encoder.samples_per_frame
 print(f"weights: {loaded.weights}; {len(audio) / rate:.1f} s of sound, {step} samples a frame at {rate} Hz")
 
 # %% [markdown]
-# ## 1. What is inside, and what is remembered
+# ## 1. The encoder remembers this
 #
 # Upstream's encoder is Mimi's ([arXiv:2410.00037](https://arxiv.org/abs/2410.00037)): convolutions that take larger and larger
 # steps, a transformer, one more convolution that halves the rate, and *residual quantisation*: the nearest entry of a
@@ -96,7 +95,7 @@ assert all(d.config == d.weights for d in rows)
 assert sum(bytes_) + 8 == spec.bytes_per_stream()
 
 # %% [markdown]
-# ## 2. One shot and stream
+# ## 2. The stream gives the codes of one shot
 #
 # In one shot the encoder sees all samples. As a stream it gets some at a time, any number: what does not fill a frame waits.
 # Codes are choices, so two paths agree or they do not; before the choice, what is quantised agrees to rounding.
@@ -104,13 +103,13 @@ assert sum(bytes_) + 8 == spec.bytes_per_stream()
 # %%
 wanted = encoder(torch.from_numpy(audio)[None])[0].numpy()
 stream = TorchSession(wrapper).stream()
-pieces = [stream.push(audio[start : start + 1000]) for start in tqdm(range(0, len(audio), 1000))]
+pieces = [stream.push(audio[start : start + 1000]) for start in plots.progress(range(0, len(audio), 1000))]
 found = np.concatenate([*pieces, stream.finish()], axis=1)[0]
 print(f"{len(found)} frames from pushes of 1000 samples; equal codes: {100 * (found == wanted).mean():.2f} %")
 assert found.shape == wanted.shape and (found == wanted).mean() >= 0.999
 
 # %% [markdown]
-# ## 3. The edges
+# ## 3. The edges need care
 #
 # **The first sample.** One convolution pads with copies of its edge, not with zeros. A stream whose state begins with zeros
 # must copy its own first step. With plain zeros, the first frames are others:
@@ -160,7 +159,7 @@ assert codes.shape[1] == 11 and (codes[0] == encoder(half)[0].numpy()).mean() >=
 assert apart[:10].max() / size < MAX_LATENT_ERROR < apart[10] / size
 
 # %% [markdown]
-# ## 4. The codes as an image
+# ## 4. Codes can be looked at
 #
 # The first codebook carries the most, each next one what is left over. Below: where sound that is 1 % quieter gets other codes.
 
@@ -176,15 +175,15 @@ by_codebook = {"at 99 %": (quieter == wanted).mean(axis=0), "streamed": (found =
 figure = plots.agreement(by_codebook, f"Equal codes ({loaded.weights})")
 
 # %% [markdown]
-# ## 5. The graph
+# ## 5. The graph agrees
 #
 # Exported as the decoder is: same states, same checks, a self-test in the file. `verify_encoder` counts, and where a code
 # differs it measures the *gap*: how much farther the chosen entry is than the nearest. Rounding flips near ties, and no others.
 
 # %%
-path = exported(loaded, wrapper, build_folder(BUILD) / "encoder.onnx", progress=tqdm)
+path = exported(loaded, wrapper, build_folder(BUILD) / "encoder.onnx", progress=plots.progress)
 session = CodecSession(path)
-report = verify_encoder(loaded, wrapper, audio, [[3], [1], [7, 1, 2]], session, tqdm)
+report = verify_encoder(loaded, wrapper, audio, [[3], [1], [7, 1, 2]], session, plots.progress)
 print(report)
 assert report.passed
 
@@ -198,7 +197,7 @@ with fails_with(ValueError, "audio is int16"):
     session.encode((32767 * audio).astype(np.int16))
 
 # %% [markdown]
-# ## 6. Both halves at once
+# ## 6. Both halves run at once
 #
 # Each chunk is encoded, and its codes are decoded at once. From a spoken sample to a heard one it takes the chunk's own length
 # and both calls. (Times are of this machine and this model.)
@@ -207,7 +206,7 @@ with fails_with(ValueError, "audio is int16"):
 fits = loaded.misfit()
 print(fits or "the halves fit each other")
 if not fits:
-    trip = round_trip(*sessions(loaded), audio, chunk=3, progress=tqdm)
+    trip = round_trip(*sessions(loaded), audio, chunk=3, progress=plots.progress)
     print(f"first sound after {trip.first_sound_ms:.0f} ms, of which the chunk is {trip.chunk_ms:.0f}")
     print(f"SNR of the sound against the recording: {snr_db(trip.audio, trip.decoded):.1f} dB ({loaded.weights})")
     times = {"encode": trip.encode_ms, "decode": trip.decode_ms}
@@ -229,7 +228,7 @@ print("from its codes")
 plots.player(trip.decoded if not fits else audio, rate)
 
 # %% [markdown]
-# ## 7. Your own
+# ## 7. Take your own voice
 #
 # Choose a sound file. **The demo knows seven sentences and nothing else**: your voice comes out of it as noise that resembles
 # speech at best. With the official weights it is your voice:
@@ -242,7 +241,12 @@ if not fits:
     display(voice)
 
 # %% [markdown]
-# ## Try next
+# ## What you can do now
+#
+# Take codes of any recording, in chunks, and bring them back to sound. *How long is the history?* and *Count steps, not
+# frames* in [11 · Your turn](11_your_turn.ipynb) are about what the encoder's convolutions and its attention remember.
+#
+# To try next:
 #
 # - `python -m qwen3_codec export --part encoder --output build/encoder.onnx`, then `encode` and `decode` from the command line.
 # - Past 10 s: the transformer's window has 250 steps of 40 ms. Under transformers 4.57 it is ignored; [notebook

@@ -70,7 +70,7 @@ frame_ms = 1000 * spec.samples_per_frame / spec.sample_rate
 print(f"{loaded.weights}; a frame is {frame_ms:.0f} ms; a stream's state has {spec.bytes_per_stream():,} bytes")
 
 # %% [markdown]
-# ## 1. Join and fork
+# ## 1. Streams join and fork
 #
 # `join` puts the rows of several streams on top of each other, `fork` takes some of them out again. Both are copies: what
 # one does later, the other does not see. Here three streams of 30, 3 and 0 frames decode two frames each in one call.
@@ -93,7 +93,7 @@ assert max_error(together, alone) < MAX_ERROR
 assert joined.fork([1]).frames.tolist() == [5]
 
 # %% [markdown]
-# ## 2. What a server must know
+# ## 2. A server must be told this
 #
 # `python -m qwen3_codec triton GRAPH --output model_repository` writes a folder with the graph and `config.pbtxt`, in one
 # of two kinds.
@@ -117,7 +117,7 @@ assert named == [(before.name, after.name) for before, after in spec.states]
 assert all(state.initial_state[0].zero_data and -1 not in state.dims for state in config.sequence_batching.state)
 
 # %% [markdown]
-# ## 3. The pairing trap
+# ## 3. States are paired by rank unless told
 #
 # The configuration names pairs. Triton does not use them to carry a state over: it keeps the names of the inputs and those
 # of the outputs in two sorted lists and takes the entry of the same rank (`SequenceStates::OutputState` in
@@ -146,7 +146,7 @@ assert "paired wrongly" in refusal and "is_last" in refusal and "empty" in refus
 assert not repository.mispaired(spec)
 
 # %% [markdown]
-# ## 4. Any traffic
+# ## 4. Any traffic comes out right
 #
 # The simulated server does from `config.pbtxt` what the real one does with a graph whose states it keeps: who waits with
 # equally many frames shares a call of at most `max_batch_size` rows, states are stacked, and carried over by rank. The streams
@@ -187,7 +187,7 @@ ages = np.array([[call.get(name, np.nan) for call in picture] for name in rows])
 figure = plots.ages(ages, f"Who shared a call, and how many frames each had seen ({loaded.weights})")
 
 # %% [markdown]
-# ## 5. The real server
+# ## 5. The real server does the same
 #
 # The same streams on Triton, with the Python model: each is a client of its own that sends a chunk, waits for its samples, and
 # sends the next. What is said to the server is `audio_codes`, a number for the sequence, and whether this is its start or its end.
@@ -234,7 +234,7 @@ assert max(errors, default=0) < MAX_ERROR
 # structures at the wrong places under NumPy 2. An input comes with strides of 0 (every code is the first one), an output goes
 # out empty, and nothing is said. `model.py` hands arrays over by DLPack, which does not depend on that.
 #
-# ## 6. What joining gains
+# ## 6. What joining gains is measured
 #
 # Time for one frame of one stream, where 1 to 16 rows share a call, in this run on this machine's CPU. What every call costs
 # once (starting each operation, reading the weights) is shared; the products are not. So sharing gains most where a call
@@ -268,7 +268,7 @@ plots.table(
 # `python -m qwen3_codec.serving.load GRAPH` measures the whole way: clients in real time, server, model, and back. The README has
 # what it said for this model and for the official dimensions.
 #
-# ## 7. Ten thousand streams
+# ## 7. Ten thousand streams are a matter of arithmetic
 #
 # By arithmetic alone, nothing here was measured on a GPU: the operations that so many streams need in a second, over the
 # float32 rates that NVIDIA's data sheets give. No program reaches the whole rate; a third is written beside it, as a guess that you
@@ -295,3 +295,13 @@ state = 10_000 * spec.bytes_per_stream() / 1e9
 print(f"{state:.2f} GB of state for 10,000 streams of {loaded.weights}")
 for frames in (1, 4, 12):
     print(f"read and written for chunks of {frames:2}: {2 * state / (frames * frame_ms / 1000):.0f} GB/s")
+
+# %% [markdown]
+# ## What you can do now
+#
+# Serve many streams from one graph, and tell a server what it must know. *Put rows of different ages under one mask* and *Give names that
+# pair* in [11 · Your turn](11_your_turn.ipynb) are the two things that go wrong there.
+#
+# To try next:
+#
+# - `make serve` starts the server with the demo; `python -m qwen3_codec.serving.client --help` is a client.

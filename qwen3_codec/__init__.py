@@ -20,12 +20,14 @@ need no torch:
     dimensions          what is inside, as tables
     export              to ONNX, with checks
     verify, report      one shot against wrapper against graph; what was measured, in words; `verify_encoder`
+    parity              the same for any graph whose states pair by name, and which of them the test does not see
     precision           export in fewer bits, with a promise on the sound in the file
     bench, card         what each design costs; all that is to be said of a checkpoint, on one page
     pitfalls/           every trap as a specimen that runs
     demo/               the speech model that ships with the package, and how it was made
-    lab/                `plots`; `experiment`: one stream under chosen settings; `widget`: the interactive lab; `voice`;
-                        `site` and page/: the lab in a browser
+    lab/                `plots`, `schematics`; `course`: the notebooks and how long they take; `experiment`: one stream
+                        under chosen settings; `widget`: the interactive lab; `voice`; `site`, page/: it in a browser
+    exercises/          tasks of the notebooks, and a check that says what is wrong with an answer
     serving/            a model repository for a Triton server, a client, the server itself here, the load that it holds
     commands/, cli      `python -m qwen3_codec`, a file a command
 """

@@ -144,6 +144,23 @@ def state_table(spec: StateSpec) -> list[tuple[str, str, int]]:
     return rows
 
 
+def memory_stages(wrapper) -> list[tuple[str, int, float, int]]:
+    """(stage, steps a frame, ms that its states reach back together, number of states), in the order of the data.
+
+    `wrapper` is an `ExactStreamingWrapper`; the transformer's states are its keys and values.
+    """
+    decoder, spec = wrapper.decoder, wrapper.spec
+    frame_ms = 1000 * spec.samples_per_frame / spec.sample_rate
+    memory, found = conv_memory(wrapper), []
+    for stage in stages(decoder)[1:]:
+        own = [1000 * history / rate for name, history, rate in memory if f"{name}.".startswith(f"{stage.name}.")]
+        if stage.name == "pre_transformer":
+            layers = decoder.config.num_hidden_layers
+            own = [(decoder.config.sliding_window - 1) * frame_ms / layers / 2] * (2 * layers)
+        found.append((stage.name, stage.samples_per_frame, sum(own), len(own)))
+    return found
+
+
 def conv_memory(wrapper) -> list[tuple[str, int, float]]:
     """(module name, history in samples of its input, rate of its input in Hz) of each convolution with a state.
 

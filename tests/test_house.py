@@ -43,6 +43,7 @@ FLOORS = [
     "pitfalls",
     "demo",
     "lab",
+    "exercises",
     "serving",
     "commands",
     "cli",

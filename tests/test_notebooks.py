@@ -45,8 +45,45 @@ def test_habits(pair):
     code = [c.source for c in cells if c.cell_type == "code"]
     long = [source for source in code if len([line for line in source.splitlines() if line.strip()]) > 20]
     assert not long, "a cell of more than 20 lines belongs into the package"
-    assert sum("assert" in source for source in code) >= 4
+    assert sum("assert" in source or "check(" in source for source in code) >= 4
     assert "normalize=True" not in "".join(code)
+
+
+def headings(name):
+    """The anchors of a notebook's headings: their words with hyphens."""
+    cells = jupytext.read(FOLDER / f"{name}.py").cells
+    lines = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
+    return {line.lstrip("#").strip().replace(" ", "-").replace("`", "") for line in lines if line.startswith("#")}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_between_notebooks_lead_to_headings(name):
+    text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\((\w+\.ipynb)?(?:#([^)\s]+))?\)", text):
+        other = target.removesuffix(".ipynb") or name
+        assert other in NAMES, f"{name} links to {target}, which is not there"
+        assert not anchor or anchor in headings(other), f"{name}: {target}#{anchor}"
+
+
+def test_each_ends_with_what_one_can_do_now(pair):
+    sections = [
+        line for c in pair[0].cells if c.cell_type == "markdown" for line in c.source.splitlines() if line[:3] == "## "
+    ]
+    assert sections[-1] == "## What you can do now"
+    assert not [line for line in sections if line.endswith(".")]
+    last = pair[0].cells[-1].source if pair[0].cells[-1].cell_type == "markdown" else pair[0].cells[-2].source
+    assert "your_turn.ipynb" in last or "another_codec.ipynb" in last
+
+
+def test_no_red_boxes_and_no_endless_tables(pair):
+    """Progress bars and warnings go to stderr, which pages show in red; a table of more than 12 rows is folded."""
+    outputs = [output for cell in pair[1].cells if cell.cell_type == "code" for output in cell.outputs]
+    red = [output.text[:200] for output in outputs if output.output_type == "stream" and output.name == "stderr"]
+    assert not red
+    for output in outputs:
+        text = output.get("data", {}).get("text/markdown", "")
+        if text.count("\n| ") > 12 + 1 and "exercise" not in text.splitlines()[0]:
+            assert "<details>" in text, text[:200]
 
 
 def test_the_pages_links_lead_to_headings():
@@ -55,6 +92,4 @@ def test_the_pages_links_lead_to_headings():
     links = re.findall(r'"(\d\d_\w+)\.html#([^"]+)"', script)
     assert len(links) >= 6
     for name, anchor in links:
-        cells = jupytext.read(FOLDER / f"{name}.py").cells
-        lines = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
-        assert anchor in {line.lstrip("#").strip().replace(" ", "-") for line in lines if line.startswith("#")}, name
+        assert anchor in headings(name), name

@@ -73,6 +73,12 @@ def test_a_figure_is_labelled(name):
     figure.canvas.draw()
 
 
+def test_a_progress_bar_is_no_error(capsys):
+    assert list(plots.progress(range(3), unit="thing")) == [0, 1, 2]
+    found = capsys.readouterr()
+    assert "thing" in found.out and not found.err
+
+
 def test_per_chunk_error_draws_the_numbers():
     line = plots.per_chunk_error([RESULT], "errors").axes[0].lines[0]
     assert line.get_xdata().tolist() == [0, 3, 6, 9, 12] and line.get_ydata().tolist() == [c.mse for c in CHUNKS]
@@ -80,6 +86,9 @@ def test_per_chunk_error_draws_the_numbers():
 
 def test_a_table_and_a_player():
     assert plots.table(["a", "b"], [(1, 2)]).data == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+    long = plots.table(["n"], [(n,) for n in range(13)]).data
+    shown, folded = long.split("<details><summary>All 13 rows</summary>")
+    assert shown.count("\n| ") == 1 + 6 and folded.count("\n| ") == 2 + 13
     assert len(plots.player(WAVE[None], 24000, seconds=0.1).data) == 2 * 2400 + 44
 
 

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import cycle
@@ -19,12 +20,28 @@ DASHES = ("-", "--", ":", "-.")
 FLOOR = 1e-16
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence]):
-    """A table that Jupyter shows as one (Markdown)."""
+def table(headers: Sequence[str], rows: Sequence[Sequence], most: int = 12):
+    """A table that Jupyter shows as one (Markdown).
+
+    Of more than `most` rows, the first ones; a click unfolds them all.
+    """
     from IPython.display import Markdown
 
-    lines = [headers, ["---"] * len(headers), *rows]
-    return Markdown("\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines))
+    def lines(some):
+        return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in [headers, ["---"] * len(headers), *some])
+
+    rows = list(rows)
+    if len(rows) <= most:
+        return Markdown(lines(rows))
+    summary = f"<details><summary>All {len(rows)} rows</summary>"
+    return Markdown(f"{lines(rows[: most // 2])}\n\n{summary}\n\n{lines(rows)}\n\n</details>")
+
+
+def progress(iterable, **options):
+    """A progress bar (tqdm) that goes when it is done, and that no page shows as an error: it is not on stderr."""
+    from tqdm import tqdm
+
+    return tqdm(iterable, file=sys.stdout, leave=False, **options)
 
 
 def player(waveform: np.ndarray, sample_rate: int, seconds: float = 3.0, start: float = 0.0):
@@ -35,6 +52,11 @@ def player(waveform: np.ndarray, sample_rate: int, seconds: float = 3.0, start: 
     return Audio(
         waveform.reshape(-1)[first : first + int(min(seconds, 5.0) * sample_rate)], rate=sample_rate, normalize=False
     )
+
+
+def fitted(title: str, figure: Figure, size: int = 12) -> str:
+    """A title in as many lines as it needs: a letter is about half as wide as its size in points."""
+    return textwrap.fill(title, int(figure.get_figwidth() * 72 / (0.55 * size)))
 
 
 def receptive_field(conv: np.ndarray, attention: np.ndarray, samples_per_frame: int, at: int, weights: str) -> Figure:
@@ -65,7 +87,7 @@ def waveforms(
     seconds = np.arange(reference.size) / sample_rate
     top.plot(seconds, reference, linewidth=2.2, color="lightsteelblue", label="one-shot")
     top.plot(seconds, test, linewidth=0.6, color="black", label="streamed")
-    top.set(title=_fitted(title, figure), ylabel="amplitude")
+    top.set(title=fitted(title, figure), ylabel="amplitude")
     top.legend(loc="upper right")
     bottom.plot(seconds, test - reference, linewidth=0.6, color="black")
     bottom.set(xlabel="time (s)", ylabel="streamed − one-shot")
@@ -85,7 +107,7 @@ def per_chunk_error(results: Sequence, title: str, limit: float | None = None) -
     if limit:
         axes.axhline(limit, color="black", linewidth=0.8)
         axes.annotate(f"limit {limit:.0e}", (0, limit), textcoords="offset points", xytext=(2, -10), fontsize=8)
-    axes.set(title=_fitted(title, figure), xlabel="first frame of the chunk", ylabel="MSE against one-shot")
+    axes.set(title=fitted(title, figure), xlabel="first frame of the chunk", ylabel="MSE against one-shot")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure
@@ -101,7 +123,7 @@ def error_against_history(series: Mapping[str, Sequence[tuple[int, float]]], rea
     axes.annotate(
         "receptive field", (reach, 1), xycoords=("data", "axes fraction"), xytext=(3, -12), textcoords="offset points"
     )
-    axes.set(title=_fitted(title, figure), xlabel="conv_history_frames", ylabel="MSE against one-shot")
+    axes.set(title=fitted(title, figure), xlabel="conv_history_frames", ylabel="MSE against one-shot")
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
@@ -113,7 +135,7 @@ def node_histogram(nodes: Mapping[str, int], title: str, most: int = 20) -> Figu
     figure, axes = plt.subplots(figsize=(8, 4.4), layout="constrained")
     bars = axes.barh(names[::-1], counts[::-1])
     axes.bar_label(bars, fontsize=7, padding=2)
-    axes.set(title=_fitted(title, figure), xlabel="nodes", ylabel="operator")
+    axes.set(title=fitted(title, figure), xlabel="nodes", ylabel="operator")
     return figure
 
 
@@ -128,7 +150,7 @@ def states_along(names: Sequence[str], seconds: Sequence[float], sizes: Sequence
     for axes in (left, right):
         axes.tick_params(axis="y", labelsize=7)
         axes.grid(alpha=0.3, axis="x")
-    figure.suptitle(_fitted(title, figure, 11), fontsize=11)
+    figure.suptitle(fitted(title, figure, 11), fontsize=11)
     return figure
 
 
@@ -144,7 +166,7 @@ def call_times(series: Mapping[str, Sequence[float]], chunk: int, chunk_ms: floa
     axes.axhline(chunk_ms, color="black", linewidth=0.8)
     words = f"real time: the chunk's audio lasts {chunk_ms:.0f} ms"
     axes.annotate(words, (0, chunk_ms), textcoords="offset points", xytext=(2, -10), fontsize=8)
-    axes.set(title=_fitted(title, figure), xlabel="first frame of the chunk", ylabel="time of the call (ms)")
+    axes.set(title=fitted(title, figure), xlabel="first frame of the chunk", ylabel="time of the call (ms)")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure
@@ -156,7 +178,7 @@ def latency(rows: Sequence, title: str) -> Figure:
     for design, chosen, style in _lines(*_by_design(rows)):
         points = [(row.chunk, row.first_audio_ms) for row in chosen]
         axes.plot(*zip(*points, strict=True), label=design, **style)
-    axes.set(title=_fitted(title, figure), xlabel="frames in a chunk", ylabel="first audio after (ms)", ylim=(0, None))
+    axes.set(title=fitted(title, figure), xlabel="frames in a chunk", ylabel="first audio after (ms)", ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure
@@ -192,7 +214,7 @@ def latency_of_streams(loads: Sequence, title: str) -> Figure:
     axes.set_yscale("log")
     ticks = sorted({load.streams for load in loads})
     axes.set_xticks(ticks, ticks)
-    axes.set(title=_fitted(title, figure), xlabel="streams at once", ylabel="a chunk's latency (ms)")
+    axes.set(title=fitted(title, figure), xlabel="streams at once", ylabel="a chunk's latency (ms)")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure
@@ -207,7 +229,7 @@ def throughput(series: Mapping[str, Sequence[tuple[int, float]]], title: str) ->
     ticks = sorted({rows for points in series.values() for rows, _ in points})
     axes.set_xticks(ticks, ticks)
     axes.set(
-        title=_fitted(title, figure), xlabel="rows in a call", ylabel="ms for one frame of one stream", ylim=(0, None)
+        title=fitted(title, figure), xlabel="rows in a call", ylabel="ms for one frame of one stream", ylim=(0, None)
     )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
@@ -227,7 +249,7 @@ def ages(ages: np.ndarray, title: str) -> Figure:
     figure.colorbar(image, ax=axes, label="frames that the row has seen")
     axes.set_xticks(range(calls), range(calls), fontsize=7)
     axes.set_yticks(range(streams), range(streams), fontsize=7)
-    axes.set(title=_fitted(title, figure), xlabel="call of the graph", ylabel="stream")
+    axes.set(title=fitted(title, figure), xlabel="call of the graph", ylabel="stream")
     return figure
 
 
@@ -240,7 +262,7 @@ def error_against_cost(rows: Sequence, title: str) -> Figure:
         for row, x, y in zip(chosen, cost, error, strict=True):
             axes.annotate(f"N={row.chunk}", (x, y), textcoords="offset points", xytext=(5, 3), fontsize=7)
     axes.set(
-        title=_fitted(title, figure), xlabel="compute time for one frame (ms)", ylabel="largest error against one-shot"
+        title=fitted(title, figure), xlabel="compute time for one frame (ms)", ylabel="largest error against one-shot"
     )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
@@ -257,7 +279,7 @@ def cost_against_sound(rows: Sequence, title: str) -> Figure:
             offset = (5, 3 if place % 2 == 0 else -9)  # above and below in turn: neighbours may be close
             axes.annotate(f"N={row.chunk}", (x, y), textcoords="offset points", xytext=offset, fontsize=7)
     axes.set(
-        title=_fitted(title, figure),
+        title=fitted(title, figure),
         xlabel="compute time for one frame (ms)",
         ylabel="SNR against one-shot in float32 (dB)",
     )
@@ -278,7 +300,7 @@ def sensitivity(rows: Sequence, title: str) -> Figure:
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.invert_yaxis()
     axes.set(
-        title=_fitted(title, figure),
+        title=fitted(title, figure),
         xlabel="SNR against float32 (dB) where this kind alone is in 8 bits; lower hurts more",
         ylabel="kind of layer",
     )
@@ -306,7 +328,7 @@ def state_worth(series: Mapping[str, Mapping[str, float]], title: str) -> Figure
     axes.set_yticks(np.arange(len(names)) + 0.4 - height / 2, names)
     axes.invert_yaxis()
     axes.set(
-        title=_fitted(title, figure), xlabel="SNR against one-shot (dB); lower is louder damage", ylabel="what is wrong"
+        title=fitted(title, figure), xlabel="SNR against one-shot (dB); lower is louder damage", ylabel="what is wrong"
     )
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3, axis="x")
@@ -335,7 +357,7 @@ def stream_error(
     waves.plot(seconds, streamed, linewidth=0.6, color="black", label="streamed")
     waves.set(ylabel="amplitude")
     waves.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, fontsize=8, ncols=2, frameon=False)
-    figure.suptitle(_fitted(title, figure, 10), fontsize=10)
+    figure.suptitle(fitted(title, figure, 10), fontsize=10)
 
     apart.plot(seconds, streamed - reference, linewidth=0.6, color="black")
     apart.set(ylabel="difference")
@@ -389,11 +411,6 @@ def _by_design(rows: Sequence) -> tuple[list[str], list[list]]:
     return designs, [[row for row in rows if row.design == design] for design in designs]
 
 
-def _fitted(title: str, figure: Figure, size: int = 12) -> str:
-    """A title in as many lines as it needs: a letter is about half as wide as its size in points."""
-    return textwrap.fill(title, int(figure.get_figwidth() * 72 / (0.55 * size)))
-
-
 def _decibels(signal: np.ndarray, sample_rate: int, window: int = 512) -> np.ndarray:
     """Power density in dB of a waveform [samples], [frequencies, times]."""
     spectrum, _, _ = mlab.specgram(signal, NFFT=window, Fs=sample_rate, noverlap=0)
@@ -408,7 +425,7 @@ def codes(found: np.ndarray, frame_seconds: float, title: str, wanted: np.ndarra
     extent = (0, len(found) * frame_seconds, found.shape[1] - 0.5, -0.5)
     image = panels[0, 0].imshow(found.T, aspect="auto", interpolation="nearest", extent=extent)
     figure.colorbar(image, cax=panels[0, 0].inset_axes((1.01, 0, 0.012, 1)), label="code")
-    panels[0, 0].set(title=_fitted(title, figure), ylabel="codebook")
+    panels[0, 0].set(title=fitted(title, figure), ylabel="codebook")
     if wanted is not None:
         apart = (found != wanted).T
         panels[1, 0].imshow(apart, aspect="auto", interpolation="nearest", extent=extent, cmap="gray_r", vmin=0, vmax=1)
@@ -422,7 +439,7 @@ def frame_errors(series: Mapping[str, Sequence[float]], title: str, ylabel: str,
     figure, axes = plt.subplots(figsize=(9, 3.2), layout="constrained")
     for label, errors, style in _lines(series, series.values()):
         axes.semilogy(np.arange(first, first + len(errors)), np.maximum(errors, FLOOR), label=label, **style)
-    axes.set(title=_fitted(title, figure), xlabel="frame", ylabel=ylabel)
+    axes.set(title=fitted(title, figure), xlabel="frame", ylabel=ylabel)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure
@@ -433,7 +450,7 @@ def agreement(by_codebook: Mapping[str, Sequence[float]], title: str) -> Figure:
     figure, axes = plt.subplots(figsize=(9, 3.2), layout="constrained")
     for label, shares, style in _lines(by_codebook, by_codebook.values()):
         axes.plot(range(len(shares)), [100 * share for share in shares], label=label, **style)
-    axes.set(title=_fitted(title, figure), xlabel="codebook", ylabel="equal codes (%)")
+    axes.set(title=fitted(title, figure), xlabel="codebook", ylabel="equal codes (%)")
     axes.set_ylim(top=101)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)

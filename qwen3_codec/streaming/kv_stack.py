@@ -93,8 +93,9 @@ def stream_layers(
 ):
     """A transformer's layers with their state: [B, T, hidden_size] -> the same, and each layer's next keys and values.
 
-    `transformer` has `layers`, `rotary_emb` and `config.sliding_window` (None: attention looks at all that came). `keys` and `values` are a tensor
-    [B, num_key_value_heads, past, head_dim] a layer, of which the last `past_steps` [B, 1] are real (None: all).
+    `transformer` has `layers`, `rotary_emb` and `config.sliding_window` (None: attention looks at all that came).
+    `keys` and `values` are a tensor [B, num_key_value_heads, past, head_dim] a layer, of which the last `past_steps`
+    [B, 1] are real (None: all).
     Window, positions and count are in the transformer's own steps: a codec that upsamples before its attention has
     several a frame. The layers are called one by one: its own `forward` would ask the cache for its length and build
     its masks from Python numbers; here both come from tensors. A norm behind the layers is the caller's affair.

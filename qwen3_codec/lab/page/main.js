@@ -13,16 +13,16 @@ const GUIDE = [
   { utterance: "en_passage", design: "windowed", chunk: 6, trap: "positions" },
 ];
 // Where the notebooks speak of it; `pages.json` says which of them are here as pages.
-const LOST = "07_lab.html#2.-One-trap-on";
+const LOST = "07_lab.html#2.-One-trap-is-on";
 const SECTIONS = {
-  none: "07_lab.html#1.-A-right-stream",
+  none: "07_lab.html#1.-A-right-stream-shows-nothing",
   all: LOST,
   conv: LOST,
   attention: LOST,
   layer: LOST,
-  other: "05_exact_streaming.html#5.-Streams-of-different-ages-in-one-call",
-  positions: "07_lab.html#3.-A-trap-that-waits",
-  history: "06_pitfalls.html#6.-States-that-are-wrong-although-every-shape-is-right",
+  other: "05_exact_streaming.html#5.-Streams-of-different-ages-share-a-call",
+  positions: "07_lab.html#3.-This-trap-waits",
+  history: "06_pitfalls.html#6.-A-state-is-wrong-although-every-shape-is-right",
   samples: "06_pitfalls.html#Samples-cut-in-proportion",
 };
 const FLOOR = 1e-8;

@@ -1,0 +1,175 @@
+"""What an exercise is, and how an answer is judged: case by case, against what is right, and against known mistakes."""
+
+import inspect
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import CodeType
+
+import numpy as np
+import torch
+
+from ..metrics import max_error
+from ..pitfalls.specimen import quiet
+
+# A few float32 operations on values about 1, in another order.
+LIMIT = 1e-5
+
+
+class Wrong(Exception):
+    """What a case says of an answer that is wrong in a way that no number tells."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to try an answer. `play(answer)` gives arrays, which must be `wanted`'s.
+
+    `means` says what a failure here tells, whatever the answer looks like. A `slow` case is played last, and only for
+    an answer that passed all others.
+    """
+
+    label: str
+    play: Callable[[Callable], Sequence]
+    wanted: Sequence
+    means: str = ""
+    slow: bool = False
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A task of the notebooks: `solution` solves it, `cases()` try an answer, `mistakes` are answers that many give.
+
+    Each mistake is runnable; its docstring says to the reader what is wrong. `notebook` is where the task stands.
+    """
+
+    name: str
+    notebook: str
+    solution: Callable
+    cases: Callable[[], list[Case]]
+    mistakes: tuple[Callable, ...]
+    hints: tuple[str, str]
+
+    def __post_init__(self):
+        if missing := [mistake.__name__ for mistake in self.mistakes if not inspect.getdoc(mistake)]:
+            raise ValueError(f"{self.name}: {', '.join(missing)} does not say what is wrong")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What came of one case: arrays, or an error in words."""
+
+    arrays: tuple[np.ndarray, ...] = ()
+    error: str = ""
+
+    def off(self, wanted: Sequence) -> str:
+        """How far from `wanted`, in words; "" where it is right."""
+        if self.error:
+            return self.error
+        if len(self.arrays) != len(wanted):
+            return f"{len(self.arrays)} results, must be {len(wanted)}"
+        for index, (found, right) in enumerate(zip(self.arrays, map(np.asarray, wanted), strict=True)):
+            which = f"result {index}: " if len(wanted) > 1 else ""
+            if "U" in found.dtype.kind + right.dtype.kind:
+                if found.tolist() != right.tolist():
+                    return f"{which}{found.tolist()}, must be {right.tolist()}"
+            elif found.shape != right.shape:
+                return f"{which}the shape is {list(found.shape)}, must be {list(right.shape)}"
+            elif not (error := max_error(right, found)) <= LIMIT:
+                few_numbers = found.dtype.kind == "i" and found.size <= 8
+                return which + (f"{found.tolist()}, must be {right.tolist()}" if few_numbers else f"off by {error:.2g}")
+        return ""
+
+    def like(self, other: "Attempt") -> bool:
+        """The same result, to rounding; of two errors, the same kind of error."""
+        if self.error or other.error:
+            return self.error.split(":")[0] == other.error.split(":")[0] and bool(self.error) == bool(other.error)
+        return not self.off(other.arrays)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `check` found: in which case, how far off, the likely mistake, and a hint."""
+
+    name: str
+    passed: bool
+    cases: int = 0
+    case: str = ""
+    off: str = ""
+    likely: str = ""
+    hint: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        if self.passed:
+            return "\n".join([f"✓ {self.name}: right in all {self.cases} cases.", *self.notes])
+        rows = {"case": self.case, "found": self.off, "likely": self.likely, "hint": self.hint}
+        lines = [f"- {key}: {text}" for key, text in rows.items() if text]
+        return "\n".join([f"✗ {self.name}: not yet.", *lines, *self.notes])
+
+    def _repr_markdown_(self) -> str:
+        first, *lines = str(self).splitlines()
+        return "\n".join([f"**{first}**", "", *lines])
+
+
+def grade(exercise: Exercise, answer: Callable, tries: int = 0) -> Verdict:
+    """Judge an answer; `tries` is how often it was wrong before, which decides the hint. Raises nothing of the
+    answer's.
+    """
+    if not callable(answer):
+        found = f"a {type(answer).__name__}, must be a function or a class (give it without calling it)"
+        return Verdict(exercise.name, False, off=found, hint=exercise.hints[0])
+    with quiet():
+        cases = sorted(exercise.cases(), key=lambda case: case.slow)
+    quick = [case for case in cases if not case.slow]
+    for case in cases:
+        attempt = _attempt(case, answer)
+        if off := attempt.off(case.wanted):
+            likely = _recognised(exercise, answer, [case] if case.slow else quick) or case.means
+            hint = exercise.hints[min(tries, len(exercise.hints) - 1)]
+            return Verdict(exercise.name, False, len(cases), case.label, off, likely, hint)
+    return Verdict(exercise.name, True, len(cases))
+
+
+def _recognised(exercise: Exercise, answer: Callable, cases: Sequence[Case]) -> str:
+    """What to say to an answer that is wrong as a known mistake is, or "".
+
+    It need not be so in every case, since an answer may have a second fault: in most of those where the answer is
+    wrong, and in the first of them.
+    """
+    tried = [(case, _attempt(case, answer)) for case in cases]
+    wrong = [(case, attempt) for case, attempt in tried if attempt.off(case.wanted)]
+
+    def alike(mistake, among):
+        return [attempt.like(_attempt(case, mistake)) for case, attempt in among]
+
+    close = [m for m in exercise.mistakes if (same := alike(m, wrong)) and same[0] and 2 * sum(same) > len(same)]
+    best = max(close, key=lambda mistake: sum(alike(mistake, tried)), default=None)
+    return " ".join(inspect.getdoc(best).split()) if best else ""
+
+
+def _attempt(case: Case, answer: Callable) -> Attempt:
+    try:
+        with quiet(), torch.no_grad():
+            arrays = tuple(np.asarray(array) for array in case.play(answer))
+        odd = [array for array in arrays if array.dtype.kind not in "biufU"]
+        return Attempt(error=f"a {type(odd[0].item()).__name__} came back, must be numbers") if odd else Attempt(arrays)
+    except Wrong as wrong:
+        return Attempt(error=str(wrong))
+    except (Exception, SystemExit) as error:
+        first = (str(error).splitlines() or [""])[0][:200]
+        return Attempt(error=f"{type(error).__name__}: {first}{_their_line(error, answer)}")
+
+
+def _their_line(error: Exception, answer: Callable) -> str:
+    """The line of the answer in which an error came up: the checker's own lines would help nobody."""
+    files = {code.co_filename for code in codes_of(answer)}
+    lines = [
+        frame.line for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files and frame.line
+    ]
+    return f", in your line `{lines[-1]}`" if lines else ""
+
+
+def codes_of(answer: Callable) -> list[CodeType]:
+    """The compiled code of a function, or of all methods of a class."""
+    parts = vars(answer).values() if inspect.isclass(answer) else [answer]
+    return [part.__code__ for part in parts if inspect.isfunction(part)]
