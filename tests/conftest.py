@@ -1,5 +1,6 @@
 """Decoders, graphs and codes that several tests share. Everything is small: the layers are the official ones."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,15 @@ def small_checkpoint(name="", seed=0, **fields):
 
 def random_codes(decoder, frames, batch=1, seed=0):
     return states.random_codes(decoder.config, frames, batch, seed)
+
+
+@pytest.fixture(scope="session")
+def demo_graphs(tmp_path_factory):
+    """A folder for the demo's graphs, one for all workers: `exported` finds what another file of tests has made."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "demo_graphs"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

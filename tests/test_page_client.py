@@ -10,7 +10,7 @@ import pytest
 
 from qwen3_codec import demo
 from qwen3_codec.describe import description
-from qwen3_codec.export import export
+from qwen3_codec.export import exported
 from qwen3_codec.lab import site
 from qwen3_codec.metrics import chunks
 from qwen3_codec.model import checkpoint
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def replayed(tmp_path_factory):
+def replayed(tmp_path_factory, demo_graphs):
     """({design: session}, codes, what Node printed)."""
     folder = tmp_path_factory.mktemp("client")
     try:
@@ -37,13 +37,13 @@ def replayed(tmp_path_factory):
     loaded, codes = checkpoint.load("demo"), demo.codes("en_state")
     wrappers = {
         "exact": ExactStreamingWrapper(loaded.decoder),
-        "windowed": StatefulCodecONNXWrapper(loaded.decoder, 4, 4),
-        "enough": StatefulCodecONNXWrapper(loaded.decoder, 10, 4),
+        "short": StatefulCodecONNXWrapper(loaded.decoder, 4, 4),
+        "windowed": StatefulCodecONNXWrapper(loaded.decoder, 10, 4),
         "one-shot": OneShotWrapper(loaded.decoder),
     }
     sessions, graphs = {}, []
     for name, wrapper in wrappers.items():
-        session = CodecSession(export(loaded, wrapper, folder / f"{name}.onnx").path, 1)
+        session = CodecSession(exported(loaded, wrapper, demo_graphs / f"{name}.onnx"), 1)
         about = folder / f"{name}.json"
         about.write_text(json.dumps(description(session)))
         sessions[name] = session

@@ -119,3 +119,58 @@ def test_the_projects_own_graph_passes_as_any_other(exact, shallow):
     codes = random_codes(shallow.decoder, 80, 2)
     found = parity(exact.path, lambda codes: whole(shallow.decoder, codes), codes, [[1], [7, 1, 2]])
     assert found.passed and len(found.lost) == len(exact.spec.states)
+
+
+class TestAModelThatIsNotOurs:
+    """`export` and `verify` with `OtherModel`: a wrapper, a spec and a reference, and no checkpoint."""
+
+    @pytest.fixture
+    def echo(self):
+        from qwen3_codec.states import StateSpec, TensorSpec, audio_codes_spec
+
+        class Wrapper(Echo):
+            spec = StateSpec(
+                kind="exact",
+                sample_rate=100,
+                samples_per_frame=1,
+                codebook_size=50,
+                lookahead_frames=0,
+                inputs=(audio_codes_spec(1),),
+                outputs=(TensorSpec("waveform", ("batch", "samples")),),
+                states=tuple(
+                    (TensorSpec(name, ("batch", width)), TensorSpec(f"next_{name}", ("batch", width)))
+                    for name, width in (("past", 2), ("seen", 1))
+                ),
+                limits={"past_frames": 2},
+            )
+
+            def forward(self, audio_codes, past, seen):
+                return super().forward(audio_codes[..., 0] / 50.0, past, seen)
+
+        return Wrapper()
+
+    def test_it_is_exported_and_verified(self, echo, tmp_path):
+        from qwen3_codec.export import export, exported
+        from qwen3_codec.model.checkpoint import OtherModel
+        from qwen3_codec.runtime import CodecSession
+        from qwen3_codec.verify import verify
+
+        def reference(codes):
+            return one_shot(codes[..., 0].astype(np.float32) / 50)
+
+        model = OtherModel("an echo", echo, {"taps": 2})
+        path = export(model, echo, tmp_path / "echo.onnx").path
+        session = CodecSession(path)
+        assert session.metadata["source"] == "an echo" and session.metadata["config"] == '{"taps": 2}'
+        before = path.stat().st_mtime_ns
+        assert exported(model, echo, path).stat().st_mtime_ns == before
+        codes = np.random.default_rng(0).integers(50, size=(2, 30, 1))
+        report = verify(model, echo, codes, [[1], [7, 1, 2]], session, reference=reference)
+        assert report.passed and report.judged and report.weights == "an echo weights"
+        assert report.peak == pytest.approx(np.abs(reference(codes)).max())
+        assert f"which peaks at {report.peak:.2g}" in str(report) and f'"peak": {report.peak}' in report.to_json()
+        with pytest.raises(ValueError, match="an echo: give a reference"):
+            verify(model, echo, codes)
+        with torch.no_grad():
+            other = OtherModel("an echo", nn.Linear(1, 1), {})
+        assert other.fingerprint() != model.fingerprint() == OtherModel("x", Echo(), {}).fingerprint()
