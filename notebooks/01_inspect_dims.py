@@ -57,7 +57,7 @@ figure = schematics.walkthrough_map(course.pages())
 # %% [markdown]
 # ## 1. Every dimension is read from two sources
 #
-# The config says what a dimension should be. The weights cannot lie about it: a matrix has the shape it has. The third
+# The config says what a dimension should be. The weights cannot lie about it: a matrix has the shape it has. The fourth
 # column is what a usual formula would give, or another field of the config that is often taken for it. Where it differs, code that
 # computes the number instead of reading it breaks.
 

@@ -146,8 +146,11 @@ assert not branch_file.exists()
 # own checker, no `If` and no `Loop`, every declared input there, no axis frozen; and it is run against the wrapper at
 # 1, 2, 5 and 12 frames, with empty, partly filled and full states, `is_last` off and on, one row and two. The file appears only after that.
 #
-# The transformer is loaded with `eager` attention: products and a softmax that anyone can read, under a mask that is ours. The
-# call itself, as the package makes it:
+# What such a check proves is that the graph is the *wrapper*. Whether the wrapper is the *model*, only `verify` says (notebooks 2 and 4): a wrapper
+# with a wrong state exports without a word.
+#
+# The transformer is loaded with `eager` attention: products and a softmax that anyone can read, under a mask that is ours. (Other kinds may
+# export too. What they do to a mask, and how they look in a graph, changes from version to version.) The call itself, as the package makes it:
 
 # %%
 code(trace)

@@ -282,7 +282,7 @@ print(check)
 assert check.passed and check.unnoticed
 
 # %% [markdown]
-# It passes, and it says what it is worth: the loss of the keys does not show. With these weights all products of query and key are small,
+# It passes, and it says what that is worth: the loss of the keys does not show. With these weights all products of query and key are small,
 # softmax is almost even, and *any* keys would do. A test that cannot fail proves nothing about the keys. So the weights are changed, not the test: larger queries make
 # attention choose.
 
@@ -350,6 +350,8 @@ assert all((wanted == part).all() for part in found_codes)
 #
 # 1. **Is it causal?** Change one frame and see whether anything moves before it: [1 · How far back it looks is measured](01_inspect_dims.ipynb#5.-How-far-back-it-looks-is-measured).
 #    If it looks ahead by a fixed time, hold frames back: [2 · Frames are held back, then finished](02_verify_wrapper.ipynb#2.-Frames-are-held-back,-then-finished).
+#    Read off the foreign code: in which order it has its axes (Mimi's codes are [B, Q, N]), which side each transposed convolution is cut on, what is
+#    added or clamped at the end, and what is kept in Python between calls.
 # 2. **Read every dimension, compute none**: [1 · Every dimension is read from two sources](01_inspect_dims.ipynb#1.-Every-dimension-is-read-from-two-sources).
 # 3. **List what it remembers**, in the order of the data: [section 2 here](#2.-It-has-to-remember-this).
 # 4. **Load it with `eager` attention**, and call its layers one by one under a mask and positions of your own: [5 · This is the whole wrapper](05_exact_streaming.ipynb#This-is-the-whole-wrapper).

@@ -154,12 +154,29 @@ OTHERWISE = {
     ],
     "valid samples": [
         ("lambda p, last, a: (p, torch.full((1,), p.shape[1]) - a * (last < 0.5).long())", "clamp it at 0"),
+        ("lambda p, last, a: (p, torch.where(last > 0.5, p.size(1), max(0, p.size(1) - a)))", "decided in Python"),
+        ("lambda p, last, a: (p, torch.where(last > 0.5, len(p[0]), torch.tensor(len(p[0]) - a).clamp(0)))", ""),
+    ],
+    "rows of different ages": [
+        (
+            "lambda past, new, window, real: torch.stack([torch.tensor([[0 <= past + q - k < window and "
+            "(k < r or k >= past) for k in range(past + new)] for q in range(new)]) for r in real.tolist()])",
+            "The real ones are the last",
+        ),
+        (
+            "lambda past, new, window, real: torch.stack([torch.tensor([[0 <= past + q - k < window and "
+            "k > past - r for k in range(past + new)] for q in range(new)]) for r in real.tolist()])",
+            "One real key is hidden",
+        ),
     ],
     "history length": [
         ("lambda k, d, s: k - s", "dilation is missing"),
         ("lambda k, d, s: (k - 1) * d", "stride is missing"),
     ],
-    "steps and frames": [("lambda p, n, s, w: (p, (p + n).clamp(max=w - 1))", "as if they were")],
+    "steps and frames": [
+        ("lambda p, n, s, w: (p * s, (p + n).clamp(max=-(-(w - 1) // s)))", "More steps are called real"),
+        ("lambda p, n, s, w: (p, (p + n).clamp(max=w - 1))", "as if they were"),
+    ],
     "names that pair": [
         (
             "lambda c, n: [('frames', 'next_frames')] + [(f'conv_{i}', f'conv_{i}_next') for i in range(c)] + "
@@ -259,6 +276,21 @@ def test_an_error_names_the_readers_own_line():
 
 def test_a_number_of_nan_is_wrong():
     assert not check("history length", lambda k, d, s: float("nan")).passed
+
+
+def test_a_mask_says_where_it_is_wrong():
+    verdict = check("rows of different ages", lambda p, n, w, r: torch.ones(len(r), n, p + n).bool())
+    assert re.match(r"at \[\d+, \d+, \d+\] it is True, must be False", verdict.off)
+
+
+def test_what_is_right_in_pytorch_and_wrong_as_a_graph_is_told_so():
+    verdict = check("valid samples", lambda p, last, a: (p, torch.where(last > 0.5, 0, 0) + max(0, len(p[0]) - a)))
+    assert not verdict.passed
+    verdict = check(
+        "frozen lengths", lambda x, past: EXERCISES["frozen lengths"].solution(x[:, : int(x.size(1))], past)
+    )
+    assert "as a graph" not in verdict.case and verdict.case.startswith("graph of torchscript")
+    assert "the graph kept something of its example" in verdict.likely
 
 
 def test_an_unknown_name_lists_those_there_are():

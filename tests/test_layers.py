@@ -3,6 +3,7 @@
 from math import ceil
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,9 +13,12 @@ from torch.nn import functional as F
 from transformers.models.mimi.configuration_mimi import MimiConfig
 from transformers.models.mimi.modeling_mimi import MimiConvTranspose1d, MimiTransformerModel
 
+from qwen3_codec.dimensions import conv_memory
+from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.finder import find_states
 from qwen3_codec.streaming.kv_stack import keep_last, stream_layers
-from qwen3_codec.streaming.layers import ConvStates, StreamConv, StreamTransConv, streaming
+from qwen3_codec.streaming.layers import ConvStates, StreamConv, StreamSequence, StreamTransConv, streaming
+from qwen3_codec.streaming.session import TorchSession
 
 ATOL = 1e-5  # some tens of float32 products in another order, of values about 1
 SIZES = st.integers(1, 4)
@@ -152,12 +156,30 @@ def test_states_are_found_in_the_order_of_the_data():
 
 def test_the_finder_agrees_with_the_exact_wrapper(small):
     """An independent path to the declaration: hooks on the one-shot decoder against the twins' own histories."""
-    from qwen3_codec.dimensions import conv_memory
-    from qwen3_codec.streaming.exact import ExactStreamingWrapper
-
     decoder = small.decoder
     codes = torch.zeros(1, 60, decoder.config.num_quantizers, dtype=torch.int64)
     found = [state for state in find_states(decoder, codes, 60) if state.history]
     wrapper = ExactStreamingWrapper(decoder)
     rate = small.sample_rate / decoder.samples_per_frame
     assert [(s.name.removesuffix(".conv"), s.history, s.steps_per_frame * rate) for s in found] == conv_memory(wrapper)
+
+
+def test_a_twin_stays_as_it_is():
+    twin = StreamConv(nn.Conv1d(2, 2, 3))
+    assert streaming(twin) is twin
+    sequence = StreamSequence([twin, nn.ELU()])
+    assert sequence.parts[0] is twin and streaming(sequence) is sequence
+
+
+def test_a_count_beyond_its_limit_is_refused(small):
+    """A codec with several steps a frame, whose count is clamped in steps: the audio is right, the state is not."""
+
+    class CountsTooFar(ExactStreamingWrapper):
+        def forward(self, *inputs):
+            waveform, count, *rest = super().forward(*inputs)
+            return waveform, count + self.spec.limits["past_frames"], *rest
+
+    session = TorchSession(CountsTooFar(small.decoder))
+    codes = np.zeros((1, 1, session.spec.num_quantizers), np.int64)
+    with pytest.raises(ValueError, match="output next_past_frames is 72, its spec's limit is 71"):
+        session.stream().push(codes)

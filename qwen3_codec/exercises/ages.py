@@ -31,6 +31,30 @@ def ages_from_the_front(past, new, window, real):
     return ((distance >= 0) & (distance < window)) & there[:, None]
 
 
+def first_alone(past, new, window, real):
+    """The first `real` keys are let through and nothing else: the real ones are the last stored, and the new
+    ones count too.
+    """
+    places = torch.arange(past + new)
+    distance = places[past:, None] - places
+    return ((distance >= 0) & (distance < window)) & (places < real[:, None])[:, None]
+
+
+def one_too_few_real(past, new, window, real):
+    """One real key is hidden: the places from past − real on are real, that one included."""
+    return visible(past, new, window, real - 1)
+
+
+def one_too_many_real(past, new, window, real):
+    """A place that is not real is let through, the one before the first real key."""
+    return visible(past, new, window, real + 1)
+
+
+def window_one_narrower(past, new, window, real):
+    """The window is one too narrow: a query sees itself and window − 1 before it."""
+    return visible(past, new, window - 1, real)
+
+
 def window_one_wider(past, new, window, real):
     """The window is one too wide: a query sees itself and window − 1 before it."""
     return visible(past, new, window + 1, real)
@@ -65,7 +89,16 @@ AGES = Exercise(
     notebook="11_your_turn",
     solution=visible,
     cases=mask_cases,
-    mistakes=(ages_forgotten, ages_from_the_front, window_one_wider, sees_the_chunk),
+    mistakes=(
+        ages_forgotten,
+        ages_from_the_front,
+        first_alone,
+        one_too_few_real,
+        one_too_many_real,
+        window_one_narrower,
+        window_one_wider,
+        sees_the_chunk,
+    ),
     hints=(
         "Draw it for one row: the stored keys, of which the last are real, and then the new ones.",
         "Two conditions: the distance is at least 0 and below the window; and the key's place is at least past − real.",
@@ -98,6 +131,14 @@ def never_stops(past_frames, new_frames, steps_per_frame, window):
     return (past_frames * steps_per_frame).clamp(max=window - 1), past_frames + new_frames
 
 
+def more_than_stored(past_frames, new_frames, steps_per_frame, window):
+    """More steps are called real than are stored. The mask does not mind; whoever saves the stream or reads the
+    count does.
+    """
+    _, after = count_steps(past_frames, new_frames, steps_per_frame, window)
+    return past_frames * steps_per_frame, after
+
+
 def counts_calls(past_frames, new_frames, steps_per_frame, window):
     """It counts calls in place of frames: a call brings `new_frames` of them."""
     past, _ = count_steps(past_frames, new_frames, steps_per_frame, window)
@@ -124,14 +165,14 @@ def _upsampled(answer, part, keys, past_frames, steps: int, window: int):
     """One call of a toy codec that repeats each frame `steps` times before it attends; keys start as zeros."""
     new = part.repeat_interleave(steps, dim=1) + torch.linspace(-1, 1, steps).repeat(part.size(1))[:, None]
     past_steps, after = result_of(answer(past_frames, part.size(1), steps, window), 2)
+    if past_steps.max() > window - 1:
+        raise Wrong(f"more steps than are stored: {int(past_steps.max())} are said to be real, of {window - 1}")
     joined = torch.cat([keys, new], dim=1)
     seen = visible(keys.size(1), new.size(1), window, past_steps[:, 0])
     scores = (new @ joined.transpose(1, 2) / WIDTH**0.5).masked_fill(~seen, torch.finfo(torch.float32).min)
     y = (scores.softmax(dim=-1) @ joined).unflatten(1, (part.size(1), steps)).flatten(2)
     if after.max() > window:
-        raise Wrong(
-            f"after {int(after.max())} frames the count still grows, though the window of {window} steps is full"
-        )
+        raise Wrong(f"the count still grows: it is {int(after.max())}, though a window of {window} steps is full")
     return y, joined[:, -(window - 1) :], after
 
 
@@ -140,7 +181,7 @@ UPSAMPLED = Exercise(
     notebook="11_your_turn",
     solution=count_steps,
     cases=upsampled_cases,
-    mistakes=(frames_as_steps, rounds_down, never_stops, counts_calls),
+    mistakes=(frames_as_steps, rounds_down, never_stops, more_than_stored, counts_calls),
     hints=(
         "The mask asks how many of the stored *steps* are real. How many does a frame bring?",
         "Multiply for the mask, and clamp at window − 1. Let the count of frames stop at the smallest number "

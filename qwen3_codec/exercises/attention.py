@@ -208,6 +208,17 @@ def trimmed_before(q, k, v, past_k, past_v, window):
     return y, k[:, -(window - 1) :], v[:, -(window - 1) :]
 
 
+def trimmed_and_counted(q, k, v, past_k, past_v, window):
+    """Keys are trimmed before attention, and positions are still counted from the length before: in a long chunk
+    they no longer fit.
+    """
+    k = torch.cat([past_k, k], dim=1)[:, -(window - 1) :]
+    v = torch.cat([past_v, v], dim=1)[:, -(window - 1) :]
+    positions = torch.arange(k.size(1))
+    y = window_attention(rotate(q, positions[past_k.size(1) :]), rotate(k, positions), v, window)
+    return y, k, v
+
+
 def never_trimmed(q, k, v, past_k, past_v, window):
     """The result is right, and the store grows with the stream: nothing ever leaves it."""
     y, _, _ = attention_step(q, k, v, past_k, past_v, window)
@@ -251,7 +262,7 @@ KEYS = Exercise(
     notebook="11_your_turn",
     solution=attention_step,
     cases=attention_cases,
-    mistakes=(stored_rotated, positions_begin_anew, trimmed_before, never_trimmed, one_too_few),
+    mistakes=(stored_rotated, positions_begin_anew, trimmed_before, trimmed_and_counted, never_trimmed, one_too_few),
     hints=(
         "Which positions do the stored keys have when the store no longer grows? Attention depends on distances alone.",
         "Store keys as they came, unrotated. In each call join them, rotate *all* at 0, 1, 2, ..., attend, "

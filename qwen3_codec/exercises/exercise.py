@@ -4,6 +4,7 @@ import inspect
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from types import CodeType
 
 import numpy as np
@@ -74,6 +75,10 @@ class Attempt:
                     return f"{which}{found.tolist()}, must be {right.tolist()}"
             elif found.shape != right.shape:
                 return f"{which}the shape is {list(found.shape)}, must be {list(right.shape)}"
+            elif found.dtype == bool == right.dtype:
+                if (found != right).any():
+                    place = tuple(np.argwhere(found != right)[0].tolist())
+                    return f"{which}at {list(place)} it is {found[place]}, must be {right[place]}"
             elif not (error := max_error(right, found)) <= LIMIT:
                 few_numbers = found.dtype.kind == "i" and found.size <= 8
                 return which + (f"{found.tolist()}, must be {right.tolist()}" if few_numbers else f"off by {error:.2g}")
@@ -133,18 +138,24 @@ def grade(exercise: Exercise, answer: Callable, tries: int = 0) -> Verdict:
 def _recognised(exercise: Exercise, answer: Callable, cases: Sequence[Case]) -> str:
     """What to say to an answer that is wrong as a known mistake is, or "".
 
-    It need not be so in every case, since an answer may have a second fault: in most of those where the answer is
-    wrong, and in the first of them.
+    It need not be so in every case, since an answer may have a second fault: in the first one where the answer is
+    wrong, and in most of those where either is.
     """
-    tried = [(case, _attempt(case, answer)) for case in cases]
-    wrong = [(case, attempt) for case, attempt in tried if attempt.off(case.wanted)]
+    tried = [(case.wanted, _attempt(case, answer)) for case in cases]
 
-    def alike(mistake, among):
-        return [attempt.like(_attempt(case, mistake)) for case, attempt in among]
+    def likeness(mistake) -> float:
+        same, first = [], None
+        for case, (wanted, mine) in zip(cases, tried, strict=True):
+            other = _attempt(case, mistake)
+            if (wrong := bool(mine.off(wanted))) or other.off(wanted):
+                same.append(mine.like(other))
+                first = same[-1] if wrong and first is None else first
+        return sum(same) / len(same) if first else 0.0
 
-    close = [m for m in exercise.mistakes if (same := alike(m, wrong)) and same[0] and 2 * sum(same) > len(same)]
-    best = max(close, key=lambda mistake: sum(alike(mistake, tried)), default=None)
-    return " ".join(inspect.getdoc(best).split()) if best else ""
+    alike, best = max(
+        ((likeness(mistake), mistake) for mistake in exercise.mistakes), key=itemgetter(0), default=(0, None)
+    )
+    return " ".join(inspect.getdoc(best).split()) if alike > 0.5 else ""
 
 
 def _attempt(case: Case, answer: Callable) -> Attempt:

@@ -147,6 +147,14 @@ def below_zero(pending, is_last, lookahead):
     return pending, torch.where(is_last > 0.5, total, total - lookahead)
 
 
+def max_of_a_size(pending, is_last, lookahead):
+    """`max(0, …)` of a size is decided in Python, and the trace keeps the example's choice. `clamp` a tensor in
+    its place.
+    """
+    total = pending.size(1) + torch.zeros(1, dtype=torch.int64)
+    return pending, torch.where(is_last > 0.5, total, max(0, pending.size(1) - lookahead) + 0 * total)
+
+
 def holds_back_at_the_end(pending, is_last, lookahead):
     """At the end nothing is held back: whatever `is_last` says, some of it stays behind."""
     total = torch.zeros(1, dtype=torch.int64) + pending.size(1)
@@ -178,7 +186,7 @@ VALID = Exercise(
     notebook="11_your_turn",
     solution=deliver,
     cases=valid_cases,
-    mistakes=(slices_by_the_flag, below_zero, holds_back_at_the_end, count_from_python),
+    mistakes=(slices_by_the_flag, below_zero, max_of_a_size, holds_back_at_the_end, count_from_python),
     hints=(
         "The output's length may depend on the inputs' *shapes*, never on their values.",
         "Return `pending` whole, and a count: `torch.where` between the total and the total less the look-ahead, "

@@ -14,6 +14,9 @@ from .exercise import Case, Wrong
 
 SCHEDULES = {"all at once": (40,), "chunks of 12": (12,), "chunks of 3": (3,), "chunks of 7, 1, 2": (7, 1, 2)}
 SCHEDULES |= {"chunks of 1": (1,)}
+KEPT = (
+    "In PyTorch it is right: the graph kept something of its example, a length, a branch or a number that Python made."
+)
 REMEMBERS = "The answer remembers something by itself. All that it remembers must go in and come out."
 
 
@@ -117,8 +120,8 @@ def graph_cases(function: Callable, right: Callable, example: Mapping, feeds: Se
         wanted, lengths = result_of(right(*feed.values())), _in_words(feed)
         cases += [
             Case(f"in PyTorch, {lengths}", lambda a, f=feed: result_of(function(a)(*f.values())), wanted),
-            Case(f"graph of torchscript, {lengths}", lambda a, f=feed: graph(a, "torchscript")(f), wanted),
-            Case(f"graph of dynamo, {lengths}", lambda a, f=feed: graph(a, "dynamo")(f), wanted, slow=True),
+            Case(f"graph of torchscript, {lengths}", lambda a, f=feed: graph(a, "torchscript")(f), wanted, KEPT),
+            Case(f"graph of dynamo, {lengths}", lambda a, f=feed: graph(a, "dynamo")(f), wanted, KEPT, slow=True),
         ]
     return cases
 

@@ -288,7 +288,7 @@ def proof_cases() -> list[Case]:
         return [np.asarray(_words(sum(schedule)))]
 
     def case(number, kind):
-        means = f"It is wrong by {kind.__doc__}." if kind not in RIGHT else "It is right."
+        means = f"Graph {number} is {'right' if kind in RIGHT else f'wrong by {kind.__doc__}'}."
         wanted_words = np.asarray(_words(shortest(kind)))
         return Case(f"graph {number} of {len(GRAPHS)}", lambda a: play(a, kind), [wanted_words], means)
 
@@ -296,7 +296,7 @@ def proof_cases() -> list[Case]:
 
 
 def _words(frames: int) -> str:
-    return f"refused by a schedule of {frames} frames" if frames else "accepted"
+    return f"refused by a schedule of {frames} frame{'s' * (frames > 1)}" if frames else "accepted"
 
 
 PROOF = Exercise(

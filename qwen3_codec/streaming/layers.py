@@ -163,7 +163,9 @@ class StreamConvNeXt(nn.Module):
 
 
 class StreamSequence(nn.Module):
-    """Parts one after the other; with `shortcut`, what it makes of the input is added to the result."""
+    """Parts one after the other, each as `streaming` gives it; with `shortcut`, what that makes of the input is
+    added.
+    """
 
     def __init__(self, parts: Iterable[nn.Module], shortcut: nn.Module | None = None):
         super().__init__()
@@ -178,8 +180,13 @@ class StreamSequence(nn.Module):
 
 
 def streaming(module: nn.Module) -> nn.Module:
-    """The streaming twin of one part of the conv stack: `forward(x, states)` in place of `forward(x)`."""
+    """The streaming twin of one part of the conv stack: `forward(x, states)` in place of `forward(x)`.
+
+    A part that is a twin already stays as it is. Raises TypeError for a part that is not known here: write its twin.
+    """
     match module:
+        case StreamConv() | StreamTransConv() | Snake() | Stateless() | StreamConvNeXt() | StreamSequence():
+            return module
         case CausalConv() | MimiConv1d():
             return StreamConv(module.conv)
         case CausalTransConv() | MimiConvTranspose1d(padding_left=0):

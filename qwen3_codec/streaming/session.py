@@ -27,7 +27,9 @@ class TorchSession:
 
 
 def _named_outputs(spec: StateSpec, outputs: Sequence[torch.Tensor]) -> dict[str, np.ndarray]:
-    """What a wrapper returned, by name; raises ValueError where number, dtype or a fixed length is not `spec`'s."""
+    """What a wrapper returned, by name; raises ValueError where number, dtype, a fixed length or a count is not
+    `spec`'s.
+    """
     declared = spec.all_outputs
     if len(outputs) != len(declared):
         raise ValueError(f"the wrapper returns {len(outputs)} tensors, its spec declares {len(declared)} outputs")
@@ -35,4 +37,9 @@ def _named_outputs(spec: StateSpec, outputs: Sequence[torch.Tensor]) -> dict[str
     problems = (tensor.problem(arrays[tensor.name], spec.limits) for tensor in declared)
     if problem := next(filter(None, problems), None):
         raise ValueError(f"the wrapper's output {problem}, as its spec declares")
+    for before, after in spec.states:
+        if after.dtype == "int64" and (most := arrays[after.name].max(initial=0)) > spec.limits[before.name]:
+            raise ValueError(
+                f"the wrapper's output {after.name} is {most}, its spec's limit is {spec.limits[before.name]}"
+            )
     return arrays
