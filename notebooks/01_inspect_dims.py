@@ -113,14 +113,14 @@ assert outputs["next_key_0"].shape == (1, config.num_key_value_heads, kept, conf
 # The official checkpoint has the same trap, 64 against 512 / 16 = 32. Its dimensions are public; the weights here are
 # random, since nothing is downloaded.
 
-# %%
+# %% tags=["own-model"]
 official = checkpoint.load("random")
 rows = dimensions(official.decoder)
 parameters = sum(p.numel() for p in official.decoder.parameters())
 print(f"{official.weights}: {parameters / 1e6:.1f} M parameters")
 plots.table(["dimension", "config", "usual formula"], [(d.name, d.config, d.formula) for d in rows if d.trap])
 
-# %%
+# %% tags=["own-model"]
 head_dim = next(d for d in rows if d.name == "head_dim")
 assert (head_dim.config, head_dim.formula) == (64, 32)
 del official

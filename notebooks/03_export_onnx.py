@@ -202,7 +202,7 @@ assert facts["weights_sha256"] == loaded.fingerprint()
 # `dynamo=True` follows the code with symbolic sizes instead of recording one run. It takes longer, so here it gets a
 # decoder with two transformer layers, 4 codebooks and one upsampling step of each kind. The wrapper is the same class.
 
-# %%
+# %% tags=["own-model"]
 from qwen3_codec.model.config import small_config
 
 tiny_config = small_config(num_hidden_layers=2, num_quantizers=4, upsample_rates=[3], upsampling_ratios=[2])

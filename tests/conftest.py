@@ -74,6 +74,12 @@ def other(request):
 
 
 @pytest.fixture(scope="session")
+def everything():
+    """The one of these that changes most, where it would take too long to export all."""
+    return small_checkpoint("everything", **OTHER_CONFIGS["everything"])
+
+
+@pytest.fixture(scope="session")
 def shallow():
     """Two layers, grouped queries and two upsampling steps: quick to run."""
     fields = {"num_hidden_layers": 2, "num_key_value_heads": 2, "upsample_rates": [5, 3], "upsampling_ratios": [2]}

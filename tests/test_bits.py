@@ -194,21 +194,21 @@ class TestOnSpeech:
 
 
 class TestAnyConfig:
-    def test_int8_does_what_its_wrapper_does(self, other, tmp_path):
+    def test_int8_does_what_its_wrapper_does(self, everything, tmp_path):
         """Its states too: `verify` compares each after every call."""
-        session = made(other, "int8", tmp_path, least_snr_db=ANY)
-        codes = random_codes(other.decoder, 2 * other.decoder.config.sliding_window + 3, batch=2)
-        wrapper = wrapper_like(other, session)
+        session = made(everything, "int8", tmp_path, least_snr_db=ANY)
+        codes = random_codes(everything.decoder, 2 * everything.decoder.config.sliding_window + 3, batch=2)
+        wrapper = wrapper_like(everything, session)
         graph, torch_ = (
             np.concatenate([*s.stream(2).pushes(codes, [7, 1, 2])], 1) for s in (session, TorchSession(wrapper))
         )
         assert snr_db(torch_, graph) > 15  # random weights; a wrong tap or state is below 5
-        assert snr_db(one_shot(other.decoder, codes), graph) > 8
+        assert snr_db(one_shot(everything.decoder, codes), graph) > 8
 
-    def test_float16(self, other, tmp_path):
-        session = made(other, "float16", tmp_path, least_snr_db=ANY)
-        codes = random_codes(other.decoder, 30)
-        assert snr_db(one_shot(other.decoder, codes), session.decode(codes, [7, 1, 2])) > 35
+    def test_float16(self, everything, tmp_path):
+        session = made(everything, "float16", tmp_path, least_snr_db=ANY)
+        codes = random_codes(everything.decoder, 30)
+        assert snr_db(one_shot(everything.decoder, codes), session.decode(codes, [7, 1, 2])) > 35
 
     def test_all_in_float32_it_is_the_exact_wrapper(self, other):
         """With another table nothing is rounded, and what is left is the other layout and the shorter sine."""

@@ -34,10 +34,10 @@ def test_dynamo_exports_the_same_wrapper(tiny, tmp_path):
     assert report.judged and report.passed, str(report)
 
 
-def test_other_configs_export(other, tmp_path):
-    wrapper = StatefulCodecONNXWrapper(other.decoder, 4, 0)
-    done = export(other, wrapper, tmp_path / "decoder.onnx")
-    report = verify(other, wrapper, random_codes(other.decoder, 40), [[1], [5, 2]], CodecSession(done.path))
+def test_another_config_is_exported(everything, tmp_path):
+    wrapper = StatefulCodecONNXWrapper(everything.decoder, 4, 0)
+    done = export(everything, wrapper, tmp_path / "decoder.onnx")
+    report = verify(everything, wrapper, random_codes(everything.decoder, 40), [[1], [5, 2]], CodecSession(done.path))
     assert report.passed, str(report)
 
 

@@ -51,9 +51,14 @@ def parameters(notebook):
 
 
 def execute(notebook):
-    """Run the cells in this process: a kernel for each page would load torch once more, a third of the time."""
+    """Run the cells in this process: a kernel for each page would load torch once more, a third of the time.
+
+    Cells that a page marks as being of a model of their own are left out: they do the same on any checkpoint.
+    """
     shell = InteractiveShell()
     for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
+        if "own-model" in cell.metadata.get("tags", []):
+            continue
         with capture_output():
             done = shell.run_cell(cell.source)
         plt.close("all")
