@@ -113,13 +113,25 @@ assert abs(whole).max() < 2
 # %% [markdown]
 # ## 2. It has to remember this
 #
+# Before anything else: does it look ahead? Change the codes of one frame, and see which samples move. None before the frame may.
+
+# %%
+at = 100
+changed = codes[:1].copy()
+changed[:, at] = (changed[:, at] + 1) % config.codebook_size
+moved = np.flatnonzero(np.abs(one_shot(changed) - whole[:1])[0] > 1e-6)
+first, last = moved[0] - at * samples_per_frame, moved[-1] // samples_per_frame - at
+print(f"the first sample that moves: {first} after the frame's begin; the last one is {last} frames later")
+assert first >= 0, "it is causal"
+
+# %% [markdown]
 # `find_states` puts a hook on each convolution and lets some codes through. It lists them in the order in which the data come
 # by, with what each needs of its own past: d·(k − 1) + 1 − s steps before an ordinary convolution of kernel k, dilation d and
 # stride s, ⌈k / s⌉ − 1 before a transposed one.
 
 # %%
 few = torch.from_numpy(codes[:1, :30]).transpose(1, 2)
-found = find_states(model, few, 30, run=model.decode)
+found = find_states(model, few, run=model.decode)
 rows = [
     (s.name.removeprefix("decoder."), s.kind, s.channels, s.kernel, s.stride, s.groups, s.bias, s.history, s.steps_per_frame)
     for s in found
@@ -244,7 +256,7 @@ plots.table(["a count in frames", "largest error"], rows)
 
 # %% [markdown]
 # **No count at all.** The keys begin as zeros, so why count? Because a zero key is not "no key": its product with the query is 0, and softmax
-# gives 0 a weight like any other number. The mistake heals as soon as the window is full.
+# gives 0 a weight like any other number. The mistake heals once the windows of all layers are full.
 
 
 # %%
@@ -348,7 +360,7 @@ assert all((wanted == part).all() for part in found_codes)
 # %% [markdown]
 # ## 9. Do this for your own model
 #
-# 1. **Is it causal?** Change one frame and see whether anything moves before it: [1 · How far back it looks is measured](01_inspect_dims.ipynb#5.-How-far-back-it-looks-is-measured).
+# 1. **Is it causal?** Change one frame and see whether anything moves before it: [section 2 here](#2.-It-has-to-remember-this), and [1 · How far back it looks is measured](01_inspect_dims.ipynb#5.-How-far-back-it-looks-is-measured).
 #    If it looks ahead by a fixed time, hold frames back: [2 · Frames are held back, then finished](02_verify_wrapper.ipynb#2.-Frames-are-held-back,-then-finished).
 #    Read off the foreign code: in which order it has its axes (Mimi's codes are [B, Q, N]), which side each transposed convolution is cut on, what is
 #    added or clamped at the end, and what is kept in Python between calls.

@@ -300,17 +300,22 @@ def test_an_older_runtime_is_told_what_is_missing(sessions, tmp_path, monkeypatc
         CodecSession(broken)
 
 
-def test_the_command(speech, tmp_path, capsys):
-    path = tmp_path / "int8.onnx"
-    codes = str(demo.codes_file("en_small"))
-    assert cli.main(["export", "--precision", "int8", "--codes", codes, "--output", str(path)]) == 0
+def test_the_command(shallow, tmp_path, capsys):
+    checkpoint.save(shallow, tmp_path / "weights")
+    np.save(tmp_path / "codes.npy", random_codes(shallow.decoder, 40)[0])
+    weights, codes = ["--checkpoint", str(tmp_path / "weights")], ["--codes", str(tmp_path / "codes.npy")]
+    path = str(tmp_path / "int8.onnx")
+    export = ["export", *weights, "--precision", "int8", "--output", path]
+    assert cli.main([*export, *codes, "--min-snr", "60"]) == 2
+    assert "a lower one is for you to name" in capsys.readouterr().err
+    assert cli.main([*export, *codes]) == 0
     assert "dB against float32, held to at least 30" in capsys.readouterr().out
-    assert cli.main(["describe", str(path)]) == 0
+    assert cli.main(["describe", path]) == 0
     assert "precision: int8, 3" in capsys.readouterr().out
-    assert cli.main(["verify", str(path), "--codes", codes, "--chunks", "3", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["limits"]["min_snr_db"] > 34
-    assert cli.main(["selftest", str(path)]) == 0
-    assert cli.main(["export", "--min-snr", "40", "--output", str(path)]) == 2
+    assert cli.main(["verify", path, *weights, *codes, "--chunks", "3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["limits"]["min_snr_db"] > 30
+    assert cli.main(["selftest", path]) == 0
+    assert cli.main(["export", "--min-snr", "40", "--output", path]) == 2
     assert "--codes and --min-snr are for --precision int8 and float16" in capsys.readouterr().err
 
 

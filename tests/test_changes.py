@@ -12,6 +12,7 @@ from qwen3_codec import cli
 from qwen3_codec import verify as verify_module
 from qwen3_codec.export import ExportError, export, exported, random_inputs
 from qwen3_codec.metrics import max_error
+from qwen3_codec.model import checkpoint
 from qwen3_codec.model.checkpoint import CheckpointError
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.states import BATCH, TensorSpec
@@ -86,10 +87,11 @@ class TestVerdicts:
         last = str(report).splitlines()[-1]
         assert last.startswith("not judged: approximate by design") and f"{report.results[0].snr_db:.1f} dB" in last
 
-    def test_exit_codes(self, tmp_path, capsys):
-        path = str(tmp_path / "x.onnx")
-        options = ["--checkpoint", "random-small", "--output", path]
-        check = ["verify", path, "--checkpoint", "random-small", "--chunks", "12"]
+    def test_exit_codes(self, shallow, tmp_path, capsys):
+        checkpoint.save(shallow, tmp_path / "weights")
+        weights, path = str(tmp_path / "weights"), str(tmp_path / "x.onnx")
+        options = ["--checkpoint", weights, "--output", path]
+        check = ["verify", path, "--checkpoint", weights, "--chunks", "12"]
         assert cli.main(["export", "--state", "windowed", *options]) == 0 and cli.main(check) == 3
         assert capsys.readouterr().out.splitlines()[-1].startswith("not judged")
         assert cli.main(["export", "--state", "exact", *options]) == 0 and cli.main(check) == 0

@@ -147,7 +147,7 @@ class OutOfOrder(nn.Module):
 
 
 def test_states_are_found_in_the_order_of_the_data():
-    found = find_states(OutOfOrder(), torch.randn(1, 4, 20), 20)
+    found = find_states(OutOfOrder(), torch.randn(1, 4, 20))
     assert [state.name for state in found] == ["first", "first", "up", "last"]
     assert [state.history for state in found] == [0, 0, 2, 12]
     assert [state.steps_per_frame for state in found] == [1, 1, 1, 3]

@@ -4,7 +4,7 @@ import inspect
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
+from functools import cache
 from types import CodeType
 
 import numpy as np
@@ -123,39 +123,48 @@ def grade(exercise: Exercise, answer: Callable, tries: int = 0) -> Verdict:
     if not callable(answer):
         found = f"a {type(answer).__name__}, must be a function or a class (give it without calling it)"
         return Verdict(exercise.name, False, off=found, hint=exercise.hints[0])
-    with quiet():
-        cases = sorted(exercise.cases(), key=lambda case: case.slow)
+    cases = _cases(exercise)
     quick = [case for case in cases if not case.slow]
+    tried: list[Attempt] = []
     for case in cases:
-        attempt = _attempt(case, answer)
-        if off := attempt.off(case.wanted):
-            likely = _recognised(exercise, answer, [case] if case.slow else quick) or case.means
+        tried.append(_attempt(case, answer))
+        if off := tried[-1].off(case.wanted):
+            if not case.slow:
+                tried += [_attempt(other, answer) for other in quick[len(tried) :]]
+            likely = ("" if case.slow else _recognised(exercise, quick, tried)) or case.means
             hint = exercise.hints[min(tries, len(exercise.hints) - 1)]
             return Verdict(exercise.name, False, len(cases), case.label, off, likely, hint)
     return Verdict(exercise.name, True, len(cases))
 
 
-def _recognised(exercise: Exercise, answer: Callable, cases: Sequence[Case]) -> str:
+def _cases(exercise: Exercise) -> list[Case]:
+    """The exercise's cases, the slow ones last."""
+    with quiet():
+        return sorted(exercise.cases(), key=lambda case: case.slow)
+
+
+def _recognised(exercise: Exercise, quick: Sequence[Case], tried: Sequence[Attempt]) -> str:
     """What to say to an answer that is wrong as a known mistake is, or "".
 
     It need not be so in every case, since an answer may have a second fault: in the first one where the answer is
     wrong, and in most of those where either is.
     """
-    tried = [(case.wanted, _attempt(case, answer)) for case in cases]
-
-    def likeness(mistake) -> float:
+    alike, best = 0.5, ""
+    for mistake in exercise.mistakes:
         same, first = [], None
-        for case, (wanted, mine) in zip(cases, tried, strict=True):
-            other = _attempt(case, mistake)
-            if (wrong := bool(mine.off(wanted))) or other.off(wanted):
+        for case, mine, other in zip(quick, tried, _attempts(exercise, mistake), strict=True):
+            if (wrong := bool(mine.off(case.wanted))) or other.off(case.wanted):
                 same.append(mine.like(other))
                 first = same[-1] if wrong and first is None else first
-        return sum(same) / len(same) if first else 0.0
+        if first and sum(same) / len(same) > alike:
+            alike, best = sum(same) / len(same), " ".join(inspect.getdoc(mistake).split())
+    return best
 
-    alike, best = max(
-        ((likeness(mistake), mistake) for mistake in exercise.mistakes), key=itemgetter(0), default=(0, None)
-    )
-    return " ".join(inspect.getdoc(best).split()) if alike > 0.5 else ""
+
+@cache
+def _attempts(exercise: Exercise, mistake: Callable) -> list[Attempt]:
+    """What a known mistake does in the quick cases. It is the same each time: nothing in a case is drawn by chance."""
+    return [_attempt(case, mistake) for case in _cases(exercise) if not case.slow]
 
 
 def _attempt(case: Case, answer: Callable) -> Attempt:

@@ -27,14 +27,16 @@ class FoundState:
     steps_per_frame: int
 
 
-def find_states(module: nn.Module, example: torch.Tensor, frames: int, run: Callable | None = None) -> list[FoundState]:
+def find_states(
+    module: nn.Module, example: torch.Tensor, frames: int | None = None, run: Callable | None = None
+) -> list[FoundState]:
     """Every 1-d convolution that `run(example)` calls (default: `module` itself), in the order of the data.
 
     Not in the order in which `module` registers them: the two differ more often than one thinks. `frames` is how many
-    frames `example` holds, more than any history is long (what a model pads counts among a layer's steps). A layer that
-    is called twice appears twice: it needs a state for each.
+    frames `example` holds (default: as many as its last axis is long), more than any history (what a model pads counts
+    among a layer's steps). A layer that is called twice appears twice: it needs a state for each.
     """
-    found, hooks = [], []
+    found, hooks, frames = [], [], frames or example.shape[-1]
 
     def note(name, conv):
         def hook(_, inputs):
