@@ -71,8 +71,8 @@ def length_step(x, past):
 
 
 def range_left(x, past):
-    """The `range` is a Python loop over a Python number: the ramp has the example's length for ever. `torch.arange`
-    follows.
+    """The ramp has the example's length for ever: a `range` or a `len` makes it of a Python number.
+    `torch.arange(x.size(1))` follows.
     """
     joined = torch.cat([past, x], dim=1)
     ramp = torch.tensor([0.1 * i for i in range(x.size(1))])
