@@ -15,6 +15,7 @@ FLOORS = [
     "states",
     "metrics",
     "files",
+    "diagnostics",
     "versions",
     "console",
     "codes",

@@ -1,0 +1,111 @@
+"""All that a library says during a block: Python warnings, log records, and what is written past Python.
+
+The exporters say what they lose in four places: `warnings`, `logging`, Python's streams, and (from C++) the
+process's own. Here they come together as `Diagnostic`s, in the order in which they were said.
+"""
+
+import contextlib
+import io
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+STDOUT, STDERR = "stdout", "stderr"
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One thing that was said.
+
+    `category` is the warning's class ("TracerWarning"), the level of a log record ("WARNING"), or STDOUT or STDERR for
+    text; `source` is the file with the line that a warning speaks of, the logger's name, or "".
+    """
+
+    category: str
+    text: str
+    source: str = ""
+    line: int = 0
+
+
+@contextlib.contextmanager
+def captured() -> Iterator[list[Diagnostic]]:
+    """Collect what is said in the block, of which nothing reaches the screen; the list is whole when the block ends.
+
+    Warnings are collected each time, also those that were shown before; log records from WARNING up. Text is one
+    Diagnostic a stream. Settings are as before afterwards, also when the block raises. Not for two threads at once:
+    filters of warnings and the file descriptors belong to the process.
+    """
+    said: list[Diagnostic] = []
+    texts: dict[str, str] = {}
+    try:
+        with _streams_into(texts), _records_into(said), warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.showwarning = lambda message, category, filename, lineno, *_: said.append(
+                Diagnostic(category.__name__, str(message), filename, lineno)
+            )
+            yield said
+    finally:
+        said += [Diagnostic(stream, text) for stream, text in texts.items() if text.strip()]
+
+
+class _Collector(logging.Handler):
+    def __init__(self, said: list[Diagnostic]):
+        super().__init__(logging.WARNING)
+        self._said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._said.append(Diagnostic(record.levelname, record.getMessage(), record.name))
+
+
+@contextlib.contextmanager
+def _records_into(said: list[Diagnostic]) -> Iterator[None]:
+    """Every logger's handlers give way to one that collects. (torch's own loggers hand nothing on to the root.)"""
+    known = [logging.getLogger(), *logging.root.manager.loggerDict.values()]
+    before = {logger: logger.handlers for logger in known if getattr(logger, "handlers", None)}
+    collector = _Collector(said)
+    for logger in before:
+        logger.handlers = [] if logger.propagate and logger is not logging.root else [collector]
+    logging.root.handlers = [collector]
+    try:
+        yield
+    finally:
+        logging.root.handlers = []
+        for logger, handlers in before.items():
+            logger.handlers = handlers
+
+
+@contextlib.contextmanager
+def _streams_into(texts: dict[str, str]) -> Iterator[None]:
+    """Both streams, Python's (which a notebook replaces) and the process's, into `texts`."""
+    with contextlib.ExitStack() as stack:
+        for name, descriptor in ((STDOUT, 1), (STDERR, 2)):
+            stack.enter_context(_one_stream_into(texts, name, descriptor))
+        yield
+
+
+@contextlib.contextmanager
+def _one_stream_into(texts: dict[str, str], name: str, descriptor: int) -> Iterator[None]:
+    python, text = getattr(sys, name), io.StringIO()
+    with tempfile.TemporaryFile() as file:
+        try:
+            kept = os.dup(descriptor)
+        except OSError:  # a process without a console has none
+            kept = None
+        if python is not None:
+            python.flush()
+        if kept is not None:
+            os.dup2(file.fileno(), descriptor)
+        setattr(sys, name, text)
+        try:
+            yield
+        finally:
+            setattr(sys, name, python)
+            if kept is not None:
+                os.dup2(kept, descriptor)
+                os.close(kept)
+            file.seek(0)
+            texts[name] = text.getvalue() + file.read().decode(errors="replace")
