@@ -48,7 +48,7 @@ print(versions())
 # %% [markdown]
 # ## This is the way through the notebooks
 #
-# What a box says of its time: reading at 200 words a minute, and how long the notebook ran when it was last executed. Whoever has ten
+# Each box gives the reading time, at 200 words a minute (prose, code, and the text that cells print), and how long the notebook ran when it was last executed. Whoever has ten
 # minutes reads this one and number 5. Whoever wants to be able to do it takes all, with their exercises (green).
 
 # %%

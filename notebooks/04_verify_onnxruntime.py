@@ -10,7 +10,7 @@
 # # 4 · Verify in ONNX Runtime, chunk by chunk
 #
 # The graph of notebook 3 now runs without PyTorch, and is compared with it: the audio, and every state after every call.
-# A state that is a little wrong is not heard at once; it is heard when the stream is long.
+# A small error in a state need not show at once, and it can grow with every call: section 3 makes one, and measures it.
 #
 # At the end of this notebook you know
 #
@@ -37,10 +37,11 @@ from qwen3_codec.exercises import check, solution
 from qwen3_codec.export import exported
 from qwen3_codec.lab import plots
 from qwen3_codec.lab.folders import build_folder
-from qwen3_codec.metrics import chunks, max_error, snr_db
+from qwen3_codec.metrics import chunks, max_error, scaled_error, snr_db
 from qwen3_codec.model import checkpoint, inspection
 from qwen3_codec.pitfalls import fails_with
 from qwen3_codec.runtime import CodecSession, CodesError
+from qwen3_codec.stream import stream_of
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 from qwen3_codec.verify import MAX_MSE, ONE_SHOT, ONNX, verify, wrapper_like
 
@@ -127,7 +128,7 @@ figure = plots.per_chunk_error(both, title, MAX_MSE)
 # %% [markdown]
 # ## 3. The check can fail
 #
-# A check that never fails proves nothing. One of the states is made a hundredth too large after every call.
+# A check that never fails proves nothing. Here one of the states, the first layer's values, is made 1 % too large after every call.
 
 
 # %%
@@ -144,6 +145,31 @@ class Meddled:
 failed = verify(loaded, wrapper, codes[:, :40], [[3]], Meddled())
 print("\n".join(failed.failures))
 assert not failed.passed
+
+# %% [markdown]
+# 1 % is what *one* call adds. A value stays in the cache until the window has passed over it, and each call makes it 1 % larger again:
+# after `n` calls the oldest one is 1.01^n of what it should be. So the error of the state (below: over its largest value) grows until the
+# window is full, and the waveform follows it. Frame by frame, on the same codes:
+
+# %%
+right, wrong = session.stream(), stream_of(Meddled())
+errors = {"the state, largest value": [], "the waveform": []}
+for frame in plots.progress([*chunks(codes, [1])]):
+    pair = right.push(frame), wrong.push(frame)
+    states = right.state["past_value_0"], wrong.state["past_value_0"]
+    errors["the state, largest value"].append(scaled_error(*states))
+    errors["the waveform"].append(max_error(*pair) if pair[0].size else np.nan)  # held back
+figure = plots.frame_errors(errors, f"One state 1 % larger after each call ({loaded.weights})", "largest error")
+
+# %%
+after = {n: errors["the state, largest value"][n - 1] for n in (1, window // 2, window)}
+print(
+    ", ".join(f"{100 * error:.1f} % after {n} calls (1.01^n: {100 * (1.01**n - 1):.1f})" for n, error in after.items())
+)
+audio = np.array(errors["the waveform"])
+early, late = np.nanmax(audio[:12]), np.nanmax(audio[window:])
+print(f"waveform: {early:.1e} in the first 12 frames, {late:.1e} once the window is full")
+assert after[1] < after[window // 2] < after[window] and early < late
 
 # %% [markdown]
 # ## 4. Wrong codes are refused

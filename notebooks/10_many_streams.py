@@ -44,12 +44,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from qwen3_codec.bench import gflop_per_frame
+from qwen3_codec.bench import cost_of, gflop_per_frame
 from qwen3_codec.export import exported
 from qwen3_codec.lab import plots
 from qwen3_codec.lab.folders import build_folder
 from qwen3_codec.metrics import chunks, max_error
 from qwen3_codec.model import checkpoint
+from qwen3_codec.model.config import OFFICIAL_CONFIG
 from qwen3_codec.runtime import CodecSession, GraphError
 from qwen3_codec.serving import client, load, repository
 from qwen3_codec.serving.server import NoServer, Server, find
@@ -117,9 +118,9 @@ assert named == [(before.name, after.name) for before, after in spec.states]
 assert all(state.initial_state[0].zero_data and -1 not in state.dims for state in config.sequence_batching.state)
 
 # %% [markdown]
-# ## 3. States are paired by rank unless told
+# ## 3. States are paired by sorted name, whatever the configuration says
 #
-# The configuration names pairs. Triton does not use them to carry a state over: it keeps the names of the inputs and those
+# The configuration names pairs, but Triton does not use them to carry a state over: it keeps the names of the inputs and those
 # of the outputs in two sorted lists and takes the entry of the same rank (`SequenceStates::OutputState` in
 # `src/sequence_state.cc` of its core). Names that sort alike on both sides are safe. The windowed graph keeps the names
 # that its users know, `past_key_0` and `next_key_0`, and they do not sort alike.
@@ -272,15 +273,20 @@ plots.table(
 #
 # By arithmetic alone, nothing here was measured on a GPU: the operations that so many streams need in a second, over the
 # float32 rates that NVIDIA's data sheets give. No program reaches the whole rate; a third is written beside it, as a guess that you
-# can replace with a measurement of yours.
+# can replace with a measurement of yours. The dimensions are the official ones, for which no weights are needed: shapes say how many operations
+# there are.
 
 # %%
-work = gflop_per_frame(wrapper)
-whole, third = load.fleet(work, frame_ms), load.fleet(work, frame_ms, share=1 / 3)
-print(f"{work:.3g} GFLOP a frame: {10_000 * work / frame_ms:.3g} TFLOP/s for 10,000 streams of {loaded.weights}")
+work, official = cost_of(OFFICIAL_CONFIG)
+official_ms = 1000 * official.samples_per_frame / official.sample_rate
+whole, third = load.fleet(work, official_ms), load.fleet(work, official_ms, share=1 / 3)
+print(
+    f"{work:.3g} GFLOP a frame: {10_000 * work / official_ms:.3g} TFLOP/s for 10,000 streams at the official dimensions"
+)
+print(f"(this page's model, {loaded.weights}: {gflop_per_frame(wrapper):.3g} GFLOP a frame)")
 plots.table(
     ["GPU", "TFLOP/s", "at the whole rate", "at a third"],
-    [[name, rate, f"{whole[name]:.2f}", f"{third[name]:.2f}"] for name, rate in load.GPU_TFLOPS.items()],
+    [[name, rate, f"{whole[name]:.1f}", f"{third[name]:.1f}"] for name, rate in load.GPU_TFLOPS.items()],
 )
 
 # %%
@@ -291,10 +297,10 @@ assert all(third[name] > whole[name] > 0 for name in whole)
 # chunks move it less often, and make a listener wait longer.
 
 # %%
-state = 10_000 * spec.bytes_per_stream() / 1e9
-print(f"{state:.2f} GB of state for 10,000 streams of {loaded.weights}")
+state = 10_000 * official.bytes_per_stream() / 1e9
+print(f"{state:.0f} GB of state for 10,000 streams at the official dimensions")
 for frames in (1, 4, 12):
-    print(f"read and written for chunks of {frames:2}: {2 * state / (frames * frame_ms / 1000):.0f} GB/s")
+    print(f"read and written for chunks of {frames:2}: {2 * state / (frames * official_ms / 1000):.0f} GB/s")
 
 # %% [markdown]
 # ## What you can do now

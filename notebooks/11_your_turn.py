@@ -225,8 +225,8 @@ solution("steps and frames")
 # %% [markdown]
 # ## 9. Give names that pair
 #
-# A server that is told nothing pairs states by rank: it sorts the names of the inputs, sorts those of the outputs, and takes what comes out under the
-# first name for what goes in under the first at the next call, and so on ([10 · States are paired by rank unless told](10_many_streams.ipynb#3.-States-are-paired-by-rank-unless-told)). Name the states of a codec with `convs` convolutions and `layers` layers of keys and of values, and a counter: a list of
+# Triton pairs states by sorted name, whatever its configuration says: it sorts the names of the inputs, sorts those of the outputs, and takes what comes out under the
+# first name for what goes in under the first at the next call, and so on ([10 · States are paired by sorted name](10_many_streams.ipynb#3.-States-are-paired-by-sorted-name,-whatever-the-configuration-says)). Name the states of a codec with `convs` convolutions and `layers` layers of keys and of values, and a counter: a list of
 # (name, name of what comes out), the counter first, then the convolutions, then the keys, then the values. Sorted, the convolutions must stay in the
 # order of the data.
 

@@ -9,7 +9,7 @@
 # %% [markdown]
 # # 12 · Another codec: the same tools on a model that we did not write
 #
-# Mimi (arXiv:2410.00037) is the codec of Moshi. Its decoder, as transformers has it, has no streaming ONNX export. It is made into
+# Mimi (arXiv:2410.00037) is the codec of Moshi. Of its decoder, as transformers has it, we know of no streaming ONNX export (2026-11). It is made into
 # one here, over the parts of this project: a convolution with its past, a transposed convolution with its past, layers of
 # attention with their keys and values. Nothing here was written for Mimi but what you see on this page.
 #

@@ -20,11 +20,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from .export import exported
 from .metrics import chunk_lengths, max_error, snr_db
 from .model.checkpoint import Checkpoint, example_codes
+from .model.decoder import CodecDecoder, code2wav_config
 from .model.inspection import conv_reach
 from .precision import export_in, wrapper_in
 from .promise import FLOAT16, FLOAT32, INT8
@@ -313,6 +315,14 @@ def gemm_gflops(size: int = GEMM_SIZE, repeats: int = 10) -> float:
         a @ b
         seconds.append(time.perf_counter() - start)
     return 2 * size**3 / min(seconds) / 1e9
+
+
+def cost_of(config: dict) -> tuple[float, StateSpec]:
+    """GFLOP a frame and the interface of the exact design for a checkpoint's `config`. Shapes say both: no weights."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        decoder = CodecDecoder(code2wav_config(config["decoder_config"], config["output_sample_rate"]))
+        wrapper = ExactStreamingWrapper(decoder)
+        return gflop_per_frame(wrapper), wrapper.spec
 
 
 def gflop_per_frame(wrapper: ExactStreamingWrapper, frames: int = 12) -> float:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from qwen3_codec import card, cli
-from qwen3_codec.bench import CALLS, benchmark, gflop_per_frame
+from qwen3_codec.bench import CALLS, benchmark, cost_of, gflop_per_frame
 from qwen3_codec.export import ExportError
 from qwen3_codec.model import checkpoint
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
@@ -65,6 +65,11 @@ def test_operations_by_hand(shallow):
                 total += 2 * module.weight.numel() * (steps or frames_rate)
         assert name
     assert gflop_per_frame(ExactStreamingWrapper(decoder)) * 1e9 == pytest.approx(total, rel=0.7)
+
+
+def test_the_cost_of_a_config_is_that_of_its_decoder(other):
+    wrapper = ExactStreamingWrapper(other.decoder)
+    assert cost_of(other.config) == (gflop_per_frame(wrapper), wrapper.spec)
 
 
 def test_the_command(tiny, tmp_path, capsys):

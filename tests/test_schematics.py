@@ -1,5 +1,7 @@
 """Schematic pictures show the numbers that they are drawn from, and these are those of the designs."""
 
+import json
+
 import matplotlib
 import numpy as np
 import pytest
@@ -126,8 +128,6 @@ def test_the_map_has_every_notebook():
 
 
 def test_a_map_of_some_notebooks_that_were_never_run(tmp_path):
-    import json
-
     cell = {"cell_type": "markdown", "metadata": {}, "source": ["# 1 · A title\n", "and words"]}
     code = {"cell_type": "code", "metadata": {"tags": ["exercise"]}, "source": ["1 + 1"], "outputs": []}
     (tmp_path / "01_first.ipynb").write_text(json.dumps({"cells": [cell, code]}))
@@ -135,3 +135,12 @@ def test_a_map_of_some_notebooks_that_were_never_run(tmp_path):
     assert page == schematics.Page("01_first", "1 · A title", 1.0, None, 1)
     assert any("1 min to read\n1 exercise" in text for text in words(schematics.walkthrough_map([page])))
     assert course.pages(tmp_path / "nothing") == []
+
+
+def test_the_reading_time_counts_what_cells_print_as_text(tmp_path):
+    printed = {"output_type": "display_data", "data": {"text/markdown": ["word " * 500, "word " * 494]}, "metadata": {}}
+    cell = {"cell_type": "code", "metadata": {}, "source": ["show()"], "outputs": [printed]}
+    title = {"cell_type": "markdown", "metadata": {}, "source": ["# 1 · A title\n"]}
+    (tmp_path / "01_first.ipynb").write_text(json.dumps({"cells": [title, cell]}))
+    (page,) = course.pages(tmp_path)
+    assert page.minutes == (5 + 1 + 994) / course.WORDS_A_MINUTE  # the title, the call, what it prints

@@ -21,7 +21,7 @@ def pages(folder: Path = CHECKOUT / "notebooks") -> list[Page]:
 def _page(path: Path) -> Page:
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells]
-    words = sum(len(source.split()) for source in sources)
+    words = sum(len(text.split()) for text in [*sources, *_printed_texts(cells)])
     return Page(
         name=path.stem,
         title=re.search(r"^# (.*)$", sources[0], re.MULTILINE)[1],
@@ -29,6 +29,12 @@ def _page(path: Path) -> Page:
         seconds=_seconds(cells),
         exercises=sum("exercise" in cell["metadata"].get("tags", []) for cell in cells),
     )
+
+
+def _printed_texts(cells: list[dict]) -> list[str]:
+    """What cells show as Markdown: code, explanations, tables. On the page of the traps it is most of the text."""
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return ["".join(output.get("data", {}).get("text/markdown", "")) for output in outputs]
 
 
 def _seconds(cells: list[dict]) -> float | None:

@@ -80,17 +80,25 @@ def receptive_field(conv: np.ndarray, attention: np.ndarray, samples_per_frame: 
 
 
 def waveforms(
-    reference: np.ndarray, test: np.ndarray, sample_rate: int, title: str, borders: Sequence[int] = ()
+    reference: np.ndarray,
+    test: np.ndarray,
+    sample_rate: int,
+    title: str,
+    borders: Sequence[int] = (),
+    labels: tuple[str, str] = ("one-shot", "streamed"),
 ) -> Figure:
-    """`reference` and `test` [samples] over each other, and their difference; `borders` are chunk starts in samples."""
+    """`reference` and `test` [samples] over each other, and their difference; `borders` are chunk starts in samples.
+
+    `labels` say what the two are, in the legend and on the axis of their difference.
+    """
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(11, 4.4), sharex=True, layout="constrained")
     seconds = np.arange(reference.size) / sample_rate
-    top.plot(seconds, reference, linewidth=2.2, color="lightsteelblue", label="one-shot")
-    top.plot(seconds, test, linewidth=0.6, color="black", label="streamed")
+    top.plot(seconds, reference, linewidth=2.2, color="lightsteelblue", label=labels[0])
+    top.plot(seconds, test, linewidth=0.6, color="black", label=labels[1])
     top.set(title=fitted(title, figure), ylabel="amplitude")
     top.legend(loc="upper right")
     bottom.plot(seconds, test - reference, linewidth=0.6, color="black")
-    bottom.set(xlabel="time (s)", ylabel="streamed − one-shot")
+    bottom.set(xlabel="time (s)", ylabel=f"{labels[1]} − {labels[0]}")
     for border in borders:
         bottom.axvline(border / sample_rate, color="tab:red", linewidth=0.8, linestyle=":")
     return figure
