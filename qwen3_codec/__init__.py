@@ -5,7 +5,8 @@ need no torch:
 
     states, metrics     a graph's inputs, outputs and states; how far two waveforms are apart, how a stream is cut
     files, console      files that appear whole or not at all; what every command does with errors and signals
-    codes, audio        codes read and checked; waveforms in files
+    codes, riff, audio  codes read and checked; waveforms in files, and the lengths of WAVs as they are
+    resampling          a waveform at another rate, whole or chunk by chunk
     alignment, compare  a waveform against one from elsewhere: what differs, and which known cause it looks like
     stream, saved       streams (`CodecStream`), and their files
     runtime, cores      the exported graph that they run on (`CodecSession`); how many cores are ours to use

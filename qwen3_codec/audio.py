@@ -1,19 +1,47 @@
 """Waveforms in files: `.npy` (float32), `.wav` and `.flac` (16 bit). WAV needs the standard library alone."""
 
+import io
+import re
+import shlex
 import warnings
 import wave
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
+from . import riff
 from .files import written_whole
 
 # What -1 becomes in 16 bits. +1 has no number there: it is the one value that is clipped, to 32767.
 FULL_SCALE = 32768
 SUFFIXES = (".npy", ".wav", ".flac")
 HOW_TO_GET_IT = "pip install soundfile"
+NPY = b"\x93NUMPY"
+WAV = "WAV"
+# The kinds of files that a recording comes in, and how each begins; the first that fits counts. Those that soundfile
+# does not read, and what of the others is broken, are called by these names.
+KINDS = {
+    WAV: rb"(RIFF|RF64|BW64)....WAVE",
+    "WAV of big-endian numbers": rb"RIFX....WAVE",
+    "AVI (video)": rb"RIFF....AVI ",
+    "AIFF": rb"FORM....AIF[FC]",
+    "FLAC": rb"fLaC",
+    "Opus in Ogg": rb"OggS.{24}OpusHead",
+    "Ogg": rb"OggS",
+    "MPEG-4 (.m4a, .mp4)": rb"....ftyp",
+    "WebM or Matroska": rb"\x1aE\xdf\xa3",
+    "AAC": rb"\xff[\xf0\xf1\xf8\xf9]",
+    "MP3": rb"ID3|\xff[\xe2\xe3\xf2-\xf5\xfa-\xfd]",
+    "WMA or WMV": rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
+    "AMR": rb"#!AMR",
+    "Core Audio (.caf)": rb"caff",
+    "Sun audio (.au)": rb"\.snd",
+    "Wave64": rb"riff\x2e\x91\xcf\x11",
+    "WavPack": rb"wvpk",
+    "Monkey's Audio": rb"MAC ",
+}
 
 
 def pcm16(waveform: np.ndarray) -> np.ndarray:
@@ -90,17 +118,28 @@ def _write(file, path: Path, waveform: np.ndarray, sample_rate: int) -> None:
             wav.writeframes(pcm16(waveform[0]).tobytes())
 
 
-def read_waveform(path: Path) -> tuple[np.ndarray, int | None]:
+def read_waveform(
+    path: Path, wanted_rate: int | None = None, tell: Callable[[str], None] = warnings.warn
+) -> tuple[np.ndarray, int | None]:
     """Samples [samples] in [-1, 1] as float32 and their rate, None for a .npy, which has none.
 
     A .npy holds [samples] or [1, samples], of floats or of int16. Other files are what soundfile reads; without it,
-    WAV of 16 bits. Raises ValueError for several channels, no sample, or one that is no number.
+    WAV of 16 bits. What a file is, its first bytes say, not its name. Where a WAV's header is wrong about its length,
+    the samples that are there are given, and `tell` gets a line that says so. Raises ValueError for several channels,
+    no sample, or one that is no number; where ffmpeg would help, with the line that makes a WAV at `wanted_rate`.
     """
-    samples, rate = _read_npy(path) if path.suffix == ".npy" else _read_sound(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder, must be a file with sound")
+    content = path.read_bytes()
+    if content.startswith(NPY) or (path.suffix == ".npy" and not kind_of(content)):
+        samples, rate = _read_npy(path), None
+    else:
+        samples, rate = read_sound(content, path, wanted_rate, tell)
     if samples.ndim == 2 and 1 in samples.shape:
         samples = samples.reshape(-1)
     if samples.ndim != 1:
-        raise ValueError(f"{path}: has the shape {list(samples.shape)}, must hold one channel")
+        hint = f"; {how_to_convert(path, wanted_rate)}" if rate else ""
+        raise ValueError(f"{path}: has the shape {list(samples.shape)}, must hold one channel{hint}")
     if not samples.size:
         raise ValueError(f"{path}: holds no sample")
     if samples.dtype == np.int16:
@@ -112,34 +151,58 @@ def read_waveform(path: Path) -> tuple[np.ndarray, int | None]:
     return samples.astype(np.float32), rate
 
 
-def _read_npy(path: Path) -> tuple[np.ndarray, None]:
+def how_to_convert(path: Path, rate: int | None) -> str:
+    """The line that makes a WAV of one channel at `rate` of whatever ffmpeg reads, and is not `path` itself."""
+    target = path.with_suffix(".wav") if path.suffix.lower() != ".wav" else path.with_stem(f"{path.stem}_mended")
+    at_rate = ["-ar", str(rate)] if rate else []
+    return "ffmpeg makes a WAV of it: " + shlex.join(["ffmpeg", "-i", str(path), *at_rate, "-ac", "1", str(target)])
+
+
+def kind_of(content: bytes) -> str:
+    """The kind of a file, by its first bytes; "" where they are of none that is known here."""
+    return next((kind for kind, pattern in KINDS.items() if re.match(pattern, content, re.DOTALL)), "")
+
+
+def read_sound(
+    content: bytes, path: Path, wanted_rate: int | None, tell: Callable[[str], None]
+) -> tuple[np.ndarray, int]:
+    """Samples [samples] or [samples, channels] of a sound file's bytes, float32 or int16, and their rate.
+
+    `path` is what messages call it; errors and `tell` as in `read_waveform`.
+    """
+    if not content:
+        raise ValueError(f"{path}: is empty, 0 bytes")
+    kind = kind_of(content)
+    wav = riff.read(content) if kind == WAV else None
+    if wav and wav.lie:
+        tell(f"{path}: {wav.lie}; the {wav.frames} samples that are there are taken")
     try:
-        return np.asarray(np.load(path, allow_pickle=False)), None
+        import soundfile
+    except ImportError:
+        return _read_wav(path, wav, kind, wanted_rate)
+    try:
+        return soundfile.read(io.BytesIO(wav.mended() if wav else content), dtype="float32")
+    except (soundfile.SoundFileError, ValueError) as error:  # ValueError: a length that no array has
+        if not kind:
+            raise ValueError(f"{path}: cannot be read as sound: its bytes are of no kind that is known") from error
+        why = getattr(error, "error_string", error)
+        help_ = "" if kind == WAV else f"; {how_to_convert(path, wanted_rate)}"
+        raise ValueError(f"{path}: cannot be read as sound: it is {kind} ({why}){help_}") from error
+
+
+def _read_wav(path: Path, wav: riff.Wav | None, kind: str, wanted_rate: int | None) -> tuple[np.ndarray, int]:
+    if wav and (wav.tag, wav.bits) == (riff.PCM, 16):
+        return np.frombuffer(wav.data, "<i2").astype(np.int16).reshape(-1, wav.channels), wav.rate
+    found = f"{wav.bits} bits" if wav else f"this is {kind or 'of no kind that is known'}"
+    help_ = f"; {how_to_convert(path, wanted_rate)}" if kind else ""
+    raise ValueError(f"{path}: only WAV of 16 bits is read without soundfile ({found}); {HOW_TO_GET_IT}{help_}")
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path}: not a .npy file with numbers, or truncated ({error})") from error
-
-
-def _read_sound(path: Path) -> tuple[np.ndarray, int]:
-    with open(path, "rb") as file:
-        try:
-            import soundfile
-        except ImportError:
-            return _read_wav(path, file)
-        try:
-            return soundfile.read(file, dtype="float32")
-        except soundfile.SoundFileError as error:
-            raise ValueError(f"{path}: cannot be read as sound ({error})") from error
-
-
-def _read_wav(path: Path, file) -> tuple[np.ndarray, int]:
-    try:
-        with wave.open(file) as wav:
-            if wav.getsampwidth() != 2:
-                raise wave.Error(f"{8 * wav.getsampwidth()} bits")
-            samples = np.frombuffer(wav.readframes(wav.getnframes()), np.int16)
-            return samples.reshape(-1, wav.getnchannels()), wav.getframerate()
-    except (wave.Error, EOFError) as error:
-        raise ValueError(f"{path}: only WAV of 16 bits is read without soundfile ({error}); {HOW_TO_GET_IT}") from error
 
 
 def _soundfile(path: Path):

@@ -64,7 +64,7 @@ def test_an_upload_is_mixed_and_brought_to_the_rate(audio):
     np.testing.assert_allclose(read_upload(wav(stereo), 24000), audio / 4, atol=1e-6)
     slow = read_upload(wav(audio, 12000), 24000)
     assert len(slow) == 2 * len(audio) and slow.dtype == np.float32
-    with pytest.raises(ValueError, match="no sound file"):
+    with pytest.raises(ValueError, match="this file: cannot be read as sound: its bytes are of no kind that is known"):
         read_upload(b"no sound", 24000)
     with pytest.raises(ValueError, match="holds no sample"):
         read_upload(wav(audio[:0]), 24000)
@@ -82,7 +82,25 @@ def test_the_widget_shows_what_was_uploaded_or_why_not(loaded, audio):
     assert voice.result is not kept and voice.bar.value == 13
     kept = voice.result
     voice.upload.value = ({"name": "x.wav", "type": "audio/wav", "size": 1, "content": b"?", "last_modified": NOW},)
-    assert "no sound file" in voice.message.value and voice.result is kept
+    assert "x.wav: cannot be read as sound" in voice.message.value and voice.result is kept
+
+
+def test_the_widget_says_what_a_header_gets_wrong_and_names_what_it_cannot_read(loaded, audio):
+    def upload(name, content):
+        file = {"name": name, "type": "", "size": 1, "content": content, "last_modified": NOW}
+        voice.upload.value = (file,)
+        return voice.message.value
+
+    voice, whole = Voice(loaded, seconds=0.3), bytearray(wav(audio[:7200]))
+    place = whole.index(b"data") + 4
+    whole[place : place + 4] = bytes(4)  # as a recorder leaves it that was stopped
+    message = upload("x<1>.wav", bytes(whole))
+    assert "<p role='status'>x&lt;1&gt;.wav: its header says 0 bytes of samples, there are 28800; the 7200" in message
+    np.testing.assert_array_equal(voice.result.audio, audio[:7200])
+    assert "header" not in upload("y.wav", wav(audio[:7200])) and "4 frames" in voice.message.value
+    message = upload("my voice.m4a", b"\0\0\0\x20ftypM4A \0\0\0\0")
+    assert "it is MPEG-4" in message
+    assert "ffmpeg -i &#x27;my voice.m4a&#x27; -ar 24000 -ac 1 &#x27;my voice.wav&#x27;" in message
 
 
 def test_a_recording_of_the_users_gives_the_example_codes(audio, tmp_path):
@@ -93,7 +111,7 @@ def test_a_recording_of_the_users_gives_the_example_codes(audio, tmp_path):
     assert list(experiment.utterances(loaded)) == ["example codes"]
     np.testing.assert_allclose(checkpoint.example_audio(loaded, 32), audio, atol=1e-6)
     soundfile.write(tmp_path / "my.wav", audio, 16000)
-    with pytest.raises(CheckpointError, match=r"my.wav: is at 16000 Hz, the encoder takes 24000"):
+    with pytest.raises(CheckpointError, match=r"my.wav: is at 16000 Hz, the encoder takes 24000; .*my.wav -ar 24000"):
         checkpoint.example_codes(loaded, 40)
 
 

@@ -8,6 +8,7 @@ from ..compare import compare
 from ..console import progress
 from ..metrics import parse_schedule
 from ..model.config import OFFICIAL_CONFIG
+from . import options
 
 ABOUT = "say how a waveform from elsewhere differs and which known cause it looks like; measures, judges nothing"
 EXAMPLE = "mine.npy theirs.wav --graph build/decoder.onnx"
@@ -30,10 +31,11 @@ def add_options(parser) -> None:
 def run(args) -> int:
     config = _config(args.graph) if args.graph else OFFICIAL_CONFIG
     schedule = parse_schedule(args.chunks)
-    mine, my_rate = read_waveform(args.mine)
-    theirs, their_rate = read_waveform(args.theirs)
-    if my_rate not in (None, config["output_sample_rate"]):
-        raise ValueError(f"{args.mine}: is at {my_rate} Hz, the decoder's rate is {config['output_sample_rate']}")
+    rate = config["output_sample_rate"]
+    mine, my_rate = read_waveform(args.mine, rate, options.tell)
+    theirs, their_rate = read_waveform(args.theirs, rate, options.tell)
+    if my_rate not in (None, rate):
+        raise ValueError(f"{args.mine}: is at {my_rate} Hz, the decoder's rate is {rate}")
     result = compare(mine, theirs, config, schedule, their_rate, progress())
     print(result.to_json() if args.json else result)
     return 0

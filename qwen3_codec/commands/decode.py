@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from ..audio import row_paths, write_waveforms
 from ..codes import read_rows
 from ..console import progress
 from ..metrics import parse_schedule
+from ..resampling import check_rates, resample, resampled
 from . import options
 
 ABOUT = "decode codes with a graph, chunk by chunk (needs no torch)"
@@ -33,6 +35,12 @@ def add_options(parser) -> None:
         help="chunk lengths in frames; repeats (default: 12, or what the graph is fixed at)",
     )
     parser.add_argument(
+        "--resample",
+        type=int,
+        metavar="RATE",
+        help="samples a second of the output, by one resampler for each stream (needs soxr; default: the graph's)",
+    )
+    parser.add_argument(
         "--output",
         type=Path,
         required=True,
@@ -46,29 +54,40 @@ def run(args) -> int:
     schedule = parse_schedule(args.chunks) if args.chunks else None
     session = options.session(args)
     rows = [row for path in args.codes for row in read_rows(path, session.spec)]
-    rate = session.spec.sample_rate
+    graph_rate = session.spec.sample_rate
+    rate = graph_rate if args.resample is None else args.resample
+    if rate != graph_rate:
+        check_rates(graph_rate, rate)
     if str(args.output) == STDOUT:
-        return _stream_to_stdout(session, rows, schedule)
+        return _stream_to_stdout(session, rows, schedule, rate)
 
-    paths = row_paths(args.output, len(rows))
-    waveforms = (
-        session.decode(row, schedule, progress(f"row {i}" if rows[1:] else None)) for i, row in enumerate(rows)
-    )
-    write_waveforms(paths, waveforms, rate)
-    for path, row in zip(paths, rows, strict=True):
-        samples = len(row) * session.spec.samples_per_frame
+    paths, lengths = row_paths(args.output, len(rows)), []
+
+    def waveforms() -> Iterator[np.ndarray]:
+        for index, row in enumerate(rows):
+            waveform = session.decode(row, schedule, progress(f"row {index}" if rows[1:] else None))
+            if rate != graph_rate:
+                waveform = resample(waveform[0], graph_rate, rate)[None]
+            lengths.append(waveform.shape[1])
+            yield waveform
+
+    write_waveforms(paths, waveforms(), rate)
+    for path, samples in zip(paths, lengths, strict=True):
         print(f"{path}: 1 x {samples} samples ({samples / rate:.2f} s)")
     return 0
 
 
-def _stream_to_stdout(session, rows: list[np.ndarray], schedule: list[int] | None) -> int:
+def _stream_to_stdout(session, rows: list[np.ndarray], schedule: list[int] | None, rate: int) -> int:
     if len(rows) > 1:
         raise ValueError(f"--output - is one stream, the codes have {len(rows)} rows")
     if sys.stdout.isatty():
         raise ValueError("--output - writes raw samples, no text: pipe them into a player or a file")
-    print(f"float32, little-endian, one channel, {session.spec.sample_rate} samples a second", file=sys.stderr)
+    print(f"float32, little-endian, one channel, {rate} samples a second", file=sys.stderr)
+    pieces = (piece[0] for piece in session.stream().pushes(rows[0][None], schedule, progress()))
+    if rate != session.spec.sample_rate:
+        pieces = resampled(pieces, session.spec.sample_rate, rate)
     try:
-        for samples in session.stream().pushes(rows[0][None], schedule, progress()):
+        for samples in pieces:
             sys.stdout.buffer.write(samples.astype("<f4").tobytes())
             sys.stdout.buffer.flush()
     except BrokenPipeError:

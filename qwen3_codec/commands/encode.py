@@ -18,7 +18,7 @@ def add_options(parser) -> None:
     kinds = "one channel in a .npy, .wav, or what else soundfile reads"
     parser.add_argument("--audio", type=Path, required=True, metavar="FILE", help=kinds)
     parser.add_argument("--chunks", metavar="N,N,...", help="chunk lengths in frames; repeats (default: 12)")
-    parser.add_argument("--resample", action="store_true", help="change sound at another rate to the graph's")
+    parser.add_argument("--resample", action="store_true", help="bring another rate to the graph's (needs soxr)")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.npy", help="where codes [N, Q] go")
 
 

@@ -1,6 +1,7 @@
 """What several commands take: options of one meaning have one text."""
 
 import argparse
+import sys
 from pathlib import Path
 
 CHECKPOINT_HELP = (
@@ -80,12 +81,17 @@ def session(args):
 
 def read_audio(path: Path, spec, resample: bool = False):
     """One channel of samples at the graph's rate; ValueError where the file has another and `resample` is not said."""
-    from ..alignment import resample as resampled
+    from .. import resampling
     from ..audio import read_waveform
 
-    audio, rate = read_waveform(path)
+    audio, rate = read_waveform(path, spec.sample_rate, tell)
     if rate in (None, spec.sample_rate):
         return audio
     if not resample:
         raise ValueError(f"{path}: is at {rate} Hz, the encoder takes {spec.sample_rate}; encode has --resample")
-    return resampled(audio, round(len(audio) * spec.sample_rate / rate)).astype(audio.dtype)
+    return resampling.resample(audio, rate, spec.sample_rate)
+
+
+def tell(note: str) -> None:
+    """What a reader should know of what was read, as a line of its own that is in no one's pipe."""
+    print(note, file=sys.stderr)

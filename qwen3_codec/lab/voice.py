@@ -4,17 +4,19 @@
 """
 
 import html
-import io
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import ipywidgets as widgets
 import numpy as np
 
-from ..alignment import resample
+from ..audio import read_sound
 from ..metrics import snr_db
 from ..model.checkpoint import Checkpoint
+from ..resampling import resample
 from ..streaming.encoder import StreamEncoderWrapper
 from ..streaming.exact import ExactStreamingWrapper
 from ..streaming.session import TorchSession
@@ -81,23 +83,19 @@ def round_trip(
     )
 
 
-def read_upload(content: bytes, sample_rate: int) -> np.ndarray:
+def read_upload(
+    content: bytes, sample_rate: int, name: str = "this file", tell: Callable[[str], None] = warnings.warn
+) -> np.ndarray:
     """The samples [M] of an uploaded sound file: channels mixed to one, another rate changed to `sample_rate`.
 
-    Raises ValueError for bytes that are no sound, and for silence of no length.
+    `name` and `tell` as in `audio.read_sound`. Raises ValueError for bytes that are no sound, and for silence of no
+    length.
     """
-    import soundfile
-
-    try:
-        audio, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
-        raise ValueError(f"this is no sound file that can be read ({error})") from error
-    mono = audio.mean(axis=1)
+    audio, rate = read_sound(content, Path(name), sample_rate, tell)
+    mono = audio.mean(axis=1) if audio.ndim == 2 else audio
     if not mono.size:
-        raise ValueError("this file holds no sample")
-    if rate != sample_rate:
-        mono = resample(mono, round(len(mono) * sample_rate / rate)).astype(np.float32)
-    return mono
+        raise ValueError(f"{name}: holds no sample")
+    return mono if rate == sample_rate else resample(mono, rate, sample_rate)
 
 
 class Voice(widgets.VBox):
@@ -109,7 +107,8 @@ class Voice(widgets.VBox):
     def __init__(self, checkpoint: Checkpoint, seconds: float = 10.0):
         self.checkpoint, self.seconds, self.result = checkpoint, seconds, None
         self._encoder, self._decoder = sessions(checkpoint)
-        self.upload = widgets.FileUpload(accept=".wav,.flac,.ogg", description="a sound file", layout={"width": "auto"})
+        kinds = "audio/*,.m4a,.opus,.webm"  # what cannot be read is named when it is chosen
+        self.upload = widgets.FileUpload(accept=kinds, description="a sound file", layout={"width": "auto"})
         self.chunk = widgets.IntSlider(3, 1, 24, description="frames in a chunk", continuous_update=False)
         self.bar = widgets.IntProgress(layout={"width": "98%", "height": "14px"})
         self.message, self.players, self.picture = (widgets.HTML() for _ in range(3))
@@ -121,9 +120,9 @@ class Voice(widgets.VBox):
         if not self.upload.value:
             return
         try:
-            rate = self._encoder.spec.sample_rate
-            audio = read_upload(bytes(self.upload.value[0]["content"]), rate)[: int(self.seconds * rate)]
-            self.show(round_trip(self._encoder, self._decoder, audio, self.chunk.value, self._progress))
+            rate, file, notes = self._encoder.spec.sample_rate, self.upload.value[0], []
+            audio = read_upload(bytes(file["content"]), rate, file["name"], notes.append)[: int(self.seconds * rate)]
+            self.show(round_trip(self._encoder, self._decoder, audio, self.chunk.value, self._progress), notes)
         except Exception as error:  # a callback's traceback is shown nowhere
             self.message.value = f"<p role='alert' style='color: #b00020'>✗ {html.escape(str(error))}</p>"
 
@@ -133,10 +132,10 @@ class Voice(widgets.VBox):
             yield part
             self.bar.value = done
 
-    def show(self, result: RoundTrip) -> None:
-        """Numbers, players and the codes of a result."""
+    def show(self, result: RoundTrip, notes: Sequence[str] = ()) -> None:
+        """Numbers, players and the codes of a result, and above them what is to be said of its file."""
         self.result = result
-        self.message.value = (
+        self.message.value = "".join(f"<p role='status'>{html.escape(note)}</p>" for note in notes) + (
             f"<p>{len(result.codes)} frames of {result.codes.shape[1]} codes; first sound after "
             f"{result.first_sound_ms:.0f} ms; SNR {snr_db(result.audio, result.decoded):.1f} dB</p>"
         )

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from ..audio import read_waveform
+from ..audio import how_to_convert, read_waveform
 from ..codes import read_rows
 from ..files import written_whole
 from ..states import DECODER, ENCODER, random_codes
@@ -185,9 +185,9 @@ def example_audio(checkpoint: Checkpoint, frames: int) -> np.ndarray:
 
 
 def _recording(file: Path, rate: int) -> np.ndarray:
-    audio, found = read_waveform(file)
+    audio, found = read_waveform(file, rate)
     if found not in (None, rate):
-        raise CheckpointError(f"{file}: is at {found} Hz, the encoder takes {rate}; `encode --resample` changes a rate")
+        raise CheckpointError(f"{file}: is at {found} Hz, the encoder takes {rate}; {how_to_convert(file, rate)}")
     return audio
 
 
