@@ -34,12 +34,6 @@ def overlap(mine: np.ndarray, theirs: np.ndarray, lag: int, start: int, end: int
     return mine[start : max(start, end)], theirs[start - lag : max(start, end) - lag]
 
 
-def resample(samples: np.ndarray, length: int) -> np.ndarray:
-    """The same sound in `length` samples: its Fourier series, cut or filled up with zeros."""
-    spectrum = np.fft.rfft(samples)[: length // 2 + 1]
-    return np.fft.irfft(spectrum, length) * (length / len(samples))
-
-
 def explained(mine: np.ndarray, theirs: np.ndarray) -> float:
     """Share of the energy of `mine` that a multiple of `theirs`, as long, accounts for; 0 where either is silent."""
     energy = float(mine @ mine) * float(theirs @ theirs)
