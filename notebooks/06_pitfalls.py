@@ -816,6 +816,17 @@ fall("states paired by sorted name")
 mend("states paired by sorted name")
 
 # %% [markdown]
+# ### Each chunk resampled on its own
+#
+# The codec gives 24,000 samples a second, a sound card wants 48,000. Chunks of 3 frames, resampled as they come:
+
+# %%
+fall("each chunk resampled on its own")
+
+# %%
+mend("each chunk resampled on its own")
+
+# %% [markdown]
 # ### The encoder: strided convolutions
 #
 # The encoder turns sound into codes ([notebook 9](09_your_voice.ipynb)). Its convolutions take steps of several samples:
@@ -889,6 +900,7 @@ mend("the entry with the largest product")
 # | zeros where a state is empty | the exact graph, whose states have one shape | 8 |
 # | samples by share, states by sorted name | samples by frames, states as the file declares them | 8 |
 # | `kernel - 1` before a strided convolution, zeros behind the sound | `kernel - stride`, and `stride - 1` behind each layer's own input | 8 |
+# | a chunk resampled on its own | one resampler for the stream, flushed at its end | 8 |
 # | a test of one sentence, and its mean | a test past the window, and its worst chunk | 8 |
 #
 # And before you ship: run the graph at 1, 2 and many frames, from an empty, a half-filled and a full state, past the window,

@@ -201,6 +201,30 @@ def names_of_both_designs(pairs: Callable) -> Outcome:
     return Outcome(float(sum(wrong for wrong, _ in counts.values())), text)
 
 
+def each_chunk_alone(chunks: list[np.ndarray], rate: int, to: int) -> list[np.ndarray]:
+    """Chunks of samples at another rate."""
+    import soxr
+
+    return [soxr.resample(chunk, rate, to) for chunk in chunks]
+
+
+def one_resampler(chunks: list[np.ndarray], rate: int, to: int) -> list[np.ndarray]:
+    """Chunks of samples at another rate."""
+    import soxr
+
+    stream = soxr.ResampleStream(rate, to, num_channels=1, dtype="float32")
+    last = len(chunks) - 1
+    return [stream.resample_chunk(chunk, last=index == last) for index, chunk in enumerate(chunks)]
+
+
+def a_stream_at_another_rate(resample: Callable, to: int = 48000, chunk: int = 3) -> Outcome:
+    """The demo's stream in chunks of 3 frames, brought to a sound card's rate: against the whole, brought there."""
+    codes, rate = example_codes(demo(), 48), demo().sample_rate
+    chunks = [samples[0] for samples in exact().stream().pushes(codes, [chunk])]
+    (wanted,) = one_resampler([np.concatenate(chunks)], rate, to)
+    return heard(wanted[None], np.concatenate(resample(chunks, rate, to))[None])
+
+
 SPECIMENS = (
     Specimen(
         name="one stream's reset in a shared runner",
@@ -289,6 +313,18 @@ SPECIMENS = (
         today=Silent(at_least=1),
         why="Triton, for one, pairs a sequence's states so. The windowed design's names are those that its users know, "
         "and they sort differently in and out. The exact design's are `NAME` and `next_NAME`, digits of one width.",
+        within=0.0,
+    ),
+    Specimen(
+        name="each chunk resampled on its own",
+        notes="",
+        naive=each_chunk_alone,
+        fix=one_resampler,
+        demonstrate=a_stream_at_another_rate,
+        today=Silent(at_least=5e-3),
+        why="A resampler is a filter, and a filter looks at neighbours. A chunk alone has zeros for neighbours, so "
+        "each border clicks, although every length is right. One resampler for the stream keeps its state; `last` "
+        "gives out what it still holds. `decode --resample` does so, and `compare` recognises the clicks.",
         within=0.0,
     ),
 )
