@@ -32,25 +32,28 @@ endif
 
 setup: $(INSTALLED)
 
-# An environment that does not run, or runs another Python, is made anew.
-RUNS := $(shell $(BIN)/python -c 'print(1)' 2>/dev/null)
+# An environment that does not run, has no pip (as uv makes them), was moved, or runs another Python, is made anew: its pip
+# is a script that names the interpreter by its path, so that it runs where all of the environment does.
+PIP := $(BIN)/pip --disable-pip-version-check
+RUNS := $(shell $(BIN)/python -c '' 2>/dev/null && $(PIP) --version 2>/dev/null)
 VERSION := -c 'import sys; print(sys.version)'
 
 $(INSTALLED): requirements.txt pyproject.toml $(if $(RUNS),,FORCE)
-	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("This needs Python 3.11 to 3.13; $(PYTHON) is %d.%d. Name another one: make setup PYTHON=python3.12" % sys.version_info[:2])'
-	@test "$$($(BIN)/python $(VERSION) 2>/dev/null)" = "$$($(PYTHON) $(VERSION))" || $(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install --disable-pip-version-check -r requirements.txt
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 14) or sys.exit("This needs Python 3.11 to 3.14 (ONNX Runtime 1.32 has no wheel for a newer one); $(PYTHON) is %d.%d. Name another one: make setup PYTHON=python3.12" % sys.version_info[:2])'
+	@test "$(if $(RUNS),$$($(BIN)/python $(VERSION)))" = "$$($(PYTHON) $(VERSION))" || $(PYTHON) -m venv --clear .venv
+	$(PIP) install -r requirements.txt
 	@touch $@
 
 # Where pip cannot have the server's wheel, what needs it is skipped and says so.
 $(TRITON): requirements-server.txt | setup
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(@D) -r $< && touch $@ || \
+	@$(PIP) install --quiet --no-deps --upgrade --target $(@D) -r $< && touch $@ || \
 		echo "no Triton server here: what needs one is skipped"
 
 # Two notebooks at a time, with one thread each: threads of two processes that share a core wait for each other.
 # Executed first, converted second: a progress bar's many updates can only be folded into one line afterwards.
 walkthrough: export OMP_NUM_THREADS := 1
 walkthrough: setup
+	@$(if $(QWEN3_CODEC_CHECKPOINT)$(QWEN3_CODEC_AUDIO),$(BIN)/python -m qwen3_codec.lab.given)
 	@mkdir -p $(PAGES)
 	@$(MAKE) --no-print-directory -j 2 $(EXECUTED)
 	@$(CONVERT) --to html --CoalesceStreamsPreprocessor.enabled=True $(EXECUTED)

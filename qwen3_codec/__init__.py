@@ -27,7 +27,8 @@ need no torch:
     pitfalls/           every trap as a specimen that runs
     demo/               the speech model that ships with the package, and how it was made
     lab/                `plots`, `schematics`; `course`: the notebooks and how long they take; `experiment`: one stream
-                        under chosen settings; `widget`: the interactive lab; `voice`; `site`, page/: it in a browser
+                        under chosen settings; `widget`: the interactive lab; `voice`; `site`, page/: it in a browser;
+                        `given`: whether the notebooks can use a checkpoint and a recording
     exercises/          tasks of the notebooks, and a check that says what is wrong with an answer
     serving/            a model repository for a Triton server, a client, the server itself here, the load that it holds
     commands/, cli      `python -m qwen3_codec`, a file a command

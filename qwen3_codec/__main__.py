@@ -1,5 +1,8 @@
 import sys
 
-from .cli import main
+from .console import importing
+
+with importing(__name__):
+    from .cli import main
 
 sys.exit(main())

@@ -13,11 +13,13 @@ import numpy as np
 
 from . import riff
 from .files import written_whole
+from .versions import brief
 
 # What -1 becomes in 16 bits. +1 has no number there: it is the one value that is clipped, to 32767.
 FULL_SCALE = 32768
 SUFFIXES = (".npy", ".wav", ".flac")
 HOW_TO_GET_IT = "pip install soundfile"
+HOW_TO_MEND_IT = "install libsndfile, in Debian apt-get install libsndfile1"
 NPY = b"\x93NUMPY"
 WAV = "WAV"
 # The kinds of files that a recording comes in, and how each begins; the first that fits counts. Those that soundfile
@@ -87,7 +89,7 @@ def row_paths(path: Path, rows: int) -> list[Path]:
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path}: must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
     if path.suffix == ".flac":
-        _soundfile(path)
+        _needed_soundfile(path)
     width = len(str(rows - 1))
     paths = [path.with_stem(f"{path.stem}_{row:0{width}}") for row in range(rows)] if rows > 1 else [path]
     for place in paths:
@@ -109,7 +111,7 @@ def _write(file, path: Path, waveform: np.ndarray, sample_rate: int) -> None:
     if path.suffix == ".npy":
         np.save(file, waveform)
     elif path.suffix == ".flac":
-        _soundfile(path).write(file, pcm16(waveform[0]), sample_rate, format="FLAC", subtype="PCM_16")
+        _needed_soundfile(path).write(file, pcm16(waveform[0]), sample_rate, format="FLAC", subtype="PCM_16")
     else:
         with wave.open(file, "wb") as wav:
             wav.setnchannels(1)
@@ -176,10 +178,9 @@ def read_sound(
     wav = riff.read(content) if kind == WAV else None
     if wav and wav.lie:
         tell(f"{path}: {wav.lie}; the {wav.frames} samples that are there are taken")
-    try:
-        import soundfile
-    except ImportError:
-        return _read_wav(path, wav, kind, wanted_rate)
+    soundfile, advice = _soundfile()
+    if soundfile is None:
+        return _read_wav(path, wav, kind, wanted_rate, advice)
     try:
         return soundfile.read(io.BytesIO(wav.mended() if wav else content), dtype="float32")
     except (soundfile.SoundFileError, ValueError) as error:  # ValueError: a length that no array has
@@ -190,12 +191,14 @@ def read_sound(
         raise ValueError(f"{path}: cannot be read as sound: it is {kind} ({why}){help_}") from error
 
 
-def _read_wav(path: Path, wav: riff.Wav | None, kind: str, wanted_rate: int | None) -> tuple[np.ndarray, int]:
+def _read_wav(
+    path: Path, wav: riff.Wav | None, kind: str, wanted_rate: int | None, advice: str
+) -> tuple[np.ndarray, int]:
     if wav and (wav.tag, wav.bits) == (riff.PCM, 16):
         return np.frombuffer(wav.data, "<i2").astype(np.int16).reshape(-1, wav.channels), wav.rate
     found = f"{wav.bits} bits" if wav else f"this is {kind or 'of no kind that is known'}"
     help_ = f"; {how_to_convert(path, wanted_rate)}" if kind else ""
-    raise ValueError(f"{path}: only WAV of 16 bits is read without soundfile ({found}); {HOW_TO_GET_IT}{help_}")
+    raise ValueError(f"{path}: only WAV of 16 bits is read without soundfile ({found}); {advice}{help_}")
 
 
 def _read_npy(path: Path) -> np.ndarray:
@@ -205,9 +208,19 @@ def _read_npy(path: Path) -> np.ndarray:
         raise ValueError(f"{path}: not a .npy file with numbers, or truncated ({error})") from error
 
 
-def _soundfile(path: Path):
+def _soundfile():
+    """The package and "", or None and how to come by it: it may be missing, or there without its library."""
     try:
         import soundfile
-    except ImportError as error:
-        raise ValueError(f"{path}: needs the package soundfile ({HOW_TO_GET_IT})") from error
+    except (ImportError, OSError) as error:
+        if getattr(error, "name", None) == "soundfile":
+            return None, HOW_TO_GET_IT
+        return None, f"it is installed and cannot be loaded ({brief(error)}): {HOW_TO_MEND_IT}"
+    return soundfile, ""
+
+
+def _needed_soundfile(path: Path):
+    soundfile, advice = _soundfile()
+    if soundfile is None:
+        raise ValueError(f"{path}: needs the package soundfile ({advice})")
     return soundfile

@@ -3,7 +3,7 @@
 import argparse
 
 from .commands import bench, card, compare, decode, describe, encode, export, inspect, page, selftest, triton, verify
-from .console import Help, described, reported
+from .console import Help, any_letter, described, reported
 from .versions import versions
 
 COMMANDS = {
@@ -28,8 +28,9 @@ def main(argv: list[str] | None = None) -> int:
     0, 1 where a verification failed, 2 for anything that cannot be used, 3 where a verification measured and did not
     judge.
     """
-    args = _parser().parse_args(argv)
-    return reported(args.run, args, f"qwen3_codec {args.command}")
+    with any_letter():
+        args = _parser().parse_args(argv)
+        return reported(args.run, args, f"qwen3_codec {args.command}")
 
 
 class _Version(argparse.Action):

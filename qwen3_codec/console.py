@@ -1,15 +1,15 @@
 """What every command does: its help, its errors as one line, its end on a signal, its progress bar. Needs no numpy."""
 
 import argparse
-import re
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
-from importlib import metadata
+
+from .versions import package_trouble
 
 
 def alone(command, name: str, argv: list[str] | None = None) -> int:
@@ -17,7 +17,8 @@ def alone(command, name: str, argv: list[str] | None = None) -> int:
     prog = f"python -m {name}"
     parser = argparse.ArgumentParser(prog=prog, **described(command, prog))
     command.add_options(parser)
-    return reported(command.run, parser.parse_args(argv), name)
+    with any_letter():
+        return reported(command.run, parser.parse_args(argv), name)
 
 
 def reported(run, args: argparse.Namespace, name: str) -> int:
@@ -26,16 +27,47 @@ def reported(run, args: argparse.Namespace, name: str) -> int:
     try:
         with _termination_unwinds():
             return run(args)
-    except ModuleNotFoundError as missing:
-        message, error = _how_to_get(missing), missing
-    except (ValueError, OSError, RuntimeError) as unusable:
-        message, error = " ".join(str(unusable).split()), unusable
+    except Exception as failed:
+        message, error = package_trouble(failed), failed
+        if message is None and not isinstance(failed, (ValueError, OSError, RuntimeError)):
+            raise
+        message = message or " ".join(str(failed).split())
     except KeyboardInterrupt as interrupt:
         message, error, code = "interrupted; no file is left half written", interrupt, 130
     # The loop that failed is still held by the traceback, and with it a progress bar. What is printed comes below it.
     traceback.clear_frames(error.__traceback__)
     print(f"{name}: {message}", file=sys.stderr)
     return code
+
+
+@contextmanager
+def importing(module: str) -> Iterator[None]:
+    """Around a module's imports: run as `python -m`, it ends in one line where a package is missing or broken."""
+    try:
+        yield
+    except Exception as error:
+        # A package is imported before its __main__; until that is found, argv says -m.
+        asked_for = module == "__main__" or sys.argv[:1] == ["-m"]
+        if not asked_for or (message := package_trouble(error)) is None:
+            raise
+        name = sys.modules[module].__spec__.name.removesuffix(".__main__")
+        print(f"{name}: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+@contextmanager
+def any_letter() -> Iterator[None]:
+    """What standard output or error has no letter for is printed as its escape (\\u4f60), and is no error."""
+    streams = [stream for stream in (sys.stdout, sys.stderr) if hasattr(stream, "reconfigure")]
+    before = [stream.errors for stream in streams]
+    for stream in streams:
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        for stream, errors in zip(streams, before, strict=True):
+            with suppress(OSError, ValueError):  # who listened may have gone: then so be it at the interpreter's end
+                stream.reconfigure(errors=errors)
 
 
 @contextmanager
@@ -51,15 +83,10 @@ def _termination_unwinds() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _how_to_get(missing: ModuleNotFoundError) -> str:
-    """Which extra brings a module that is not there: the package's own metadata says it."""
-    for requirement in metadata.requires("qwen3-codec") or []:
-        if found := re.match(rf"{missing.name}\b.*extra == .(\w+)", requirement):
-            return (
-                f"this needs the package {missing.name}, which the extra [{found[1]}] brings: "
-                f"in a checkout of the project, pip install '.[{found[1]}]'"
-            )
-    raise missing
+def printable(text: str) -> str:
+    """`text` for a `print` outside a command: what standard output has no letter for is its escape."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -83,6 +110,6 @@ def progress(label: str | None = None):
     """tqdm where it is installed; a bar is a comfort, not a need."""
     try:
         from tqdm import tqdm
-    except ImportError:
+    except Exception:  # not there, or there and broken
         return lambda iterable, **_: iterable
     return partial(tqdm, desc=label)

@@ -30,6 +30,9 @@ def run(args) -> int:
     from ..bench import DESIGNS, benchmark
     from ..model import checkpoint
 
+    if args.figure:  # before the measurement, which would be lost
+        from ..lab import plots
+
     chunks = tuple(parse_schedule(args.chunks))
     loaded = checkpoint.load(args.checkpoint)
     designs = args.designs.split(",") if args.designs else DESIGNS
@@ -38,8 +41,6 @@ def run(args) -> int:
     )
     print(result.to_json() if args.json else result)
     if args.figure:
-        from ..lab import plots
-
         figure = plots.cost_against_sound(result.chunked, f"Cost against sound ({result.weights})")
         with written_whole(args.figure) as draft:
             figure.savefig(draft, format="png", dpi=110)

@@ -10,6 +10,7 @@ from types import CodeType
 import numpy as np
 import torch
 
+from ..console import printable
 from ..metrics import max_error
 from ..pitfalls.specimen import quiet
 
@@ -105,6 +106,9 @@ class Verdict:
     notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
+        return printable(self._text())
+
+    def _text(self) -> str:
         if self.passed:
             return "\n".join([f"✓ {self.name}: right in all {self.cases} cases.", *self.notes])
         rows = {"case": self.case, "found": self.off, "likely": self.likely, "hint": self.hint}
@@ -112,7 +116,7 @@ class Verdict:
         return "\n".join([f"✗ {self.name}: not yet.", *lines, *self.notes])
 
     def _repr_markdown_(self) -> str:
-        first, *lines = str(self).splitlines()
+        first, *lines = self._text().splitlines()
         return "\n".join([f"**{first}**", "", *lines])
 
 

@@ -2,25 +2,28 @@
 
 from pathlib import Path
 
+from ..versions import brief, package_trouble
 from .config import CheckpointError, read_config
 from .weights import INDEX_FILE, WEIGHTS_FILE, part_names
 
 CONFIG_FILE = "config.json"
-REACH_SECONDS = 2  # for a sign of life; the Hub's own library tries for longer, five times
 
 
 def download(repo_id: str, subfolders: tuple[str | None, ...], others: str) -> Path:
     """The folder with the config and weights of `repo_id`, from the first of `subfolders` that has a config.
 
     Where the Hub gives no sign of life, what is in the cache serves. Raises CheckpointError; `others` says what else
-    can be given.
+    can be given. The Hub's own variables hold: HF_ENDPOINT, HF_HUB_OFFLINE, and HF_HUB_ETAG_TIMEOUT, the seconds (10)
+    that an answer may take.
     """
     try:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
-    except ImportError as error:
-        raise CheckpointError(f"{repo_id}: a Hub id needs the package huggingface_hub. {others}") from error
-    online = _reachable()
+    except Exception as error:  # missing, too old, or broken
+        reason = package_trouble(error) or brief(error)
+        raise CheckpointError(f"{repo_id}: for a Hub id, {reason}. {others}") from error
+    silence = _silence()
+    online = not silence
 
     def fetch(name: str, subfolder: str | None) -> Path | None:
         try:
@@ -44,19 +47,20 @@ def download(repo_id: str, subfolders: tuple[str | None, ...], others: str) -> P
     if online:
         places = " nor in ".join(f"{folder}/" if folder else "its root" for folder in subfolders)
         raise CheckpointError(f"{repo_id}: the Hub has no {CONFIG_FILE} in {places}. {others}")
-    raise CheckpointError(
-        f"{repo_id}: no folder of that name, not in the Hub's cache, and the Hub cannot be reached. {others}"
-    )
+    raise CheckpointError(f"{repo_id}: no folder of that name, not in the Hub's cache, and {silence}. {others}")
 
 
-def _reachable() -> bool:
+def _silence() -> str:
+    """Why nothing is asked of the Hub, or "" where it answers. One request: its library would try five times a file."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
     if constants.is_offline_mode():
-        return False
+        return "the Hub is not asked (HF_HUB_OFFLINE is set)"
     try:
-        get_session().head(constants.ENDPOINT, timeout=REACH_SECONDS)
-    except Exception:  # of whichever HTTP library that version of the package uses
-        return False
-    return True
+        get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except Exception as error:  # of whichever HTTP library that version of the package uses
+        waited = f"; an answer may take {constants.HF_HUB_ETAG_TIMEOUT} s, HF_HUB_ETAG_TIMEOUT"
+        what = f"{type(error).__name__}: {brief(error)}" + waited * ("timeout" in type(error).__name__.lower())
+        return f"the Hub cannot be reached ({constants.ENDPOINT}: {what})"
+    return ""

@@ -5,9 +5,12 @@
 says. `python -m qwen3_codec.pitfalls` runs every one.
 """
 
-from . import branches, caches, clients, lengths, modules, precision, signatures, sound_in, streams
-from .frozen import FrozenAxis, axes_of, find_frozen_axes
-from .specimen import Outcome, Raises, Silent, Specimen, fails_with
+from ..console import importing
+
+with importing(__name__):
+    from . import branches, caches, clients, lengths, modules, precision, signatures, sound_in, streams
+    from .frozen import FrozenAxis, axes_of, find_frozen_axes
+    from .specimen import Outcome, Raises, Silent, Specimen, fails_with
 
 SPECIMENS = {
     specimen.name: specimen

@@ -4,25 +4,28 @@ python -m qwen3_codec.pitfalls            # all of them, about two minutes
 python -m qwen3_codec.pitfalls head_dim   # those with the word in their name
 """
 
-import argparse
 import sys
 
-from tqdm import tqdm
+from ..console import alone, importing
+
+with importing(__name__):
+    from tqdm import tqdm
 
 from . import SPECIMENS
 from .specimen import gist
 
+ABOUT = "run every specimen and say which traps are as described, about two minutes; exit 1 where one is not"
+EXAMPLE = "head_dim"
 
-def main(arguments: list[str] | None = None) -> int:
-    """Returns 0 where each trap and each fix is as described, else 1."""
-    parser = argparse.ArgumentParser(
-        prog="python -m qwen3_codec.pitfalls", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+
+def add_options(parser) -> None:
     parser.add_argument("word", nargs="?", default="", help="run the specimens with this word in their name")
-    word = parser.parse_args(arguments).word
-    chosen = [specimen for name, specimen in SPECIMENS.items() if word in name]
+
+
+def run(args) -> int:
+    chosen = [specimen for name, specimen in SPECIMENS.items() if args.word in name]
     if not chosen:
-        parser.error(f"no specimen has {word!r} in its name; there are: {', '.join(SPECIMENS)}")
+        raise ValueError(f"no specimen has {args.word!r} in its name; there are: {', '.join(SPECIMENS)}")
     changed = 0
     for specimen in tqdm(chosen, unit="trap"):
         for role, run in (("naive", specimen.fall), ("fix", specimen.mend)):
@@ -33,6 +36,11 @@ def main(arguments: list[str] | None = None) -> int:
                 verdict, changed = f"CHANGED: {gist(error, lines=1)}", changed + 1
             tqdm.write(f"{specimen.name} ({role}): {verdict}")
     return min(changed, 1)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns 0 where each trap and each fix is as described, else 1; 2 where no specimen has the word."""
+    return alone(sys.modules[__name__], "qwen3_codec.pitfalls", arguments)
 
 
 if __name__ == "__main__":

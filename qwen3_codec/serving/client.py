@@ -20,20 +20,21 @@ from pathlib import Path
 
 import numpy as np
 
-try:
-    import grpc
-    import tritonclient.grpc as triton
-    import tritonclient.grpc.aio as triton_aio
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "a client of a Triton server needs the extra [serve]: pip install 'tritonclient[grpc]'", name=error.name
-    ) from error
-
 from ..audio import row_paths, write_waveforms
 from ..codes import CodesError, read_rows
-from ..console import alone, progress
+from ..console import alone, importing, progress
 from ..metrics import chunks, parse_schedule
 from . import MODEL
+
+with importing(__name__):
+    try:
+        import grpc
+        import tritonclient.grpc as triton
+        import tritonclient.grpc.aio as triton_aio
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "a client of a Triton server needs the extra [serve]: pip install 'tritonclient[grpc]'", name=error.name
+        ) from error
 
 URL = "127.0.0.1:8001"
 TIMEOUT = 60.0  # seconds

@@ -15,16 +15,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import tritonclient.grpc.aio as triton_aio
 
-from ..console import alone
+from ..console import alone, importing
 from ..files import written_whole
 from ..metrics import parse_schedule
-from ..runtime import CodecSession
 from ..states import random_codes
-from . import repository
-from .client import AsyncRemoteStream
-from .server import Server
+
+with importing(__name__):
+    import tritonclient.grpc.aio as triton_aio
+
+    from ..runtime import CodecSession
+    from . import repository
+    from .client import AsyncRemoteStream
+    from .server import Server
 
 STREAMS = (1, 2, 4, 8, 16, 32, 64)
 WARM_SECONDS = 1.0  # of the same traffic before each measurement: memory of new shapes, connections
@@ -170,14 +173,14 @@ def run(args) -> int:
     numbers, kinds = parse_schedule(args.streams), args.calls.split(",")
     if odd := [kind for kind in kinds if kind not in (JOINED, APART)]:
         raise ValueError(f"--calls has {odd[0]!r}, must be {JOINED} or {APART}")
+    if args.figure:  # before the measurement, which would be lost
+        from ..lab import plots
     told = partial(print, file=sys.stderr if args.json else sys.stdout, flush=True)
     told(HEADER)
     loads = measure(args.graph, numbers, args.chunk, args.seconds, args.threads, kinds, told)
     if args.json:
         print(json.dumps([asdict(load) for load in loads], indent=2))
     if args.figure:
-        from ..lab import plots
-
         title = f"Streams in real time on one server: {args.graph.stem}, chunks of {args.chunk} frames"
         figure = plots.latency_of_streams(loads, title)
         with written_whole(args.figure) as draft:

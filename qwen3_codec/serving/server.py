@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import tritonclient.grpc as triton
-
-from ..console import alone
+from ..console import alone, importing
 from ..lab.folders import CHECKOUT, build_folder
 from . import MODEL
+
+with importing(__name__):
+    import tritonclient.grpc as triton
 
 HOST = "127.0.0.1"
 STARTS_WITHIN, ENDS_WITHIN = 60, 6  # seconds; alone it ends in 2 or 3
