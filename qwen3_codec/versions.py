@@ -46,13 +46,16 @@ def package_trouble(error: BaseException) -> str | None:
 
     None where it comes of no package. What is wanted is read off this project's own metadata.
     """
+    while isinstance(error.__cause__, ImportError):  # said again in other words, for who imports a module
+        error = error.__cause__
     missing = _top(error.name) if isinstance(error, ImportError) else ""
     if isinstance(error, ModuleNotFoundError) and not _installed(missing) and (how := _how_to_get(missing)):
         return f"this needs the package {missing}, {how}"
-    if package := _loaded_in_vain(error) or (missing if _how_to_get(missing) else ""):
-        return _unusable(package, error)
-    # Another version may load, and fail anywhere later. What is no ValueError or OSError is hardly a user's mistake.
-    if not isinstance(error, (ValueError, OSError)) and (package := _another_version()):
+    broken = _loaded_in_vain(error)
+    # Another version may load, and fail anywhere later; a ValueError or OSError there is a user's mistake, most likely.
+    if (broken or not isinstance(error, (ValueError, OSError))) and (other := _another_version()):
+        return _unusable(other, error)
+    if package := broken or (missing if _how_to_get(missing) else ""):
         return _unusable(package, error)
     return None
 
@@ -97,12 +100,11 @@ def _top(module: str | None) -> str:
 
 def _installed(module: str) -> str:
     """Distribution and version that a module is of, "" where there is none."""
-    for name in [module, *metadata.packages_distributions().get(module, [])]:
-        try:
-            return f"{name} {metadata.version(name)}"
-        except (metadata.PackageNotFoundError, ValueError):  # ValueError: an empty name
-            continue
-    return ""
+    try:
+        return f"{module} {metadata.version(module)}" if module else ""
+    except metadata.PackageNotFoundError:  # onnxruntime may be onnxruntime-gpu
+        names = metadata.packages_distributions().get(module, [])
+        return f"{names[0]} {metadata.version(names[0])}" if names else ""
 
 
 def _requirements() -> list[str]:
