@@ -3,6 +3,10 @@
 import json
 import shutil
 import socket
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import huggingface_hub
 import numpy as np
@@ -12,7 +16,7 @@ from conftest import UPSTREAM, random_codes
 from safetensors.torch import load_file, save_file
 
 from qwen3_codec.codes import CodesError
-from qwen3_codec.model import checkpoint, hub
+from qwen3_codec.model import checkpoint
 from qwen3_codec.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, CheckpointError
 from qwen3_codec.model.config import DECODER_DEFAULTS, OFFICIAL_CONFIG
 from qwen3_codec.model.weights import INDEX_FILE
@@ -269,7 +273,7 @@ def test_a_broken_checkpoint_has_one_clear_error(folder, change, words):
 
 def test_a_hub_id_offline_names_the_other_ways(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match=r"Hub cannot be reached.*random-small"):
+    with pytest.raises(CheckpointError, match=r"the Hub is not asked \(HF_HUB_OFFLINE is set\).*random-small"):
         checkpoint.load("nobody/no-such-checkpoint")
 
 
@@ -297,7 +301,7 @@ def no_hub(request, monkeypatch):
         if request.param == "never answers":
             listening.listen()
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{listening.getsockname()[1]}")
-        monkeypatch.setattr(hub, "REACH_SECONDS", 0.3)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 0.3)
         yield
 
 
@@ -317,6 +321,71 @@ def test_without_the_hub_there_is_one_try(hub_cache, no_hub, monkeypatch):
     with pytest.raises(CheckpointError, match=r"not in the Hub's cache, and the Hub cannot be reached.*random-small"):
         checkpoint.load("nobody/no-such-checkpoint")
     assert len(asked) == 1
+
+
+def test_a_hub_id_without_the_hubs_package_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(
+        CheckpointError, match=r"for a Hub id, .*huggingface_hub.*the extra \[hub\] brings.*random-small"
+    ):
+        checkpoint.load("nobody/no-such-checkpoint")
+
+
+class SlowHub(BaseHTTPRequestHandler):
+    """Answers as the Hub does, `delay` seconds late, with the files of `folder`."""
+
+    delay, folder, status = 0.2, UPSTREAM, 200
+
+    def do_HEAD(self):
+        time.sleep(self.delay)
+        path = self.folder / self.path.partition("/resolve/main/")[2]
+        content = path.read_bytes() if path.is_file() else b""
+        self.send_response(200 if self.path == "/" else 404 if self.status == 200 and not content else self.status)
+        headers = {"ETag": f'"{path.name}"', "X-Repo-Commit": 40 * "0", "Content-Length": str(len(content))}
+        for name, value in (
+            headers | ({} if content or self.status != 200 else {"X-Error-Code": "EntryNotFound"})
+        ).items():
+            self.send_header(name, value)
+        self.end_headers()
+        return content
+
+    def do_GET(self):
+        self.wfile.write(self.do_HEAD())
+
+    def log_message(self, *_):
+        """Nothing on the screen."""
+
+
+@pytest.fixture
+def slow_hub(hub_cache, monkeypatch):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), SlowHub)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    yield url
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_hub_that_takes_its_time_is_waited_for(slow_hub, upstream, monkeypatch):
+    """As long as the Hub's own setting says, 10 s by default: not a number of ours."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 0.05)
+    with pytest.raises(CheckpointError, match=rf"cannot be reached \({slow_hub}: .*0.05 s, HF_HUB_ETAG_TIMEOUT"):
+        checkpoint.load("someone/codec")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 30)
+    assert checkpoint.load("someone/codec").fingerprint() == upstream.fingerprint()
+
+
+def test_a_hub_that_answers_and_gives_nothing_is_not_one_without_the_file(slow_hub, upstream, folder, monkeypatch):
+    """A firewall's page, a gate: what it said is in the error. And what the cache has serves."""
+    monkeypatch.setattr(SlowHub, "status", 403)
+    monkeypatch.setattr(SlowHub, "delay", 0)
+    with pytest.raises(CheckpointError, match=r"could not be fetched from the Hub \(.*403 Forbidden.*random-small"):
+        checkpoint.load("someone/codec")
+    repo = cached(folder.parent, folder, "someone/other")
+    assert checkpoint.load(repo).fingerprint() == upstream.fingerprint()
 
 
 def test_another_models_config_is_refused_before_its_weights_are_fetched(hub_cache, no_hub, folder):

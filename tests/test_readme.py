@@ -1,12 +1,17 @@
 """The README's commands as they are written, in order, in a clone; and what the Makefile promises."""
 
+import io
 import os
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
+
+from qwen3_codec.console import alone
+from qwen3_codec.lab import given
 
 ROOT = Path(__file__).parents[1]
 GIT = shutil.which("git")
@@ -40,6 +45,7 @@ def clone(tmp_path_factory):
             shutil.copy2(ROOT / name, folder / name)
     (folder / ".venv" / "bin").mkdir(parents=True)
     (folder / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    script(folder / ".venv" / "bin" / "pip", "echo pip $@")
     for command in (
         ["init", "-q"],
         ["add", "-A"],
@@ -47,6 +53,12 @@ def clone(tmp_path_factory):
     ):
         subprocess.run([GIT, *command], cwd=folder, check=True)
     return folder
+
+
+def script(path, line, interpreter="/bin/sh"):
+    path.write_text(f"#!{interpreter}\n{line}\n")
+    path.chmod(0o755)
+    return path
 
 
 def shell(clone, script, **options):
@@ -115,29 +127,71 @@ class TestMake:
         path.parent.mkdir(exist_ok=True)
         major, minor = version.split(".")
         code = f"import sys; sys.version_info = ({major}, {minor}, 0); exec(sys.argv[1])"
-        path.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$2"\n')
-        path.chmod(0o755)
-        return path
+        return script(path, f'exec {sys.executable} -c "{code}" "$2"')
 
-    @pytest.mark.parametrize("version", ["3.10", "3.14", "2.7"])
+    @pytest.mark.parametrize("version", ["3.10", "3.15", "2.7"])
     def test_another_python_is_refused_in_words_before_anything(self, clone, version):
         run = make(clone, "setup", f"PYTHON={self.python_of(clone, version)}")
-        assert run.returncode and f"is {version}" in run.stderr and "needs Python 3.11 to 3.13" in run.stderr
+        assert run.returncode and f"is {version}" in run.stderr and "needs Python 3.11 to 3.14" in run.stderr
+        assert "ONNX Runtime 1.32 has no wheel for a newer one" in run.stderr
         assert "pip" not in run.stdout and (clone / ".venv" / "bin" / "python").is_symlink(), "nothing was touched"
 
-    def test_a_broken_environment_is_made_anew(self, clone):
-        """The rule of the environment runs although its stamp is new, when the interpreter in it does not run."""
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda bin: (bin / "pip").unlink(),  # as uv makes them
+            lambda bin: [(bin / "pip").unlink(), (bin.parent / ".installed").unlink()],  # Debian without python3-venv
+            lambda bin: script(bin / "pip", "", interpreter=bin / "moved" / "python"),
+            lambda bin: (bin / "python").unlink(),
+            lambda bin: [(bin / "python").unlink(), (bin / "python").symlink_to("/no/such/python")],
+            lambda bin: shutil.rmtree(bin),
+            lambda bin: shutil.rmtree(bin.parent),
+        ],
+        ids=["no pip", "half-made", "moved", "no python", "a broken link", "no bin", "nothing"],
+    )
+    def test_a_broken_environment_is_made_anew(self, tmp_path, spoil):
+        """Also where its stamp is new: the rule runs, and what it makes stays."""
+        for name in ("Makefile", "pyproject.toml", "requirements.txt"):
+            shutil.copy(ROOT / name, tmp_path)
+        whole = f"mkdir -p .venv/bin; ln -sf {sys.executable} .venv/bin/python; cp pip .venv/bin"
+        script(tmp_path / "pip", "echo pip $@")
+        subprocess.run(whole, shell=True, cwd=tmp_path, check=True)
+        (tmp_path / ".venv" / ".installed").touch()
+        spoil(tmp_path / ".venv" / "bin")
+        make_one = (
+            f'test "$*" != "-m venv --clear .venv" && exec {sys.executable} "$@"; rm -rf .venv; echo anew; {whole}'
+        )
+        python = script(tmp_path / "python", make_one)
+        run = make(tmp_path, "setup", f"PYTHON={python}")
+        assert run.returncode == 0 and "anew" in run.stdout, run.stderr
+        assert "pip --disable-pip-version-check install -r requirements.txt" in run.stdout
+        again = make(tmp_path, "setup", f"PYTHON={python}")
+        assert again.returncode == 0 and "anew" not in again.stdout and "install" not in again.stdout
+
+    @pytest.mark.parametrize(
+        ("variable", "words"),
+        [
+            ("CHECKPOINT=no/such/folder", "no/such/folder: no such folder; a checkpoint is demo, random"),
+            ("CHECKPOINT=tests", "no config.json in it or in its speech_tokenizer/"),
+            ("AUDIO=README.md", "README.md: "),
+            ("AUDIO=none.wav", "none.wav"),
+        ],
+    )
+    def test_what_the_pages_are_given_is_looked_at_before_the_first(self, clone, variable, words):
+        """The rule calls a module, which is run here without starting torch anew."""
         (clone / ".venv" / ".installed").touch()
-        assert "venv --clear" not in make(clone, "-n", "setup").stdout
-        python = clone / ".venv" / "bin" / "python"
-        python.rename(clone / "kept")
-        python.symlink_to("/no/such/python")
-        try:
-            assert "-m venv --clear .venv" in make(clone, "-n", "setup").stdout
-        finally:
-            python.unlink()
-            (clone / "kept").rename(python)
-            (clone / ".venv" / ".installed").unlink()
+        lines = make(clone, "-n", "walkthrough", variable).stdout.splitlines()
+        looks = lines.index(".venv/bin/python -m qwen3_codec.lab.given")
+        assert looks < min(i for i, line in enumerate(lines) if line.startswith("mkdir") or "nbconvert" in line)
+        assert not [line for line in make(clone, "-n", "walkthrough").stdout.splitlines() if "lab.given" in line]
+        (clone / ".venv" / ".installed").unlink()
+
+        name, _, value = variable.partition("=")
+        said = io.StringIO()
+        with redirect_stderr(said):
+            assert alone(given, "qwen3_codec.lab.given", [f"--{name.lower()}", str(ROOT / value)]) == 2
+        (line,) = said.getvalue().splitlines()
+        assert words in line and line.startswith("qwen3_codec.lab.given: ")
 
     def test_the_lab_starts_for_root_too(self, clone):
         (clone / ".venv" / ".installed").touch()

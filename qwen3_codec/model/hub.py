@@ -18,31 +18,42 @@ def download(repo_id: str, subfolders: tuple[str | None, ...], others: str) -> P
     """
     try:
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
     except Exception as error:  # missing, too old, or broken
         reason = package_trouble(error) or brief(error)
         raise CheckpointError(f"{repo_id}: for a Hub id, {reason}. {others}") from error
     silence = _silence()
-    online = not silence
+    online, failures = not silence, []
 
     def fetch(name: str, subfolder: str | None) -> Path | None:
         try:
             return Path(hf_hub_download(repo_id, name, subfolder=subfolder, local_files_only=not online))
-        except EntryNotFoundError:  # also: not in the cache
-            return None
+        except (
+            LocalEntryNotFoundError
+        ) as error:  # not in the cache; online, the Hub did not say that it has no such file
+            failures.extend([error] if online else [])
+        except EntryNotFoundError:
+            pass
+        return None
 
     try:
         for subfolder in subfolders:
             if config := fetch(CONFIG_FILE, subfolder):
                 read_config(config)  # another model is told before its gigabytes are fetched
+                failures.clear()
                 if not fetch(WEIGHTS_FILE, subfolder) and (index := fetch(INDEX_FILE, subfolder)):
+                    failures.clear()
                     for name in part_names(index):
                         fetch(name, subfolder)
-                return config.parent
+                if not failures:
+                    return config.parent
+                break
+        if failures:
+            raise failures[-1]
     except CheckpointError:
         raise
     except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = brief(error.__cause__ or error)
         raise CheckpointError(f"{repo_id}: could not be fetched from the Hub ({reason}). {others}") from error
     if online:
         places = " nor in ".join(f"{folder}/" if folder else "its root" for folder in subfolders)
