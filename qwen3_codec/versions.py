@@ -46,11 +46,11 @@ def package_trouble(error: BaseException) -> str | None:
 
     None where it comes of no package. What is wanted is read off this project's own metadata.
     """
-    while isinstance(error.__cause__, ImportError):  # said again in other words, for who imports a module
-        error = error.__cause__
     missing = _top(error.name) if isinstance(error, ImportError) else ""
     if isinstance(error, ModuleNotFoundError) and not _installed(missing) and (how := _how_to_get(missing)):
         return f"this needs the package {missing}, {how}"
+    while isinstance(error, ImportError) and isinstance(error.__cause__, ImportError):  # said again in other words
+        error = error.__cause__
     broken = _loaded_in_vain(error)
     # Another version may load, and fail anywhere later; a ValueError or OSError there is a user's mistake, most likely.
     if (broken or not isinstance(error, (ValueError, OSError))) and (other := _another_version()):

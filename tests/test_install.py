@@ -88,6 +88,16 @@ def test_a_model_repository_needs_the_servers_client(bare, graph, tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize("module", ["pitfalls", "serving.client", "serving.load", "serving.server", "lab.given"])
+def test_a_module_that_is_a_command_says_which_extra_it_needs(bare, tmp_path, module):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    command = [bare, "-m", f"qwen3_codec.{module}"]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    (line,) = run.stderr.splitlines()
+    extra = "[serve]" if "serving" in module else "[export]"
+    assert run.returncode == 2 and line.startswith(f"qwen3_codec.{module}: this needs the package ") and extra in line
+
+
 def test_the_sdist_is_whole(tmp_path):
     with tarfile.open(built("sdist", tmp_path)) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}

@@ -164,7 +164,7 @@ class TestMake:
         python = script(tmp_path / "python", make_one)
         run = make(tmp_path, "setup", f"PYTHON={python}")
         assert run.returncode == 0 and "anew" in run.stdout, run.stderr
-        assert "pip --disable-pip-version-check install -r requirements.txt" in run.stdout
+        assert "pip" in run.stdout and "-r requirements.txt" in run.stdout
         again = make(tmp_path, "setup", f"PYTHON={python}")
         assert again.returncode == 0 and "anew" not in again.stdout and "install" not in again.stdout
 

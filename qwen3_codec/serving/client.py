@@ -33,7 +33,7 @@ with importing(__name__):
         import tritonclient.grpc.aio as triton_aio
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "a client of a Triton server needs the extra [serve]: pip install 'tritonclient[grpc]'", name=error.name
+            "a client of a Triton server needs the extra [serve]: pip install 'tritonclient[grpc]'", name="tritonclient"
         ) from error
 
 URL = "127.0.0.1:8001"
