@@ -47,7 +47,7 @@ def importing(module: str) -> Iterator[None]:
         yield
     except Exception as error:
         # A package is imported before its __main__; until that is found, argv says -m.
-        asked_for = module == "__main__" or sys.argv[:1] == ["-m"]
+        asked_for = module == "__main__" or (sys.argv[:1] == ["-m"] and module in sys.orig_argv)
         if not asked_for or (message := package_trouble(error)) is None:
             raise
         name = sys.modules[module].__spec__.name.removesuffix(".__main__")

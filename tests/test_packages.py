@@ -151,14 +151,16 @@ def test_a_bug_keeps_its_traceback_beside_the_right_versions(tmp_path):
 
 
 def test_sound_without_its_library(install, tmp_path):
-    """libsndfile is not there: 16-bit WAV is read all the same, and .flac says what to install."""
+    """libsndfile is not there: 16-bit WAV is read all the same, and .flac says what to install. A bar is a comfort."""
+    install("tqdm", "raise OSError('broken')")
     install("soundfile", f"raise {SNDFILE}")
     code = """
 import numpy as np
 from pathlib import Path
+from qwen3_codec.console import progress
 from qwen3_codec.audio import read_waveform, row_paths, write_waveforms
 write_waveforms([Path("a.wav")], [np.float32([[0.5, -0.25]])], 24000)
-print(*read_waveform(Path("a.wav")))
+print(*read_waveform(Path("a.wav")), *progress("bar")([1, 2]))
 for act in (lambda: read_waveform(Path("b.flac")), lambda: row_paths(Path("c.flac"), 1)):
     try:
         act()
@@ -167,7 +169,7 @@ for act in (lambda: read_waveform(Path("b.flac")), lambda: row_paths(Path("c.fla
 """
     (tmp_path / "b.flac").write_bytes(b"fLaC" + bytes(100))
     waveform, read, written = python("-c", code, cwd=tmp_path).stdout.splitlines()
-    assert waveform == "[ 0.5  -0.25] 24000"
+    assert waveform == "[ 0.5  -0.25] 24000 1 2"
     how = 'cannot be loaded (cannot load library "libsndfile.so"): install libsndfile, in Debian apt-get install'
     assert read.startswith("b.flac: ") and how in read
     assert written.startswith("c.flac: needs the package soundfile (it is installed and ") and how in written
