@@ -8,7 +8,7 @@ need no torch:
     codes, riff, audio  codes read and checked; waveforms in files, and the lengths of WAVs as they are
     resampling          a waveform at another rate, whole or chunk by chunk
     alignment, compare  a waveform against one from elsewhere: what differs, and which known cause it looks like
-    stream, saved       streams (`CodecStream`), and their files
+    stream, saved, aio  streams (`CodecStream`), their files, and their calls from a coroutine
     runtime, cores      the exported graph that they run on (`CodecSession`); how many cores are ours to use
     promise             what a file in fewer bits says of its sound
     selftest, describe  the test that a file carries; what a file is, for other clients

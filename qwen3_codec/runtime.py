@@ -5,6 +5,8 @@ stream = session.stream()
 for codes in chunks:                 # int64 [N, Q], any N of at least 1
     play(stream.push(codes)[0])      # float32 [1, samples]
 play(stream.finish()[0])             # what a graph with look-ahead still held back
+
+In a coroutine: `stream = AsyncStream(session.stream())`, and `await stream.push(codes)`.
 """
 
 import os
@@ -22,13 +24,13 @@ except ModuleNotFoundError as error:
         name="onnxruntime",
     ) from error
 
-from . import saved
+from .aio import AsyncStream
 from .codes import CodesError, check_rows, padded
 from .cores import sums_overflow, usable_cores
 from .states import DECODER, ENCODER, FORMAT_VERSION, StateSpec, TensorSpec
-from .stream import CodecStream, EncoderStream, stream_of
+from .stream import CodecStream, EncoderStream, load_stream, stream_of
 
-__all__ = ["CodecSession", "CodecStream", "CodesError", "EncoderStream", "GraphError"]
+__all__ = ["AsyncStream", "CodecSession", "CodecStream", "CodesError", "EncoderStream", "GraphError"]
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
 
@@ -99,6 +101,11 @@ class CodecSession:
         """The execution providers that run, the preferred one first."""
         return self._session.get_providers()
 
+    @property
+    def weights_sha256(self) -> str:
+        """Of the weights that the graph was made from; nothing where the file does not say it."""
+        return self.metadata.get("weights_sha256", "")
+
     def _read_spec(self) -> StateSpec:
         version = self.metadata.get("format_version")
         if version is None:
@@ -138,9 +145,7 @@ class CodecSession:
 
     def load_stream(self, path: str | os.PathLike) -> CodecStream | EncoderStream:
         """The stream that `stream.save(path)` wrote; ValueError where it is not one of this graph and weights."""
-        stream = self.stream()
-        saved.read_into(stream, path)
-        return stream
+        return load_stream(self, path)
 
     def decode(
         self,

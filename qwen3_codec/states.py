@@ -110,11 +110,15 @@ class StateSpec:
         wanted = {before.name: before for before, _ in self.states}
         if odd := sorted(set(state) ^ set(wanted)):
             return f"its states are not those of the graph; they differ in {', '.join(odd)}"
+        lengths = {BATCH: batch}  # of each axis, where it was seen first
         for name, tensor in wanted.items():
             if problem := tensor.problem(state[name], self.limits):
                 return problem
             if len(state[name]) != batch:
                 return f"{name} has {len(state[name])} rows, must have {batch}"
+            for index, axis in tensor.dynamic_axes.items():
+                if (length := state[name].shape[index]) != lengths.setdefault(axis, length):
+                    return f"{name}: axis {index} ({axis}) is {length} long, in another state {lengths[axis]}"
             if tensor.dtype == "int64" and ((state[name] < 0) | (state[name] > self.limits[name])).any():
                 return f"{name} is outside 0..{self.limits[name]}"
         return None

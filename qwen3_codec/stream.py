@@ -23,9 +23,10 @@ CHUNK_FRAMES = 12  # where nobody says otherwise
 class Stream:
     """The state of `batch` rows that advance together, over any graph with a `StateSpec`.
 
-    `session` is anything with a `spec` and a `run`. A call that fails leaves the stream as it was. `frames` holds the
-    number of frames that each row has seen, int64 [batch]. One thread at a time may use it; a second one gets a
-    RuntimeError, and the stream goes on for the first.
+    `session` is anything with a `spec` and a `run`. `frames` holds the number of frames that each row has seen, int64
+    [batch]. Each method, copying and pickling too, does all or nothing: a call that fails leaves the stream as it was,
+    and until a call returns every attribute has the value from before it. One thread at a time may use the stream; a
+    second one gets a RuntimeError, and the stream goes on for the first.
     """
 
     def __init__(self, session, batch: int | None = None):
@@ -57,7 +58,8 @@ class Stream:
 
     def reset(self) -> None:
         """Back to the start: nothing seen, nothing held back."""
-        self._start(self.batch)
+        with self._changed() as stream:
+            stream._start(self.batch)
 
     def fork(self, rows: Sequence[int] | None = None):
         """An independent copy, of all rows or of `rows` in that order (a row may be named twice, or left out).
@@ -67,15 +69,15 @@ class Stream:
         rows = list(range(self.batch) if rows is None else rows)
         if not rows:
             raise ValueError("a stream needs at least one row")
-        return self._with(lambda get: get(self)[rows])
+        stream = copy.copy(self)
+        return stream._with(lambda get: get(stream)[rows])
 
     def onto(self, session):
         """An independent copy that goes on with `session`: another graph of the same weights and states.
 
         So a stream goes from float32 to 8 bits in mid-sentence, or back. Raises ValueError where the two do not fit.
         """
-        mine, other = saved.identity(self.session), saved.identity(session)
-        if odd := [key.replace("_", " ") for key in mine if mine[key] != other[key]]:
+        if odd := saved.differences(self.session, session.spec, saved.weights_of(session)):
             raise ValueError(f"this stream cannot go on with that graph, which has another {' and another '.join(odd)}")
         moved = self.fork()
         moved.session = session
@@ -85,9 +87,13 @@ class Stream:
         """A new stream with the rows of this one and of `others`, to be decoded in one call from here on.
 
         With an exact graph the rows may be of any age. A windowed graph's states grow with age, so there the rows must
-        have states of the same lengths; raises ValueError where they do not, or where a stream is finished.
+        have states of the same lengths; raises ValueError where they do not, where a stream is finished, or where one
+        is of other weights or another interface.
         """
-        streams = [self, *others]
+        streams = [copy.copy(stream) for stream in (self, *others)]
+        for session in {stream.session for stream in others} - {self.session}:
+            if odd := saved.differences(self.session, session.spec, saved.weights_of(session)):
+                raise ValueError(f"the streams cannot share a call: a graph has another {' and another '.join(odd)}")
         if any(stream.finished for stream in streams):
             raise ValueError("a finished stream cannot be joined; reset() starts a new one")
         for name in self.state:
@@ -113,8 +119,12 @@ class Stream:
         other._check_batch()
         return other
 
-    def __getstate__(self) -> dict:
+    def _fields(self) -> dict:
         return {name: value for name, value in vars(self).items() if name != "_busy"}
+
+    def __getstate__(self) -> dict:
+        with self._alone():
+            return self._fields()
 
     def __setstate__(self, state: dict) -> None:
         vars(self).update(state)
@@ -122,23 +132,29 @@ class Stream:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One caller at a time, and all or nothing: after an error everything is as it was."""
         if not self._busy.acquire(blocking=False):
             raise RuntimeError("another thread is in a call of this stream; fork() gives each its own")
-        before = self.__getstate__()
         try:
-            if self.finished:
-                raise RuntimeError("the stream is finished; reset() starts a new one")
             yield
-        except BaseException:
-            vars(self).update(before)
-            raise
         finally:
             self._busy.release()
 
+    @contextmanager
+    def _changed(self) -> Iterator["Stream"]:
+        """A copy to work on, which the stream becomes when the block ends, and does not after an error."""
+        with self._alone():
+            work = object.__new__(type(self))
+            work.__setstate__(self._fields())
+            yield work
+            vars(self).update(work._fields())
+
+    def _check_going(self) -> None:
+        if self.finished:
+            raise RuntimeError("the stream is finished; reset() starts a new one")
+
     def save(self, path: str | os.PathLike) -> None:
         """Write the stream to a .npz file; `session.load_stream(path)` goes on from it. See `saved`."""
-        saved.write(self, path)
+        saved.write(copy.copy(self), path)
 
 
 class CodecStream(Stream):
@@ -152,21 +168,25 @@ class CodecStream(Stream):
         whose number of frames is fixed wants a multiple of it; the last push alone may have fewer, they are filled up
         and the sound is cut. Raises CodesError for codes that do not fit, RuntimeError after the last chunk.
         """
+        with self._changed() as stream:
+            return stream._push(codes, last)
+
+    def _push(self, codes: np.ndarray, last: bool) -> np.ndarray:
+        self._check_going()
         spec = self.session.spec
-        with self._alone():
-            codes = check_codes(codes, spec, self.batch)
-            most = spec.fixed_frames or (PIECE_FRAMES if spec.kind == "exact" else codes.shape[1])
-            over = -codes.shape[1] % spec.fixed_frames if spec.fixed_frames else 0
-            if over and not last:
-                raise CodesError(
-                    f"{codes.shape[1]} frames are no multiple of {most}, which this graph takes in a call; "
-                    "the last push alone may have fewer"
-                )
-            parts = [*chunks(np.pad(codes, ((0, 0), (0, over), (0, 0))), [most])]
-            finished = [self._step(part, last and part is parts[-1]) for part in parts]
-            self.frames = self.frames - over
-            samples = np.concatenate(finished, axis=1) if parts[1:] else finished[0]
-            return samples[:, : samples.shape[1] - over * spec.samples_per_frame]
+        codes = check_codes(codes, spec, self.batch)
+        most = spec.fixed_frames or (PIECE_FRAMES if spec.kind == "exact" else codes.shape[1])
+        over = -codes.shape[1] % spec.fixed_frames if spec.fixed_frames else 0
+        if over and not last:
+            raise CodesError(
+                f"{codes.shape[1]} frames are no multiple of {most}, which this graph takes in a call; "
+                "the last push alone may have fewer"
+            )
+        parts = [*chunks(np.pad(codes, ((0, 0), (0, over), (0, 0))), [most])]
+        finished = [self._step(part, last and part is parts[-1]) for part in parts]
+        self.frames = self.frames - over
+        samples = np.concatenate(finished, axis=1) if parts[1:] else finished[0]
+        return samples[:, : samples.shape[1] - over * spec.samples_per_frame]
 
     def _step(self, codes: np.ndarray, last: bool) -> np.ndarray:
         """One call of the graph."""
@@ -190,73 +210,89 @@ class CodecStream(Stream):
         What is heard after it is what would follow them in one stream, to the sample, also where a graph holds frames
         back. To speak many times with one voice, prime once and fork for each: `voice.fork().push(...)`.
         """
-        self.push(codes)
-        with self._alone():
-            self._unheard += self._held_back.shape[1]
-            self._held_back = self._held_back[:, :0]
+        with self._changed() as stream:
+            stream._push(codes, last=False)
+            stream._unheard += stream._held_back.shape[1]
+            stream._held_back = stream._held_back[:, :0]
 
     def pushes(
         self, codes: np.ndarray, schedule: Sequence[int] | None = None, progress=lambda iterable, **_: iterable
     ) -> Iterator[np.ndarray]:
-        """`push` codes [B, N, Q] chunk by chunk, the last one as the last; yields what each call finished.
+        """`push` codes [N, Q] or [B, N, Q] chunk by chunk, the last one as the last; yields what each call finished.
 
         `schedule` is the chunk lengths in frames; it repeats to the end (default: 12, or what the graph is fixed at).
-        `progress` wraps the loop (tqdm does). Raises ValueError for a length that is no multiple of what a graph is
-        fixed at.
+        `progress` wraps the loop (tqdm does). Who stops listening leaves the stream as it is after the chunk that was
+        heard last. Raises ValueError for a length that is no multiple of what a graph is fixed at, and CodesError for
+        codes that do not fit, before anything is decoded.
         """
-        fixed = self.session.spec.fixed_frames or 1
-        schedule = schedule or [self.session.spec.fixed_frames or CHUNK_FRAMES]
-        if odd := next((length for length in schedule if length % fixed), None):
-            raise ValueError(f"a chunk of {odd} frames is no multiple of {fixed}, which this graph takes in a call")
-        parts = list(chunks(codes, schedule))
-        for index, part in enumerate(progress(parts, unit="chunk")):
-            yield self.push(part, last=index == len(parts) - 1)
+        for part, last in progress(self.parts(codes, schedule), unit="chunk"):
+            yield self.push(part, last)
+
+    def parts(self, codes: np.ndarray, schedule: Sequence[int] | None = None) -> list[tuple[np.ndarray, bool]]:
+        """What `pushes` gives to `push`, one after the other: (codes [B, n, Q], whether they are the last)."""
+        spec = self.session.spec
+        schedule = schedule or [spec.fixed_frames or CHUNK_FRAMES]
+        if odd := next((length for length in schedule if length % (spec.fixed_frames or 1)), None):
+            raise ValueError(
+                f"a chunk of {odd} frames is no multiple of {spec.fixed_frames}, which this graph takes in a call"
+            )
+        return _and_last(chunks(check_codes(codes, spec, self.batch), schedule))
 
     def finish(self) -> np.ndarray:
-        """End the stream and return the samples still held back, float32 [B, n].
+        """End the stream and return the samples still held back, float32 [B, n]; a stream that has ended gives none.
 
         For a producer that learns only afterwards that a chunk was the last. The graph had already decoded the frames
         that it held back, and being causal it would give the same samples again, so nothing is run.
         """
-        tail, self._held_back = self._held_back, self._held_back[:, :0]
-        self.finished = True
-        return tail
+        with self._changed() as stream:
+            tail, stream._held_back = stream._held_back, stream._held_back[:, :0]
+            stream.finished = True
+            return tail
 
 
 class EncoderStream(Stream):
     """A stream of an encoder: sound in, codes out."""
 
-    def push(self, audio: np.ndarray) -> np.ndarray:
+    def push(self, audio: np.ndarray, last: bool = False) -> np.ndarray:
         """Encode samples [M] or [B, M] and return the codes of the frames that they complete, int64 [B, n, Q].
 
-        Any number of samples: what does not fill a frame waits for the next push, or for `finish`. n may be 0. Many
-        samples are encoded in pieces. Raises ValueError for samples that are none, RuntimeError after `finish`.
+        Any number of samples: what does not fill a frame waits for the next push, or for `finish`. n may be 0. `last`
+        says that no more will come: a last frame that the samples do not fill is encoded too. Many samples are encoded
+        in pieces. Raises ValueError for samples that are none, RuntimeError after the last ones.
         """
-        spec = self.session.spec
-        with self._alone():
-            audio = np.concatenate([self._held_back, check_audio(audio, self.batch)], axis=1)
-            whole = audio.shape[1] - audio.shape[1] % spec.samples_per_frame
-            self._held_back = audio[:, whole:]
-            return self._encode(audio[:, :whole])
+        audio = check_audio(audio, self.batch)
+        with self._changed() as stream:
+            stream._check_going()
+            return stream._push(audio, last)
 
     def finish(self) -> np.ndarray:
-        """End the stream, and return the codes of a last frame that the samples did not fill, int64 [B, 0 or 1, Q]."""
-        with self._alone():
-            rest, self._held_back = self._held_back, self._held_back[:, :0]
-            codes = self._encode(rest)
-            self.finished = True
-            return codes
+        """End the stream, and return the codes of a last frame that the samples did not fill, int64 [B, 0 or 1, Q].
+
+        A stream that has ended gives none.
+        """
+        with self._changed() as stream:
+            return stream._push(np.zeros((self.batch, 0), np.float32), last=True)
 
     def pushes(
         self, audio: np.ndarray, schedule: Sequence[int] | None = None, progress=lambda iterable, **_: iterable
     ) -> Iterator[np.ndarray]:
-        """`push` samples [M] or [B, M] in chunks of `schedule` frames, and finish; yields the codes of each chunk."""
-        audio, spec = check_audio(audio, self.batch), self.session.spec
-        lengths = [frames * spec.samples_per_frame for frames in schedule or [CHUNK_FRAMES]]
-        parts = list(chunks(audio, lengths))
-        for part in progress(parts, unit="chunk"):
-            codes = self.push(part)
-            yield codes if part is not parts[-1] else np.concatenate([codes, self.finish()], axis=1)
+        """`push` samples [M] or [B, M] in chunks of `schedule` frames, the last as the last; yields each one's codes.
+
+        Who stops listening leaves the stream as it is after the chunk that was heard last.
+        """
+        for part, last in progress(self.parts(audio, schedule), unit="chunk"):
+            yield self.push(part, last)
+
+    def parts(self, audio: np.ndarray, schedule: Sequence[int] | None = None) -> list[tuple[np.ndarray, bool]]:
+        """What `pushes` gives to `push`, one after the other: (samples [B, m], whether they are the last)."""
+        lengths = [frames * self.session.spec.samples_per_frame for frames in schedule or [CHUNK_FRAMES]]
+        return _and_last(chunks(check_audio(audio, self.batch), lengths))
+
+    def _push(self, audio: np.ndarray, last: bool) -> np.ndarray:
+        audio = np.concatenate([self._held_back, audio], axis=1)
+        whole = audio.shape[1] - (0 if last else audio.shape[1] % self.session.spec.samples_per_frame)
+        self._held_back, self.finished = audio[:, whole:], last
+        return self._encode(audio[:, :whole])
 
     def _encode(self, audio: np.ndarray) -> np.ndarray:
         spec = self.session.spec
@@ -270,6 +306,18 @@ class EncoderStream(Stream):
         return codes
 
 
+def _and_last(parts: Iterator[np.ndarray]) -> list[tuple[np.ndarray, bool]]:
+    parts = [*parts]
+    return [(part, index == len(parts)) for index, part in enumerate(parts, 1)]
+
+
 def stream_of(session, batch: int | None = None) -> Stream:
     """A new stream of what `session` runs."""
     return (EncoderStream if session.spec.part == ENCODER else CodecStream)(session, batch)
+
+
+def load_stream(session, path: str | os.PathLike) -> Stream:
+    """The stream that `stream.save(path)` wrote; ValueError where it is not one of this interface and weights."""
+    stream = stream_of(session)
+    saved.read_into(stream, path)
+    return stream

@@ -26,6 +26,7 @@ FLOORS = [
     "compare",
     "saved",
     "stream",
+    "aio",
     "cores",
     "promise",
     "runtime",

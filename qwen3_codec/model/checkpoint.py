@@ -91,7 +91,7 @@ class Checkpoint:
 
     def fingerprint(self, part: str = DECODER) -> str:
         """SHA-256 over the names and bytes of all weights of `part`: the same text means the same weights."""
-        return _fingerprint(getattr(self, part))
+        return fingerprint(getattr(self, part))
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,11 @@ class OtherModel:
         """What its config should be, nobody here knows."""
 
     def fingerprint(self, part: str = DECODER) -> str:
-        return _fingerprint(self.module)
+        return fingerprint(self.module)
 
 
-def _fingerprint(module: nn.Module) -> str:
+def fingerprint(module: nn.Module) -> str:
+    """SHA-256 over the names and bytes of all weights of `module`: what a graph carries as `weights_sha256`."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())

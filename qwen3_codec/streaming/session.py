@@ -1,12 +1,14 @@
 """A wrapper run in PyTorch by the client code that runs a graph, and held to its own declaration."""
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from ..model.checkpoint import fingerprint
 from ..states import StateSpec
-from ..stream import Stream, stream_of
+from ..stream import Stream, load_stream, stream_of
 
 
 class TorchSession:
@@ -24,6 +26,20 @@ class TorchSession:
 
     def stream(self, batch: int | None = None) -> Stream:
         return stream_of(self, batch)
+
+    def load_stream(self, path: str | os.PathLike) -> Stream:
+        """As `CodecSession.load_stream`. A stream of a graph of the same weights and design goes on here, and back."""
+        return load_stream(self, path)
+
+    @property
+    def weights_sha256(self) -> str:
+        """What a graph exported from the wrapper carries under this name.
+
+        That is of the wrapper's `decoder` or `encoder`; of a wrapper that has none, it is of its own weights. All
+        weights are read for it, each time: where a stream is saved, loaded, or goes from one session to another.
+        """
+        wrapper = getattr(self.wrapper, "wrapper", self.wrapper)  # within `FixedAxes`
+        return fingerprint(getattr(wrapper, self.spec.part, wrapper))
 
 
 def _named_outputs(spec: StateSpec, outputs: Sequence[torch.Tensor]) -> dict[str, np.ndarray]:
