@@ -12,6 +12,7 @@ other. How much is measured too: the column "in turn" has all of them loaded, an
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import product
@@ -194,8 +195,24 @@ def benchmark(
     if odd := [design for design in designs if design not in DESIGNS]:
         raise ValueError(f"there is no design {odd[0]!r}; there are {', '.join(DESIGNS)}")
     provider_name(provider)
-    decoder, codes = checkpoint.decoder, example_codes(checkpoint, frames)
-    torch.set_num_threads(threads)
+    codes = example_codes(checkpoint, frames)
+    with _torch_threads(threads):
+        return _measured(checkpoint, codes, folder, frames, chunks, threads, progress, provider, rounds, designs)
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    """PyTorch with so many threads, until the block ends."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _measured(checkpoint, codes, folder, frames, chunks, threads, progress, provider, rounds, designs) -> Benchmark:
+    decoder = checkpoint.decoder
     reference = one_shot(decoder, codes)
     paths, specs = _graphs(checkpoint, folder, designs, progress)
     cases = _cases(decoder, paths, specs, frames, chunks)
@@ -308,7 +325,7 @@ def _with_context(session: CodecSession, codes: np.ndarray, chunk: int, start: i
 
 def gemm_gflops(size: int = GEMM_SIZE, repeats: int = 10) -> float:
     """Best rate of a float32 matrix product in PyTorch, in GFLOP/s: what this machine can do at most."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
+    a, b = torch.randn(2, size, size, generator=torch.Generator().manual_seed(0))
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()

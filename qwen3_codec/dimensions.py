@@ -173,9 +173,11 @@ def conv_memory(wrapper) -> list[tuple[str, int, float]]:
     ]
     state = [torch.from_numpy(array) for array in spec.zero_state().values()]
     codes = torch.zeros(1, frames, spec.num_quantizers, dtype=torch.int64)
-    with torch.no_grad():
-        wrapper(codes if spec.part == DECODER else torch.zeros(1, frames * spec.samples_per_frame), *state)
-    for hook in hooks:
-        hook.remove()
+    try:
+        with torch.no_grad():
+            wrapper(codes if spec.part == DECODER else torch.zeros(1, frames * spec.samples_per_frame), *state)
+    finally:
+        for hook in hooks:
+            hook.remove()
     frame_rate = spec.sample_rate / spec.samples_per_frame
     return [(name, layer.history, frame_rate * lengths[name] / frames) for name, layer in wrapper.conv_layers]

@@ -14,7 +14,7 @@ from torch import nn
 from ..model.decoder import CodecDecoder
 from ..streaming.exact import ExactStreamingWrapper
 from ..streaming.kv_stack import stream_transformer
-from ..streaming.layers import ConvStates, Snake, StreamConv, StreamConvNeXt, StreamTransConv, sine_squared
+from ..streaming.layers import ConvStates, Snake, StreamConv, StreamConvNeXt, StreamTransConv, eval_own, sine_squared
 from .integers import BlockProduct, IntegerProduct
 
 FLOAT, BLOCKS, ONE_TERM, TWO_TERMS = "float32", "8 bits in blocks", "8 bits", "8 bits twice"
@@ -52,16 +52,17 @@ class Int8StreamingWrapper(ExactStreamingWrapper):
     `choose(kind, block)` gives each layer's product, FLOAT or one of PRODUCTS; for whoever tries another table.
     """
 
+    @torch.no_grad()
     def __init__(self, decoder: CodecDecoder, choose: Callable[[str, int | None], str] = treatment):
         super().__init__(decoder)
         self.pre_conv = Transposed(_in_bits(StepConv, self.pre_conv, choose("pre_conv", None)))
-        self.transformer = deepcopy(decoder.pre_transformer)
+        self.transformer = deepcopy(decoder.pre_transformer).requires_grad_(False)
         _swap(self.transformer.layers, partial(_linear, product=choose("transformer", None)))
         names = [name for name, _ in decoder.stages()]
         for index, name in enumerate(names):
             twin = partial(_twin, choose=choose, stage=name, last=name == names[-1])
             self.stages[index] = twin(self.stages[index]) or _swap(self.stages[index], twin)
-        self.requires_grad_(False).eval()
+        eval_own(self, decoder)
 
     def transform(self, hidden, keys, values, past_frames, **parts):
         keep = self.decoder.config.sliding_window - 1

@@ -106,9 +106,10 @@ class EncoderRun:
 
 
 def new_run(decoder: CodecDecoder, steps: int, seed: int) -> EncoderRun:
-    torch.manual_seed(seed)
     fields = encoder_config({"encoder_config": ENCODER_CONFIG}, "ENCODER_CONFIG")
-    encoder = CodecEncoder(mimi_config(fields), decoder.config.num_quantizers)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        encoder = CodecEncoder(mimi_config(fields), decoder.config.num_quantizers)
     tables = nn.ParameterList(
         nn.Parameter(table.clone())
         for part in (decoder.quantizer.rvq_first, decoder.quantizer.rvq_rest)

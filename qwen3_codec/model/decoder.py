@@ -153,6 +153,7 @@ class CodecDecoder(nn.Module):
     `config` is what `code2wav_config` returns. `stages()` yields the parts in the order of the data.
     """
 
+    @torch.random.fork_rng(devices=[])  # the layers draw initial values; who seeds PyTorch must not notice
     def __init__(self, config):
         super().__init__()
         self.config = config

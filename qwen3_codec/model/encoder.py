@@ -48,6 +48,7 @@ class CodecEncoder(nn.Module):
     (`encoder_valid_num_quantizers` of config.json).
     """
 
+    @torch.random.fork_rng(devices=[])  # the layers draw initial values; who seeds PyTorch must not notice
     def __init__(self, config: MimiEncoderConfig, num_quantizers: int):
         super().__init__()
         self.config, self.num_quantizers = config, num_quantizers

@@ -1,7 +1,6 @@
 """How far back the decoder looks: the receptive field, measured."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,11 +28,15 @@ class ReceptiveField:
 
 def conv_influence(decoder: CodecDecoder, frames: int = 24, at: int = 2, seed: int = 0) -> np.ndarray:
     """|change| of each sample, [frames * samples_per_frame], when the latent of frame `at` alone is changed."""
+    return _conv_influence(_in_double(decoder), frames, at, seed)
+
+
+def _conv_influence(decoder: CodecDecoder, frames: int, at: int, seed: int = 0) -> np.ndarray:
     generator = torch.Generator().manual_seed(seed)
     latent = torch.randn(1, decoder.config.latent_dim, frames, generator=generator, dtype=torch.float64)
     changed = latent.clone()
     changed[..., at] = torch.randn(decoder.config.latent_dim, generator=generator, dtype=torch.float64)
-    with torch.no_grad(), _in_double(decoder):
+    with torch.no_grad(), _NoFloat32():
         return (decoder.decode_latent(changed) - decoder.decode_latent(latent))[0].abs().numpy()
 
 
@@ -45,7 +48,8 @@ def attention_influence(decoder: CodecDecoder, frames: int, at: int = 0, seed: i
     changed = codes.clone()
     changed[:, at] = (codes[:, at] + 1) % config.codebook_size
 
-    with torch.no_grad(), _in_double(decoder):
+    decoder = _in_double(decoder)
+    with torch.no_grad(), _NoFloat32():
         return (decoder.latents(changed) - decoder.latents(codes))[0].abs().amax(dim=-1).numpy()
 
 
@@ -82,21 +86,15 @@ def _samples_that_move(decoder: CodecDecoder, at: int = 2) -> np.ndarray:
 
     Measured over enough frames that the last of them is silent.
     """
-    frames = 16
-    while (influence := conv_influence(decoder, frames, at))[-decoder.samples_per_frame :].any():
+    decoder, frames = _in_double(decoder), 16
+    while (influence := _conv_influence(decoder, frames, at))[-decoder.samples_per_frame :].any():
         frames *= 2
     return np.flatnonzero(influence) - at * decoder.samples_per_frame
 
 
-@contextmanager
-def _in_double(decoder: CodecDecoder) -> Iterator[None]:
-    """The decoder in float64 for the time of the block, all of it."""
-    decoder.double()
-    try:
-        with _NoFloat32():
-            yield
-    finally:
-        decoder.float()
+def _in_double(decoder: CodecDecoder) -> CodecDecoder:
+    """A copy in float64: others may use the decoder while it is measured."""
+    return copy.deepcopy(decoder).double()
 
 
 class _NoFloat32(TorchFunctionMode):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ..model.encoder import CodecEncoder
 from ..states import StateSpec, encoder_spec
 from .kv_stack import stream_layers
-from .layers import ConvStates, StreamConv, StreamSequence
+from .layers import ConvStates, StreamConv, StreamSequence, eval_own
 
 
 class NearestVector(nn.Module):
@@ -76,6 +76,7 @@ class StreamEncoderWrapper(nn.Module):
     As in `ExactStreamingWrapper`, states have fixed shapes and start as zeros, and rows of different ages share a call.
     """
 
+    @torch.no_grad()
     def __init__(self, encoder: CodecEncoder):
         super().__init__()
         self.encoder = encoder
@@ -83,7 +84,7 @@ class StreamEncoderWrapper(nn.Module):
         # Upstream pads this one with copies of the edge, all others with zeros.
         self.downsample = StreamConv(encoder.model.downsample.conv, pad_mode="replicate")
         self.quantizer = StreamQuantizer(encoder)
-        self.requires_grad_(False).eval()
+        eval_own(self, encoder)
 
     @property
     def conv_layers(self) -> list[tuple[str, nn.Module]]:

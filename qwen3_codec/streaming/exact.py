@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..model.decoder import NUM_SEMANTIC_QUANTIZERS, CausalConv, CausalTransConv, CodecDecoder
 from ..states import StateSpec, exact_spec, one_shot_spec
 from .kv_stack import stream_transformer
-from .layers import ConvStates, StreamConv, StreamTransConv, streaming
+from .layers import ConvStates, StreamConv, StreamTransConv, eval_own, streaming
 
 
 class StreamQuantizer(nn.Module):
@@ -49,13 +49,14 @@ class ExactStreamingWrapper(nn.Module):
     grows with the length of the stream.
     """
 
+    @torch.no_grad()
     def __init__(self, decoder: CodecDecoder):
         super().__init__()
         self.decoder = decoder
         self.quantizer = StreamQuantizer(decoder)
         self.pre_conv = streaming(decoder.pre_conv)
         self.stages = nn.ModuleList(streaming(stage) for _, stage in decoder.stages())
-        self.requires_grad_(False).eval()
+        eval_own(self, decoder)
 
     @property
     def conv_layers(self) -> list[tuple[str, nn.Module]]:

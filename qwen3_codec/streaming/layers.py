@@ -179,6 +179,14 @@ class StreamSequence(nn.Module):
         return y + self.shortcut(x, states) if self.shortcut else y
 
 
+def eval_own(wrapper: nn.Module, shared: nn.Module) -> None:
+    """`wrapper.eval()` for all but the modules of `shared`: it belongs to whoever gave it, who may be training it."""
+    theirs = {*shared.modules()}
+    for module in wrapper.modules():
+        if module not in theirs:
+            module.training = False
+
+
 def streaming(module: nn.Module) -> nn.Module:
     """The streaming twin of one part of the conv stack: `forward(x, states)` in place of `forward(x)`.
 

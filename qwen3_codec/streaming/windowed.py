@@ -10,6 +10,7 @@ from torch import nn
 from ..model.decoder import CodecDecoder
 from ..states import StateSpec, windowed_spec
 from .kv_stack import drop_last, keep_last, stream_transformer
+from .layers import eval_own
 
 
 class StatefulCodecONNXWrapper(nn.Module):
@@ -33,7 +34,7 @@ class StatefulCodecONNXWrapper(nn.Module):
         self.decoder = decoder
         self.conv_history_frames = conv_history_frames
         self.lookahead_frames = lookahead_frames
-        self.eval()
+        eval_own(self, decoder)
 
     @property
     def spec(self) -> StateSpec:
