@@ -5,13 +5,14 @@ import re
 import shlex
 import warnings
 import wave
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
 from . import riff
+from .codes import cut_rows
 from .files import written_whole
 from .versions import brief
 
@@ -58,15 +59,17 @@ def pcm16(waveform: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(waveform * np.float32(FULL_SCALE)), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
 
 
-def check_audio(audio: np.ndarray, batch: int) -> np.ndarray:
+def check_audio(audio: np.ndarray, batch: int, of_row: int | None = None) -> np.ndarray:
     """Samples [M] or [B, M] as float32 [B, M]. Values beyond [-1, 1] are taken, with a warning that says the peak.
 
-    Raises ValueError for whole numbers, for what is no number, and for another number of rows, which may be channels.
+    Raises ValueError for whole numbers, for what is no number, and for another number of rows, which may be channels;
+    it names `of_row` where the samples are one of many rows.
     """
     audio = np.asarray(audio)
     if audio.dtype.kind != "f":
+        what = "audio" if of_row is None else f"row {of_row} of the audio"
         raise ValueError(
-            f"audio is {audio.dtype}, must be floats in [-1, 1]; 16-bit samples are to be divided by 32768"
+            f"{what} is {audio.dtype}, must be floats in [-1, 1]; 16-bit samples are to be divided by 32768"
         )
     rows = audio[None] if audio.ndim == 1 else audio
     if rows.ndim != 2 or len(rows) != batch:
@@ -74,10 +77,33 @@ def check_audio(audio: np.ndarray, batch: int) -> np.ndarray:
         raise ValueError(f"audio has the shape {list(audio.shape)}, must be [M] or [B, M] with {batch} rows{hint}")
     if not np.isfinite(rows).all():
         row, place = map(int, np.argwhere(~np.isfinite(rows))[0])
-        raise ValueError(f"audio at row {row}, sample {place} is {rows[row, place]}")
+        raise ValueError(f"audio at row {row + (of_row or 0)}, sample {place} is {rows[row, place]}")
     if (peak := float(np.abs(rows).max(initial=0.0))) > 1:
         warnings.warn(f"audio reaches {peak:.3g}, beyond [-1, 1]; the encoder was trained within", stacklevel=3)
     return rows.astype(np.float32)
+
+
+def check_audio_rows(audio, lengths: Sequence[int] | None = None) -> list[np.ndarray]:
+    """The rows of `audio`, each float32 [1, M_i]; ValueError as from `check_audio`, or where a row holds no sample.
+
+    `audio` is one row [M], a batch [B, M], or a list of rows [M_i] of any lengths. In a batch the shorter rows are
+    filled up behind their end with anything at all, and `lengths` counts each row's samples.
+    """
+    listed = isinstance(audio, list | tuple) and any(np.ndim(row) for row in audio)
+    batch = audio if listed else np.atleast_2d(audio)
+    if not listed and batch.ndim == 2 and len(batch) > batch.shape[1] > 0:
+        raise ValueError(f"audio has the shape {list(batch.shape)}: more rows than samples; channels? mix them")
+    rows = [*map(np.asarray, batch)]
+    if not rows:
+        raise ValueError("audio holds no row (B is 0)")
+    for index, row in enumerate(rows):
+        if row.ndim != 1:
+            hint = "; several channels? mix them to one" if 2 in row.shape else ""
+            raise ValueError(f"row {index} of the audio has the shape {list(row.shape)}, must be [M]{hint}")
+        if not row.size:
+            raise ValueError(f"row {index} of the audio holds no sample")
+    rows = rows if lengths is None else cut_rows(rows, lengths, ValueError)
+    return [check_audio(row, 1, index) for index, row in enumerate(rows)]
 
 
 def row_paths(path: Path, rows: int) -> list[Path]:

@@ -55,7 +55,7 @@ def check_rows(codes, spec: StateSpec, lengths: Sequence[int] | None = None) -> 
     filled up behind their end: with frames of -1, or with anything at all where `lengths` counts each row's frames.
     """
     rows = _rows(codes, spec)
-    rows = [row[: _end(row)] for row in rows] if lengths is None else _cut(rows, lengths)
+    rows = [row[: _end(row)] for row in rows] if lengths is None else cut_rows(rows, lengths)
     if not rows:
         raise CodesError("codes hold no row (B is 0)")
     return [_in_range(row[None], spec, index)[0] for index, row in enumerate(rows)]
@@ -72,7 +72,7 @@ def _named(arrays: Mapping) -> np.ndarray | list:
     if len(names) != 1:
         raise ValueError(f"it holds {', '.join(arrays) or 'nothing'}, must hold one array or {' or '.join(NAMES)}")
     codes = arrays[names[0]]
-    return _cut([*_array(codes)], arrays["lengths"]) if "lengths" in arrays else codes
+    return cut_rows([*_array(codes)], arrays["lengths"]) if "lengths" in arrays else codes
 
 
 def _rows(codes, spec: StateSpec) -> list[np.ndarray]:
@@ -112,13 +112,14 @@ def _end(row: np.ndarray) -> int:
     return int(np.flatnonzero((row != PADDING).any(axis=1)).max(initial=-1)) + 1
 
 
-def _cut(rows: list[np.ndarray], lengths: Sequence[int]) -> list[np.ndarray]:
+def cut_rows(rows: list[np.ndarray], lengths: Sequence[int], error: type[ValueError] = CodesError) -> list[np.ndarray]:
+    """The first `lengths[i]` entries of each row; `error` where there is not one length for each, in its row."""
     lengths = np.asarray(lengths)
     if lengths.shape != (len(rows),) or lengths.dtype.kind not in "iu":
-        raise CodesError(f"lengths are {lengths.tolist()}, must be {len(rows)} whole numbers, one for each row")
+        raise error(f"lengths are {lengths.tolist()}, must be {len(rows)} whole numbers, one for each row")
     for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
         if not 1 <= length <= len(row):
-            raise CodesError(f"the length of row {index} is {length}, must be in 1..{len(row)}")
+            raise error(f"the length of row {index} is {length}, must be in 1..{len(row)}")
     return [row[:length] for row, length in zip(rows, lengths, strict=True)]
 
 

@@ -25,6 +25,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from .aio import AsyncStream
+from .audio import check_audio_rows
 from .codes import CodesError, check_rows, padded
 from .cores import sums_overflow, usable_cores
 from .states import DECODER, ENCODER, FORMAT_VERSION, StateSpec, TensorSpec
@@ -171,21 +172,31 @@ class CodecSession:
         return waveform if len({*ends}) == 1 else [samples[:end] for samples, end in zip(waveform, ends, strict=True)]
 
     def encode(
-        self, audio: np.ndarray, schedule: Sequence[int] | None = None, progress=lambda iterable, **_: iterable
-    ) -> np.ndarray:
-        """Encode samples [M] or [B, M] in [-1, 1], at `spec.sample_rate`, chunk by chunk to codes int64 [B, N, Q].
+        self,
+        audio,
+        schedule: Sequence[int] | None = None,
+        progress=lambda iterable, **_: iterable,
+        lengths: Sequence[int] | None = None,
+    ) -> np.ndarray | list[np.ndarray]:
+        """Encode samples in [-1, 1] at `spec.sample_rate` chunk by chunk; `encode(...)[i]` is row i's codes [N_i, Q].
 
-        `schedule` is the chunk lengths in frames; it repeats to the end (default: 12). N counts a last frame that the
-        samples do not fill.
+        `audio` is [M], [B, M], or a list of rows [M_i]; in a batch, `lengths` (the samples of each row) say where the
+        shorter rows end. Returns int64 [B, N, Q] where all rows have as many frames, else a list of B arrays. N counts
+        a last frame that the samples do not fill. `schedule` is the chunk lengths in frames; it repeats to the end
+        (default: 12). Raises ValueError for samples that are none, with their row.
         """
         if self.spec.part == DECODER:
             raise GraphError(f"{self.path}: is a decoder; an encoder's graph makes codes of sound")
-        rows = np.atleast_2d(audio)
-        if not rows.shape[-1]:
-            raise ValueError("audio holds no sample")
-        if rows.ndim == 2 and rows.shape[0] > rows.shape[1]:
-            raise ValueError(f"audio has the shape {list(rows.shape)}: more rows than samples; channels? mix them")
-        return np.concatenate([*self.stream(len(rows)).pushes(rows, schedule, progress)], axis=1)
+
+        def encoded(batch):
+            return np.concatenate([*self.stream(len(batch)).pushes(batch, schedule, progress)], axis=1)
+
+        rows = check_audio_rows(audio, lengths)
+        if len({row.shape[1] for row in rows}) == 1:
+            return encoded(np.concatenate(rows))
+        # What fills up a row behind its end would change the codes of its last frame, so each is encoded alone.
+        codes = [encoded(np.repeat(row, self.spec.fixed_batch or 1, axis=0))[0] for row in rows]
+        return np.stack(codes) if len({*map(len, codes)}) == 1 else codes
 
 
 def _guess(path: Path) -> str:

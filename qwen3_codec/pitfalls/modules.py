@@ -46,14 +46,14 @@ def at_the_official_rates(cut: type[nn.Module], frames: int = 12, chunk: int = 3
     """Samples that four transposed convolutions give for `frames` latent frames, at once and in chunks."""
     dims = OFFICIAL_CONFIG["decoder_config"]
     rates, steps = dims["upsample_rates"], frames * prod(dims["upsampling_ratios"])
-    convs = [nn.ConvTranspose1d(1, 1, 2 * rate, rate) for rate in rates]
+    convs = [nn.ConvTranspose1d(1, 1, 2 * rate, rate, device="meta") for rate in rates]  # lengths, and no numbers
 
     def length(x):
         for conv in convs:
             x = cut()(x, conv)
         return x.size(2)
 
-    x = torch.zeros(1, 1, steps)
+    x = torch.zeros(1, 1, steps, device="meta")
     whole, pieces = length(x), sum(map(length, x.split(chunk * prod(dims["upsampling_ratios"]), dim=2)))
     wanted = steps * prod(rates)
     text = f"{frames} frames at once: {wanted - whole} of {wanted} samples are missing; in chunks of {chunk}: "
