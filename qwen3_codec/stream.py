@@ -286,7 +286,8 @@ class EncoderStream(Stream):
     def parts(self, audio: np.ndarray, schedule: Sequence[int] | None = None) -> list[tuple[np.ndarray, bool]]:
         """What `pushes` gives to `push`, one after the other: (samples [B, m], whether they are the last)."""
         lengths = [frames * self.session.spec.samples_per_frame for frames in schedule or [CHUNK_FRAMES]]
-        return _and_last(chunks(check_audio(audio, self.batch), lengths))
+        audio = check_audio(audio, self.batch)
+        return _and_last(chunks(audio, lengths)) or [(audio, True)]
 
     def _push(self, audio: np.ndarray, last: bool) -> np.ndarray:
         audio = np.concatenate([self._held_back, audio], axis=1)

@@ -67,6 +67,63 @@ def test_any_number_of_samples_at_a_time(session, audio, encoded):
         stream.push(audio[:10])
 
 
+def test_rows_of_unequal_length_get_the_codes_that_they_have_alone(session, audio):
+    """To the bit, whatever fills up a shorter row: what stands behind its end would change its last frame's codes."""
+    rows = [audio[:5000], audio[2000 : 2000 + 3 * FRAME], audio[:700]]
+    alone = [session.encode(row, [2])[0] for row in rows]
+    filled = np.full((3, 3 * FRAME), 0.3, np.float32)
+    for place, row in zip(filled, rows, strict=True):
+        place[: len(row)] = row
+    lengths = [len(row) for row in rows]
+    for found in (
+        session.encode(rows, [2]),
+        session.encode([rows[0].astype(np.float64), *rows[1:]], [2]),
+        session.encode(filled, [2], lengths=lengths),
+        session.encode([*filled], [2], lengths=np.array(lengths)),
+    ):
+        assert isinstance(found, list) and [len(codes) for codes in found] == [3, 3, 1]
+        for codes, wanted in zip(found, alone, strict=True):
+            np.testing.assert_array_equal(codes, wanted)
+    assert (session.encode(filled, [2])[2, :1] != alone[2]).any(), "the filling is heard, where nobody says the end"
+    both = session.encode(rows[:2], [2])
+    assert both.shape == (2, 3, 16), "as many frames, though not as many samples"
+    np.testing.assert_array_equal(both, alone[:2])
+    as_one = session.encode(audio[:5000].tolist(), [2]), session.encode(audio[None, :5000], [2])
+    np.testing.assert_array_equal(as_one, [alone[:1], alone[:1]])
+
+
+def test_rows_of_unequal_length_with_a_fixed_batch(upstream, wrapper, audio):
+    """A graph that takes two rows in a call, here in PyTorch: each row is given to it twice."""
+    fixed, rows = TorchSession(FixedAxes(wrapper, batch=2)), [audio[:5000], audio[:700]]
+    free = TorchSession(wrapper)
+    for session in (fixed, free):
+        session.path, session.encode = "x", CodecSession.encode.__get__(session)
+    for found, wanted in zip(fixed.encode(rows), free.encode(rows), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("rows", "lengths", "words"),
+    [
+        (lambda a: [a[:9], a[:0]], None, "row 1 of the audio holds no sample"),
+        (lambda a: [a[:9], np.stack([a[:7], a[:7]])], None, r"row 1 of the audio has the shape \[2, 7\].*channels"),
+        (lambda a: [a[:9], (a[:7] * 9).astype(np.int16)], None, "row 1 of the audio is int16, must be floats"),
+        (lambda a: [a[:9], np.where(np.arange(7) == 5, np.nan, a[:7])], None, "audio at row 1, sample 5 is nan"),
+        (lambda a: [], None, "audio holds no"),
+        (lambda a: a[None, :0], None, "row 0 of the audio holds no sample"),
+        (lambda a: np.zeros((0, 9), np.float32), None, "audio holds no row"),
+        (lambda a: [a[:9], a[:7]], [9, 8], r"the length of row 1 is 8, must be in 1..7"),
+        (lambda a: [a[:9], a[:7]], [9, 0], r"the length of row 1 is 0, must be in 1..7"),
+        (lambda a: [a[:9], a[:7]], [9], r"lengths are \[9\], must be 2 whole numbers"),
+        (lambda a: [a[:9], a[:7]], [9.0, 7.0], "must be 2 whole numbers"),
+    ],
+)
+def test_what_is_no_row_of_sound_is_named(session, audio, rows, lengths, words):
+    with pytest.raises(ValueError, match=words) as told:
+        session.encode(rows(audio), lengths=lengths)
+    assert not isinstance(told.value, CodesError)
+
+
 def test_the_graph_keeps_its_word(session, upstream):
     assert session.spec.kind == session.spec.part == session.metadata["part"] == "encoder"
     assert session.metadata["weights_sha256"] == upstream.fingerprint("encoder") != upstream.fingerprint()
@@ -269,6 +326,21 @@ class TestCommandLine:
             found, least = np.load(output), 0.999 if name == "x.npy" else 0.5  # 16 bits move some choices
             assert found.shape == encoded.shape and (found == encoded).mean() > least
         assert f"{len(encoded)} frames of 16 codes" in capsys.readouterr().out
+
+    def test_encode_several_files(self, graph_file, tmp_path, audio, encoded, capsys):
+        """Each gets codes of its own; where one cannot be read, no file appears at all."""
+        ends = {"a.npy": 5000, "b.npy": 2 * FRAME}
+        for name, end in ends.items():
+            np.save(tmp_path / name, audio[:end])
+        files, codes = [str(tmp_path / name) for name in ends], tmp_path / "codes.npy"
+        encode = ["encode", str(graph_file), "--output", str(codes), "--audio", *files]
+        assert cli.main([*encode, str(tmp_path / "none.npy")]) == 2
+        assert {path.name for path in tmp_path.iterdir()} == {*ends}
+        assert cli.main(encode) == 0 and not codes.exists()
+        session = CodecSession(graph_file)
+        for index, end in enumerate(ends.values()):
+            np.testing.assert_array_equal(np.load(tmp_path / f"codes_{index}.npy"), session.encode(audio[:end])[0])
+        assert "codes_1.npy: 2 frames of 16 codes, of 3840 samples" in capsys.readouterr().out
 
     def test_another_rate_is_an_error_until_it_is_said(self, graph_file, tmp_path, audio, capsys):
         write_waveforms([tmp_path / "x.wav"], [audio[None]], 16000)

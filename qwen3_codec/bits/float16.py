@@ -1,6 +1,5 @@
 """The exact graph in 16 bits, for providers that are quicker with them; the converter is ONNX Runtime's own."""
 
-import sys
 import warnings
 
 import onnx
@@ -14,10 +13,8 @@ FLOAT32_AROUND = ("Round", "Sqrt")
 
 def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """Weights and operations in float16, inputs, outputs and states in float32 as they were."""
-    path = [*sys.path]
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    sys.path[:] = path  # the package puts its own folder there
     for index, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{index}"
     with warnings.catch_warnings():

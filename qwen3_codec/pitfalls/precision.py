@@ -3,9 +3,11 @@
 The converters are ONNX Runtime's own: `onnxruntime.transformers.float16` and `onnxruntime.quantization`.
 """
 
+import logging
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -66,6 +68,17 @@ def to_half(source: Path, name: str, keep_io_types: bool = True) -> Path:
     return scratch(name)
 
 
+@contextmanager
+def _no_new_handlers() -> Iterator[None]:
+    """The root logger as it was: ONNX Runtime's quantizer logs by `logging.info`, which gives it a handler."""
+    before = [*logging.root.handlers]
+    try:
+        yield
+    finally:
+        logging.root.handlers[:] = before
+
+
+@_no_new_handlers()
 def to_int8(source: Path, name: str, operators: list[str], prepare: bool = True, signed: bool = False) -> Path:
     """Weights of `operators` in 8 bits, activations measured at run time ("dynamic" quantization)."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
