@@ -8,6 +8,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -29,6 +30,32 @@ class Diagnostic:
     text: str
     source: str = ""
     line: int = 0
+
+
+# What the exporters of torch 2.13 say of right wrappers too: measured on every design and precision here, at the oldest,
+# the default and the newest opset of each exporter. In a diagnostic's text, from its start.
+ADVICE = (
+    # torch.onnx.export(dynamo=False), of its own future, at every export
+    r"You are using the legacy TorchScript-based ONNX export",
+    # the same exporter, of its own helper
+    r"The feature will be removed\. Please remove usage of this function",
+    # the same exporter at an opset above 20; those that it writes right are tested, see `export.OPSETS`
+    r"Exporting to ONNX opset version \d+ is not supported",
+    # the same exporter's constant folding, of an empty slice that it leaves as it is
+    r"Constant folding - Only steps=1 can be constant folded",
+    # torch.onnx.export(dynamo=True), once for each operator of a package that nothing here needs
+    r"torchvision is not installed\. Skipping torchvision::",
+    # torch.export, of the deprecated name that it still uses itself
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    # torch.export, of one axis that two tensors have (the batch; the past of two layers): the first one's name stays,
+    # and export writes the declared names itself. Of two axes that must not be one, the declaration's check speaks.
+    r"# The axis name: \S+ will not be used, since it shares the same shape constraints with another axis",
+)
+
+
+def is_advice(diagnostic: Diagnostic) -> bool:
+    """Whether it is said of right exports too (see ADVICE), so that it tells nothing of a graph."""
+    return any(re.match(words, diagnostic.text) for words in ADVICE)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import warnings
 import pytest
 import torch
 
-from qwen3_codec.diagnostics import STDERR, STDOUT, Diagnostic, captured
+from qwen3_codec.diagnostics import STDERR, STDOUT, Diagnostic, captured, is_advice
 
 
 def settings():
@@ -49,3 +49,10 @@ def test_the_settings_are_as_before_also_after_an_error():
         raise ValueError("in the block")
     assert [each.text for each in said] == ["before it"]
     assert settings() == before
+
+
+def test_advice_is_known_by_its_words_and_a_warning_of_the_tracer_is_none():
+    assert is_advice(Diagnostic("WARNING", "torchvision is not installed. Skipping torchvision::nms", "torch.onnx"))
+    with captured() as said:
+        torch.jit.trace(lambda x: x * int(x.size(0)), torch.zeros(3), check_trace=False)
+    assert said and not any(map(is_advice, said))
