@@ -18,7 +18,7 @@
 #
 # 1. what a right stream looks like in the lab's picture,
 # 2. what a lost state does to it, for the eye and for the ear,
-# 3. which trap stays silent for six seconds,
+# 3. which trap goes unnoticed for six seconds,
 # 4. what a graph without any state makes of a stream,
 # 5. how to ask your own questions: the lab itself.
 #

@@ -370,7 +370,7 @@ assert all((wanted == part).all() for part in found_codes)
 # 5. **Give every state one shape, zeros at the start, and a counter** for each row, in the steps of the attention: [section 5 here](#5.-A-quick-test-misses-two-mistakes).
 # 6. **Declare names, axes and zeros once**, and let everything read that: [1 · This is what a stream carries](01_inspect_dims.ipynb#4.-This-is-what-a-stream-carries).
 # 7. **Prove the step in PyTorch before any export**: one frame at a time, odd cuts, past the window, two rows, rows of two ages: [section 4 here](#4.-Does-it-agree?).
-# 8. **Export, and run the graph at other lengths** than the example's: [3 · A length freezes, and nobody says so](03_export_onnx.ipynb#1.-A-length-freezes,-and-nobody-says-so).
+# 8. **Export, and run the graph at other lengths** than the example's: [3 · A dynamic length is baked in](03_export_onnx.ipynb#1.-A-dynamic-length-is-baked-in;-the-only-sign-is-a-warning).
 # 9. **Prove the graph, and lose each state in turn**: what nobody would notice, nobody has tested: [section 6 here](#6.-Both-exporters-give-the-graph).
 # 10. **Put its interface and a self-test into the file**, so that a client needs nothing else: [4 · A client needs the file alone](04_verify_onnxruntime.ipynb#1.-A-client-needs-the-file-alone).
 #

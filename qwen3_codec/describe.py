@@ -79,9 +79,9 @@ def _notes(spec, empty: list[str]) -> list[str]:
     if empty:
         notes.append(
             f"At the start {len(empty)} states are empty (length 0): {', '.join(empty)}. Zeros of full length in their "
-            "place are taken without a word and give another beginning (the demo's weights: 4 frames too many, and its "
-            "sentences off by 0.08 to 0.23 after them). Where a client cannot make empty tensors, use an exact graph: "
-            "its states have one shape."
+            "place are taken without an error and give another beginning (the demo's weights: 4 frames too many, and "
+            "its sentences off by 0.08 to 0.23 after them). Where a client cannot make empty tensors, use an exact "
+            "graph: its states have one shape."
         )
     if spec.lookahead_frames:
         notes.append(

@@ -6,6 +6,7 @@ process's own. Here they come together as `Diagnostic`s, in the order in which t
 
 import contextlib
 import io
+import linecache
 import logging
 import os
 import re
@@ -14,6 +15,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 STDOUT, STDERR = "stdout", "stderr"
 
@@ -31,6 +33,17 @@ class Diagnostic:
     source: str = ""
     line: int = 0
 
+    def __str__(self) -> str:
+        """As Python prints a warning, with the line of code that it speaks of.
+
+        Of a path its name alone, and of a text its first line, so that a page does not depend on who made it.
+        """
+        where = f"{Path(self.source).name}:{self.line}: " if self.line else f"{self.source}: " if self.source else ""
+        first, *others = self.text.strip().splitlines() or [""]
+        more = f" … (and {len(others)} more lines)" if others else ""
+        code = linecache.getline(self.source, self.line).strip() if self.line else ""
+        return f"{where}{self.category}: {first}{more}" + (f"\n  {code}" if code else "")
+
 
 # What the exporters of torch 2.13 say of right wrappers too: measured on every design and precision here, at the oldest,
 # the default and the newest opset of each exporter. In a diagnostic's text, from its start.
@@ -45,6 +58,8 @@ ADVICE = (
     r"Constant folding - Only steps=1 can be constant folded",
     # torch.onnx.export(dynamo=True), once for each operator of a package that nothing here needs
     r"torchvision is not installed\. Skipping torchvision::",
+    # torch.onnx.export(dynamo=True), its progress where it is not told to be quiet
+    r"\[torch\.onnx\] ",
     # torch.export, of the deprecated name that it still uses itself
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     # torch.export, of one axis that two tensors have (the batch; the past of two layers): the first one's name stays,

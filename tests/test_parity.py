@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from qwen3_codec.diagnostics import captured
 from qwen3_codec.parity import PairedGraph, parity
-from qwen3_codec.pitfalls.specimen import quiet
 from qwen3_codec.runtime import GraphError
 
 
@@ -32,7 +32,7 @@ def one_shot(x):
 def exported(module, path, names=("past", "seen"), dynamic=("x", "y")):
     axes = {name: {0: "batch"} for name in [*names, *(f"next_{name}" for name in names)]}
     axes |= {name: {0: "batch", 1: "length"} for name in dynamic}
-    with quiet():
+    with captured():
         torch.onnx.export(
             module,
             (torch.randn(2, 3), torch.randn(2, 2), torch.randn(2, 1)),

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from ..console import printable
+from ..diagnostics import captured
 from ..metrics import max_error
-from ..pitfalls.specimen import quiet
 
 # A few float32 operations on values about 1, in another order.
 LIMIT = 1e-5
@@ -143,7 +143,7 @@ def grade(exercise: Exercise, answer: Callable, tries: int = 0) -> Verdict:
 
 def _cases(exercise: Exercise) -> list[Case]:
     """The exercise's cases, the slow ones last."""
-    with quiet():
+    with captured():
         return sorted(exercise.cases(), key=lambda case: case.slow)
 
 
@@ -173,7 +173,7 @@ def _attempts(exercise: Exercise, mistake: Callable) -> list[Attempt]:
 
 def _attempt(case: Case, answer: Callable) -> Attempt:
     try:
-        with quiet(), torch.no_grad():
+        with captured(), torch.no_grad():
             arrays = tuple(np.asarray(array) for array in case.play(answer))
         odd = [array for array in arrays if array.dtype.kind not in "biufU"]
         return Attempt(error=f"a {type(odd[0].item()).__name__} came back, must be numbers") if odd else Attempt(arrays)

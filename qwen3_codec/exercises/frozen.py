@@ -32,8 +32,8 @@ def frozen_axes(graph, module, example):
 
 
 def asks_for_errors(graph, module, example):
-    """It waits for an error. A frozen axis may also give another shape, or the right shape and wrong numbers, in
-    silence.
+    """It waits for an error. A frozen axis may also give another shape, or the right shape and wrong numbers, without
+    one.
     """
     return _found(graph, module, example, lambda found, wanted: True)
 

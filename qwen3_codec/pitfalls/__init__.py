@@ -10,7 +10,7 @@ from ..console import importing
 with importing(__name__):
     from . import branches, caches, clients, lengths, modules, precision, signatures, sound_in, streams
     from .frozen import FrozenAxis, axes_of, find_frozen_axes
-    from .specimen import Outcome, Raises, Silent, Specimen, fails_with
+    from .specimen import Outcome, Raises, Run, Says, Specimen, Wrong, fails_with, signals
 
 SPECIMENS = {
     specimen.name: specimen
@@ -22,9 +22,12 @@ __all__ = [
     "FrozenAxis",
     "Outcome",
     "Raises",
-    "Silent",
+    "Run",
+    "Says",
     "Specimen",
+    "Wrong",
     "axes_of",
     "fails_with",
     "find_frozen_axes",
+    "signals",
 ]

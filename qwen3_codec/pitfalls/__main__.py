@@ -2,6 +2,9 @@
 
 python -m qwen3_codec.pitfalls            # all of them, about two minutes
 python -m qwen3_codec.pitfalls head_dim   # those with the word in their name
+
+As described means: the result is as wrong as recorded, and what is said on the way (warnings, log, what is printed) is
+what is recorded. Behind a trap stands how it is reported: by an error, by a warning, or by nothing.
 """
 
 import sys
@@ -28,9 +31,12 @@ def run(args) -> int:
         raise ValueError(f"no specimen has {args.word!r} in its name; there are: {', '.join(SPECIMENS)}")
     changed = 0
     for specimen in tqdm(chosen, unit="trap"):
-        for role, run in (("naive", specimen.fall), ("fix", specimen.mend)):
+        for role, run, well in (
+            ("naive", specimen.fall, f"as described, reported by: {specimen.reported}"),
+            ("fix", specimen.mend, "as described"),
+        ):
             try:
-                verdict = "as described"
+                verdict = well
                 run()
             except Exception as error:  # whatever it is, it is not what the specimen says
                 verdict, changed = f"CHANGED: {gist(error, lines=1)}", changed + 1

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from .graphs import in_graph, row
-from .specimen import Outcome, Raises, Silent, Specimen
+from .graphs import converted, in_graph, row
+from .specimen import Outcome, Raises, Says, Specimen, Wrong
 
 HELD_BACK = 2
 
@@ -63,9 +63,11 @@ SPECIMENS = (
         naive=IfOnTensor,
         fix=WhereOnTensor,
         demonstrate=in_graph("torchscript", _LAST[0], _LAST),
-        today=Silent(at_least=float("inf")),
+        today=Wrong(at_least=float("inf")),
         why="The trace runs the module once and keeps the side that this run took. Nothing depends on `is_last` any "
-        "more, so the input leaves the graph. `torch.where` computes both sides and chooses in the graph.",
+        "more, so the input leaves the graph. The only sign is a warning, which names the line and stops nothing. "
+        "`torch.where` computes both sides and chooses in the graph.",
+        warns=(converted("boolean"),),
     ),
     Specimen(
         name="if on a tensor, dynamo",
@@ -76,6 +78,10 @@ SPECIMENS = (
         today=Raises(torch.onnx.OnnxExporterError, "GuardOnDataDependentSymNode"),
         why="`torch.export` follows the code for any value of the inputs, and this code has two ways to go. The same "
         "`torch.where` passes.",
+        warns=(
+            Says("WARNING", r"Unable to find user code corresponding to \{u0\}"),
+            Says("stderr", r"def forward\(self, arg0_1"),
+        ),
     ),
     Specimen(
         name="an end of a slice as a number",
@@ -83,9 +89,10 @@ SPECIMENS = (
         naive=EndAsNumber,
         fix=StartAlone,
         demonstrate=in_graph("torchscript", _VALID[0], _VALID),
-        today=Silent(at_least=float("inf")),
-        why="`int()` takes the value out of the graph: the example's end is kept for ever. Cut at the start alone, "
-        "whose place is known from shapes, and return how many samples are valid.",
+        today=Wrong(at_least=float("inf")),
+        why="`int()` takes the value out of the graph: the example's end is kept for ever, and a warning is all that "
+        "says so. Cut at the start alone, whose place is known from shapes, and return how many samples are valid.",
+        warns=(converted("integer"),),
     ),
     Specimen(
         name="an end of a slice as a tensor",
@@ -93,7 +100,7 @@ SPECIMENS = (
         naive=EndAsTensor,
         fix=StartAlone,
         demonstrate=output_lengths_from_shapes_alone,
-        today=Silent(at_least=1),
+        today=Wrong(at_least=1),
         why="The values are right, but the output's length depends on data: an engine that plans its buffers from "
         "shapes (TensorRT does) cannot size it. With `wav[:, start:]` the shapes say all, and `valid_samples` "
         "says where to cut.",

@@ -18,8 +18,8 @@ from ..metrics import max_error
 from ..model.checkpoint import random_checkpoint
 from ..model.config import small_config
 from ..streaming.kv_stack import keep_last, sliding_window_mask, stream_transformer
-from .graphs import raw_session
-from .specimen import Outcome, Raises, Silent, Specimen
+from .graphs import converted, raw_session
+from .specimen import Outcome, Raises, Says, Specimen, Wrong
 
 FRAMES, CHUNK = 150, 3
 
@@ -267,10 +267,15 @@ SPECIMENS = (
         naive=RebuiltCache,
         fix=TensorsAsInputs,
         demonstrate=exported_and_streamed("torchscript"),
-        today=Silent(at_least=0.1),
-        why="It exports and it runs. The stored keys are rotated, and the library takes a frame's position from the "
-        "cache's length, which stops growing at the window: from there on every distance is wrong. "
+        today=Wrong(at_least=0.1),
+        why="It exports and it runs. The warnings name lines of the library, and none of them says what is wrong: the "
+        "stored keys are rotated, and the library takes a frame's position from the cache's length, which stops "
+        "growing at the window. From there on every distance is wrong. "
         "`TraceableKVStack` stores keys unrotated and rotates them at places within the window.",
+        warns=(
+            converted("boolean"),
+            Says("TracerWarning", "torch.tensor results are registered as constants in the trace"),
+        ),
     ),
     Specimen(
         name="positions that restart",
@@ -278,10 +283,11 @@ SPECIMENS = (
         naive=restarting_positions,
         fix=positions_that_go_on,
         demonstrate=beside_the_second_half_alone,
-        today=Silent(at_least=0.1),
+        today=Wrong(at_least=0.1),
         why="Where positions jump, the library believes that several sequences were packed into one row, and lets none "
-        "see another: the second half comes out as if the first had never been. It says nothing. Let positions go on "
-        "(attention looks at distances alone), and make the mask yourself.",
+        "see another: the second half comes out as if the first had never been. Nothing reports it. Let positions go "
+        "on (attention looks at distances alone), and make the mask yourself.",
+        sources=("huggingface/transformers#39194",),
     ),
     Specimen(
         name="head_dim by the formula",

@@ -14,7 +14,7 @@ from ..streaming.session import TorchSession
 from ..streaming.windowed import StatefulCodecONNXWrapper
 from ..verify import MAX_MSE, one_shot
 from .precision import demo, heard
-from .specimen import Outcome, Silent, Specimen
+from .specimen import Outcome, Specimen, Wrong
 from .state import SaturatingPositions, dropped, stream_meddled
 
 NOTICED, MISSED = 0.0, float("inf")
@@ -232,7 +232,7 @@ SPECIMENS = (
         naive=reset_all,
         fix=reset_one,
         demonstrate=a_neighbour_resets,
-        today=Silent(at_least=1e-2),
+        today=Wrong(at_least=1e-2),
         why="Rows that share a call share the arrays, not the fate. Replace the row that begins anew, and leave the "
         "others what they have.",
         within=5e-5,
@@ -243,10 +243,11 @@ SPECIMENS = (
         naive=codes_above_zero,
         fix=codes_that_are_not_minus_one,
         demonstrate=a_padded_batch,
-        today=Silent(at_least=MISSED),
+        today=Wrong(at_least=MISSED),
         why="0 is a code like any other: a frame that begins with it is lost from the count, and the sound's end with "
         "it. Fill up with -1, which no codebook has, or send the lengths along.",
         within=NOTICED,
+        sources=("vllm-project/vllm-omni#1289",),
     ),
     Specimen(
         name="zeros where a state should be empty",
@@ -254,7 +255,7 @@ SPECIMENS = (
         naive=zeros_of_full_length,
         fix=empty_where_nothing_was,
         demonstrate=a_windowed_start,
-        today=Silent(at_least=1e-2),
+        today=Wrong(at_least=1e-2),
         why="In the windowed graph a state's *length* says how much has been. Zeros of full length are frames that "
         "were never there, and attention sees them. Where a client cannot make empty tensors, use the exact graph: its "
         "states have one shape, and `past_frames` says how much of it is real.",
@@ -266,10 +267,11 @@ SPECIMENS = (
         naive=cut_in_proportion,
         fix=cut_by_frames,
         demonstrate=a_chunk_with_context,
-        today=Silent(at_least=1e-2),
+        today=Wrong(at_least=1e-2),
         why="The share of the frames is the share of the samples while each frame gives the same number. A decoder "
         "that gives 555 too few makes the cut drift, and each border repeats a piece. Count frames.",
         within=0.0,
+        sources=("vllm-project/vllm-omni#2480",),
     ),
     Specimen(
         name="a test no longer than the window",
@@ -277,7 +279,7 @@ SPECIMENS = (
         naive=a_sentence,
         fix=past_the_window,
         demonstrate=a_wrong_wrapper_is_tested,
-        today=Silent(at_least=MISSED),
+        today=Wrong(at_least=MISSED),
         why="Whatever depends on the window is right until the window is full. The demo's has 72 frames, 5.8 s: longer "
         "than most test sentences. Test past it.",
         within=NOTICED,
@@ -288,7 +290,7 @@ SPECIMENS = (
         naive=average,
         fix=worst_chunk,
         demonstrate=a_stream_with_one_seam,
-        today=Silent(at_least=MISSED),
+        today=Wrong(at_least=MISSED),
         why="One bad chunk in seventy is little in the mean, and much to the ear. Look at the worst chunk, and at "
         "the samples behind each border.",
         within=NOTICED,
@@ -299,10 +301,11 @@ SPECIMENS = (
         naive=cold,
         fix=primed,
         demonstrate=a_clone_speaks,
-        today=Silent(at_least=1e-2),
+        today=Wrong(at_least=1e-2),
         why="The language model wrote the new codes behind the reference's. The decoder must come from there too: push "
         "the reference first and throw its sound away. `prime` does that, also where frames are held back.",
         within=5e-5,
+        sources=("vllm-project/vllm-omni#1731", "andimarafioti/faster-qwen3-tts#23", "Blaizzy/mlx-audio#946"),
     ),
     Specimen(
         name="states paired by sorted name",
@@ -310,10 +313,11 @@ SPECIMENS = (
         naive=pairs_by_sorted_name,
         fix=pairs_as_declared,
         demonstrate=names_of_both_designs,
-        today=Silent(at_least=1),
+        today=Wrong(at_least=1),
         why="Triton, for one, pairs a sequence's states so. The windowed design's names are those that its users know, "
         "and they sort differently in and out. The exact design's are `NAME` and `next_NAME`, digits of one width.",
         within=0.0,
+        sources=("triton-inference-server/server#8586",),
     ),
     Specimen(
         name="each chunk resampled on its own",

@@ -53,7 +53,7 @@ def find_frozen_axes(
     too, as a state at the start of a stream has it. Returns the first failure of each axis; an empty list says that
     every axis followed at every length. Raises ValueError where `example` is empty along an axis.
     """
-    session = raw_session(model)
+    session = raw_session(model, log=False)
     found = []
     for axis, places in axes.items():
         for length in (*lengths, 0) if axis in may_be_empty else lengths:
@@ -124,7 +124,7 @@ def _signatures(graph: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> dic
     names = [name for node in every.graph.node for name in node.output if name]
     del every.graph.output[:]
     every.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
-    session = raw_session(every.SerializeToString(), optimized=False)
+    session = raw_session(every.SerializeToString(), optimized=False, log=False)
     values = run_with(session, inputs, names)
     return {name: _signature(array) for name, array in [*inputs.items(), *zip(names, values, strict=True)]}
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..metrics import max_error
-from .specimen import REFUSED, RIGHT, WRONG, Outcome
+from .specimen import REFUSED, RIGHT, WRONG, Outcome, Says
 
 Tensors = Mapping[str, torch.Tensor]
 # Graph and step do the same few float32 operations.
@@ -35,10 +35,16 @@ def export_step(step: nn.Module, example: Tensors, path: Path, exporter: str) ->
     torch.onnx.export(step.eval(), tuple(example.values()), path, input_names=inputs, opset_version=18, **options)
 
 
-def raw_session(model: Path | bytes, optimized: bool = True) -> onnxruntime.InferenceSession:
-    """A session without any check of ours, on one thread, whose errors are raised and not printed too."""
+def converted(kind: str) -> Says:
+    """What TorchScript's trace says where a tensor, a size among them, becomes a Python integer, float or boolean."""
+    return Says("TracerWarning", f"Converting a tensor to a Python {kind} might cause the trace to be incorrect")
+
+
+def raw_session(model: Path | bytes, optimized: bool = True, log: bool = True) -> onnxruntime.InferenceSession:
+    """A session without any check of ours, on one thread; without its `log`, errors are raised and not printed too."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    if not log:
+        options.log_severity_level = 4
     options.intra_op_num_threads = 1
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -3,16 +3,17 @@
 import math
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..diagnostics import captured
 from ..export import EXPORTERS
-from .graphs import compare, in_graph, row
-from .specimen import REFUSED, RIGHT, WRONG, Outcome, Silent, Specimen, quiet
+from .graphs import compare, converted, in_graph, row
+from .specimen import REFUSED, RIGHT, WRONG, Outcome, Says, Specimen, Wrong, signals
 
 MOST = 8
 
@@ -98,7 +99,8 @@ class Length:
     """One way to freeze a length, and its symbolic twin.
 
     `frozen_by` are the exporters that fall for it today, with the least error that this gives (inf: a wrong shape, or a
-    graph that refuses other lengths); `past` says that the step has a second input, the past.
+    graph that refuses other lengths); `warns` is what an exporter says of it; `past` says that the step has a second
+    input, the past.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Length:
     fix: type[nn.Module]
     frozen_by: dict[str, float]
     why: str
+    warns: dict[str, tuple[Says, ...]] = field(default_factory=dict)
     past: bool = False
 
     def demonstration(self, exporter: str):
@@ -132,6 +135,7 @@ LENGTHS = (
         {"torchscript": INF, "dynamo": INF},
         "`int()` of a size is a Python number. The trace writes it down; `torch.export` makes the whole axis static, "
         "although it was declared dynamic. A bare `size()` stays symbolic.",
+        {"torchscript": (converted("integer"),)},
     ),
     Length(
         "float()",
@@ -140,6 +144,7 @@ LENGTHS = (
         {"torchscript": 0.1, "dynamo": INF},
         "As `int()`, but in a trace no shape is wrong: the samples are, and that is all. (Dynamo makes the axis "
         "static.) A zero tensor plus the size is a tensor in the graph.",
+        {"torchscript": (converted("float"),)},
     ),
     Length(
         "math.ceil",
@@ -148,6 +153,7 @@ LENGTHS = (
         {"torchscript": INF},
         "`math.ceil` of a division is a Python number in a trace (`torch.export` knows the function). Whole-number "
         "arithmetic on sizes stays symbolic in both.",
+        {"torchscript": (converted("float"),)},
     ),
     Length(
         "min()",
@@ -155,6 +161,7 @@ LENGTHS = (
         SliceEnd,
         {"torchscript": INF},
         "`min` compares, and a comparison in a trace is decided once. A slice clips by itself.",
+        {"torchscript": (converted("boolean"),)},
     ),
     Length(
         "max()",
@@ -162,7 +169,9 @@ LENGTHS = (
         LastOfPast,
         {"torchscript": INF, "dynamo": INF},
         "With an example whose past is not empty, both exporters take `past - 1` for the larger number. With an empty "
-        "past the start becomes -1, the last sample: the first call of every stream is wrong, in silence.",
+        "past the start becomes -1, the last sample: the first call of every stream is wrong. TorchScript's exporter "
+        "warns, dynamo does not.",
+        {"torchscript": (converted("boolean"),)},
         past=True,
     ),
     Length(
@@ -170,15 +179,17 @@ LENGTHS = (
         IfOnSize,
         NegativeSlice,
         {"torchscript": INF, "dynamo": INF},
-        "The branch is decided by the example, under `torch.export` as well, and no error says so. A negative slice "
-        "does the same without a branch.",
+        "The branch is decided by the example, under `torch.export` as well, which does not even warn. A negative "
+        "slice does the same without a branch.",
+        {"torchscript": (converted("boolean"),)},
     ),
     Length(
         "range()",
         RangeOfSize,
         SumOverAxis,
         {"torchscript": INF, "dynamo": INF},
-        "A Python loop is unrolled as often as the example asks for. Use an operation over the axis.",
+        "A Python loop is unrolled as often as the example asks for, and neither exporter warns. Use an operation over "
+        "the axis.",
     ),
 )
 
@@ -187,7 +198,8 @@ LENGTHS = (
 class Verdict:
     """At how many of the lengths tried a graph of the naive code is right, wrong without an error, or refuses to run.
 
-    `fix` is at how many the graph of its symbolic twin is right; all in all there are `lengths`.
+    `warns` are the categories of what was said of the naive code. `fix` is at how many lengths the graph of its
+    symbolic twin is right; all in all there are `lengths`.
     """
 
     name: str
@@ -197,6 +209,7 @@ class Verdict:
     refused: int
     fix: int
     lengths: int
+    warns: tuple[str, ...] = ()
 
 
 def verdicts() -> list[Verdict]:
@@ -204,10 +217,13 @@ def verdicts() -> list[Verdict]:
     found = []
     for length in LENGTHS:
         for exporter in EXPORTERS:
-            with quiet():
-                naive, fix = (length.demonstration(exporter)(step).cases for step in (length.naive, length.fix))
+            with captured() as said:
+                naive = length.demonstration(exporter)(length.naive).cases
+            warns = tuple(dict.fromkeys(each.category for each in signals(said)))
+            with captured() as said:
+                fix = length.demonstration(exporter)(length.fix).cases
             counts = [naive.count(verdict) for verdict in (RIGHT, WRONG, REFUSED)]
-            found.append(Verdict(length.name, exporter, *counts, fix=fix.count(RIGHT), lengths=len(fix)))
+            found.append(Verdict(length.name, exporter, *counts, fix.count(RIGHT), len(fix), warns))
     return found
 
 
@@ -244,8 +260,9 @@ SPECIMENS = (
             naive=length.naive,
             fix=length.fix,
             demonstrate=length.demonstration(exporter),
-            today=Silent(at_least=error),
+            today=Wrong(at_least=error),
             why=length.why,
+            warns=length.warns.get(exporter, ()),
         )
         for length in LENGTHS
         for exporter, error in length.frozen_by.items()
@@ -256,8 +273,10 @@ SPECIMENS = (
         naive=example_of_one,
         fix=example_of_three,
         demonstrate=example_exported,
-        today=Silent(at_least=INF),
+        today=Wrong(at_least=INF),
         why="`torch.export` takes a length of 0 or 1 in the example for a constant, since both mean something else to "
-        "broadcasting. Give every dynamic axis at least 2.",
+        "broadcasting; one line of its log says so. Give every dynamic axis at least 2.",
+        warns=(Says("WARNING", r"dimension inputs\['x'\]\.shape\[1\] 0/1 specialized"),),
+        sources=("pytorch/pytorch#151582",),
     ),
 )

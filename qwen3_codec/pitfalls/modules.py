@@ -20,7 +20,7 @@ from ..streaming.session import TorchSession
 from ..verify import MAX_ERROR, one_shot
 from .graphs import export_step, in_graph, raw_session, row
 from .precision import demo, heard
-from .specimen import Outcome, Silent, Specimen
+from .specimen import Outcome, Says, Specimen, Wrong
 
 
 class CutBothSides(nn.Module):
@@ -224,7 +224,7 @@ class SizeAfterReshape(nn.Module):
 
 _BUFFER_WHY = (
     "A graph has no memory between two calls. TorchScript's exporter writes down the buffer as the example left it, a "
-    "number for all calls; dynamo writes down its first value. Neither says a word. State goes in and out."
+    "number for all calls; dynamo writes down its first value. Neither reports it. State goes in and out."
 )
 SPECIMENS = (
     Specimen(
@@ -233,12 +233,13 @@ SPECIMENS = (
         naive=CutBothSides,
         fix=CutRight,
         demonstrate=at_the_official_rates,
-        today=Silent(at_least=float("inf")),
+        today=Wrong(at_least=float("inf")),
         why="Each of the four loses a step of its own input, which the later ones make longer: 8·5·4·3 + 5·4·3 + 4·3 + "
         "3 = 555 samples, at each chunk border. (Upstream's decoder did so until February 2026, and the class of "
         "Qwen3-Omni in transformers does.) What is over on the left belongs to the sound; on the right, later samples "
         "are still to be added.",
         within=0.0,
+        sources=("vllm-project/vllm-omni#1241", "QwenLM/Qwen3-TTS#223", "sgl-project/sglang-omni#1354"),
     ),
     Specimen(
         name="attention to everything where the model has a window",
@@ -246,10 +247,11 @@ SPECIMENS = (
         naive=attending_to_everything,
         fix=attending_to_the_window,
         demonstrate=past_the_window,
-        today=Silent(at_least=1e-3),
+        today=Wrong(at_least=1e-3),
         why="A causal mask without the window is right until the window is full. Streams that keep all keys also grow "
         "for ever. The weights learned with the window: what lies further back is none of their business.",
         within=0.0,
+        sources=("QwenLM/Qwen3-ASR#213", "huggingface/transformers#43971"),
     ),
     Specimen(
         name="a mask of minus infinity",
@@ -257,9 +259,10 @@ SPECIMENS = (
         naive=mask_of_minus_inf,
         fix=mask_of_the_lowest_number,
         demonstrate=a_row_that_sees_nothing,
-        today=Silent(at_least=float("inf")),
+        today=Wrong(at_least=float("inf")),
         why="A softmax over nothing but minus infinity is 0 / 0. Where padding or an empty past can leave a query "
         "without a key, block with the lowest number of the type: the row then has some value, which nobody reads.",
+        sources=("pytorch/pytorch#131060",),
     ),
     *(
         Specimen(
@@ -268,8 +271,9 @@ SPECIMENS = (
             naive=BufferState,
             fix=StateInAndOut,
             demonstrate=two_calls(exporter),
-            today=Silent(at_least=0.1),
+            today=Wrong(at_least=0.1),
             why=_BUFFER_WHY,
+            sources=("pytorch/pytorch#60828", "pytorch/pytorch#70280"),
         )
         for exporter in ("torchscript", "dynamo")
     ),
@@ -279,11 +283,12 @@ SPECIMENS = (
         naive=OnePositionForAll,
         fix=ExactStreamingWrapper,
         demonstrate=rows_of_two_ages,
-        today=Silent(at_least=1e-3),
+        today=Wrong(at_least=1e-3),
         why="A row that joins later has fewer real keys. With another row's count it attends to zeros as if they were "
         "its past. The count is a state like the others: one for each row.",
         within=MAX_ERROR,
         code=(OnePositionForAll, ExactStreamingWrapper.forward),
+        sources=("rasbt/reasoning-from-scratch#33",),
     ),
     Specimen(
         name="a version of a library that changes the numbers",
@@ -291,12 +296,13 @@ SPECIMENS = (
         naive=attends_to_everything,
         fix=attends_to_its_window,
         demonstrate=one_class_two_versions,
-        today=Silent(at_least=1e-2),
+        today=Wrong(at_least=1e-2),
         why="transformers 4.57 computes Mimi's attention over everything, in eager and in sdpa; 5.24 within the window "
         "of its config. (The first was measured where 4.57 was installed; here both are played by 5.24's class.) An "
         "update changes the numbers, and no test that compares the library with itself finds out. Keep reference data "
         "of the version that you mean, in the tests.",
         within=0.0,
+        sources=("huggingface/transformers#43971",),
     ),
     Specimen(
         name="a size after unflatten, torchscript",
@@ -304,8 +310,11 @@ SPECIMENS = (
         naive=SizeAfterUnflatten,
         fix=SizeAfterReshape,
         demonstrate=in_graph("torchscript", {"x": row(4)}, [{"x": row(length)} for length in (4, 2, 7)]),
-        today=Silent(at_least=float("inf")),
+        today=Wrong(at_least=float("inf")),
         why="A bare `size()` stays symbolic, but not here: behind `unflatten` and `flatten`, TorchScript's trace takes "
-        "lengths for constants. `reshape` has no such effect, and dynamo freezes nothing.",
+        "lengths for constants. The exporter does not report it; ONNX Runtime does, at its default log level, once the "
+        "graph runs at a shorter length. `reshape` has no such effect, and dynamo freezes nothing.",
+        warns=(Says("stderr", r"\[W:onnxruntime:.*Expected shape from model .* does not match actual shape"),),
+        sources=("pytorch/pytorch#41893",),
     ),
 )

@@ -7,20 +7,32 @@ from collections.abc import Callable
 from IPython.display import HTML, Markdown
 
 from . import SPECIMENS
+from .specimen import Specimen
 
 
 def fall(name: str) -> Markdown:
-    """The naive code, and what it does today."""
+    """The naive code, what is said while it runs, and what it does today."""
     specimen = SPECIMENS[name]
     naive, _ = specimen.shown
-    return Markdown(f"{source(naive)}\n\nWhat it does today:\n\n{_block(specimen.fall())}")
+    run = specimen.fall()
+    parts = [source(naive)]
+    if run.said:
+        parts += ["What is said while it runs:", _block("\n".join(map(str, run.said)))]
+    does = "What it does today:" if specimen.reported != "nothing" else "No error and no warning. What it does today:"
+    return Markdown("\n\n".join([*parts, does, _block(run.text), *_seen(specimen)]))
 
 
 def mend(name: str) -> Markdown:
     """Why, the fix, and what that does."""
     specimen = SPECIMENS[name]
     _, fix = specimen.shown
-    return Markdown(f"{specimen.why}\n\n{source(fix)}\n\nWhat it does:\n\n{_block(specimen.mend())}")
+    return Markdown(f"{specimen.why}\n\n{source(fix)}\n\nWhat it does:\n\n{_block(specimen.mend().text)}")
+
+
+def _seen(specimen: Specimen) -> list[str]:
+    """Links to the public reports. (GitHub leads from an issue's address to a pull request of that number.)"""
+    links = [f"[{source}](https://github.com/{source.replace('#', '/issues/')})" for source in specimen.sources]
+    return [f"Reported in {', '.join(links)}."] if links else []
 
 
 def code(*parts: Callable) -> Markdown:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from .graphs import compare, row
-from .specimen import Outcome, Raises, Silent, Specimen
+from .specimen import Outcome, Raises, Says, Specimen, Wrong
 
 INPUTS, OUTPUTS = ["x", "past_0", "past_1"], ["next_0", "next_1"]
 NAMES = {"input_names": INPUTS, "output_names": OUTPUTS}
@@ -24,44 +24,46 @@ class Variadic(nn.Module):
 
 def some_names(path):
     torch.onnx.export(
-        Variadic(), EXAMPLE, path, dynamo=False,
+        Variadic().eval(), EXAMPLE, path, dynamo=False,
         input_names=["x"], dynamic_axes={name: {1: name} for name in INPUTS},
     )  # fmt: skip
 
 
 def misspelt_axis(path):
     axes = {"x": {1: "frames"}, "past_kv_0": {1: "past_seq_0"}, "past_1": {1: "past_seq_1"}}
-    torch.onnx.export(Variadic(), EXAMPLE, path, dynamo=False, dynamic_axes=axes, **NAMES)
+    torch.onnx.export(Variadic().eval(), EXAMPLE, path, dynamo=False, dynamic_axes=axes, **NAMES)
 
 
 def every_name(path):
     axes = {"x": {1: "frames"}, "past_0": {1: "past_seq_0"}, "past_1": {1: "past_seq_1"}}
-    torch.onnx.export(Variadic(), EXAMPLE, path, dynamo=False, dynamic_axes=axes, **NAMES)
+    torch.onnx.export(Variadic().eval(), EXAMPLE, path, dynamo=False, dynamic_axes=axes, **NAMES)
 
 
 def axes_for_dynamo(path):
     axes = {name: {1: name} for name in INPUTS}
-    torch.onnx.export(Variadic(), EXAMPLE, path, dynamo=True, dynamic_axes=axes, **NAMES)
+    torch.onnx.export(Variadic().eval(), EXAMPLE, path, dynamo=True, dynamic_axes=axes, **NAMES)
 
 
 def shapes_for_torchscript(path):
     shapes = ({1: "frames"}, ({1: "past_seq_0"}, {1: "past_seq_1"}))
-    torch.onnx.export(Variadic(), EXAMPLE, path, dynamo=False, dynamic_shapes=shapes, **NAMES)
+    torch.onnx.export(Variadic().eval(), EXAMPLE, path, dynamo=False, dynamic_shapes=shapes, **NAMES)
 
 
 def flat_shapes(path):
     shapes = ({1: "frames"}, {1: "past_seq_0"}, {1: "past_seq_1"})
-    torch.onnx.export(Variadic(), EXAMPLE, path, dynamo=True, dynamic_shapes=shapes, **NAMES)
+    torch.onnx.export(Variadic().eval(), EXAMPLE, path, dynamo=True, dynamic_shapes=shapes, **NAMES)
 
 
 def shapes_by_input_name(path):
     shapes = {"x": {1: "frames"}, "past_0": {1: "past_seq_0"}, "past_1": {1: "past_seq_1"}}
-    torch.onnx.export(Variadic(), EXAMPLE, path, dynamo=True, dynamic_shapes=shapes, **NAMES)
+    torch.onnx.export(Variadic().eval(), EXAMPLE, path, dynamo=True, dynamic_shapes=shapes, **NAMES)
 
 
 def nested_shapes(path):
     shapes = ({1: "frames"}, ({1: "past_seq_0"}, {1: "past_seq_1"}))
-    torch.onnx.export(Variadic(), EXAMPLE, path, dynamo=True, dynamic_shapes=shapes, external_data=False, **NAMES)
+    torch.onnx.export(
+        Variadic().eval(), EXAMPLE, path, dynamo=True, dynamic_shapes=shapes, external_data=False, **NAMES
+    )
 
 
 def at_other_lengths(export: Callable[[Path], None]) -> Outcome:
@@ -76,6 +78,7 @@ def at_other_lengths(export: Callable[[Path], None]) -> Outcome:
         return compare(Variadic(), path, cases)
 
 
+UNKNOWN_KEY = Says("UserWarning", r"Provided key \w+ for dynamic axes is not a valid input/output name")
 SPECIMENS = (
     Specimen(
         name="too few input names",
@@ -83,9 +86,10 @@ SPECIMENS = (
         naive=some_names,
         fix=every_name,
         demonstrate=at_other_lengths,
-        today=Silent(at_least=float("inf")),
+        today=Wrong(at_least=float("inf")),
         why="Inputs from `*args` without a name in `input_names` get names like `onnx::Concat_1`; `dynamic_axes` then"
-        " speaks of inputs that are not there, and only warns. Name all of them.",
+        " speaks of inputs that are not there, which is a warning and no error. Name all of them.",
+        warns=(UNKNOWN_KEY,),
     ),
     Specimen(
         name="a misspelt name in dynamic_axes",
@@ -93,9 +97,10 @@ SPECIMENS = (
         naive=misspelt_axis,
         fix=every_name,
         demonstrate=at_other_lengths,
-        today=Silent(at_least=float("inf")),
-        why="A `UserWarning` among many others, and the axis stays static. Make names and axes from one declaration, "
+        today=Wrong(at_least=float("inf")),
+        why="A `UserWarning` among others, and the axis stays static. Make names and axes from one declaration, "
         "and run the graph at other lengths.",
+        warns=(UNKNOWN_KEY,),
     ),
     Specimen(
         name="dynamic_axes with *args, dynamo",
@@ -106,6 +111,10 @@ SPECIMENS = (
         today=Raises(RuntimeError, "Failed to convert 'dynamic_axes' to 'dynamic_shapes'"),
         why="This exporter knows `dynamic_shapes`. It translates `dynamic_axes` where each argument has one tensor, "
         "and fails at `*args`, which is one argument with many.",
+        warns=(
+            Says("UserWarning", "# 'dynamic_axes' is not recommended when dynamo=True"),
+            Says("DeprecationWarning", "from_dynamic_axes_to_dynamic_shapes is deprecated"),
+        ),
     ),
     Specimen(
         name="dynamic_shapes, torchscript",

@@ -11,7 +11,7 @@ from ..streaming.encoder import NearestVector, StreamEncoderWrapper
 from ..streaming.layers import StreamConv
 from ..streaming.session import TorchSession
 from .precision import demo
-from .specimen import Outcome, Silent, Specimen
+from .specimen import Outcome, Specimen, Wrong
 
 FRAMES = 30
 
@@ -101,11 +101,12 @@ SPECIMENS = (
         naive=PadsKernelLessOne,
         fix=StreamEncoderWrapper,
         demonstrate=streamed,
-        today=Silent(at_least=0.5),
+        today=Wrong(at_least=0.5),
         why="With stride s the first output belongs to the first s samples, so the past reaches `kernel - s` back "
         "(and dilation counts). With `kernel - 1` every layer is s - 1 samples late: the codes of other sound.",
         within=0.0,
         code=(PadsKernelLessOne, StreamConv),
+        sources=("lucidrains/audiolm-pytorch#166", "acids-ircam/cached_conv#10", "apple/axlearn#801"),
     ),
     Specimen(
         name="a stream that begins with zeros",
@@ -113,7 +114,7 @@ SPECIMENS = (
         naive=BeginsWithZeros,
         fix=StreamEncoderWrapper,
         demonstrate=streamed,
-        today=Silent(at_least=1e-3),
+        today=Wrong(at_least=1e-3),
         why="The downsampling convolution pads with copies of the edge, not with zeros. A cold row's edge is its own "
         "first step, row by row; all others carry theirs.",
         within=0.0,
@@ -125,7 +126,7 @@ SPECIMENS = (
         naive=zeros_behind_the_sound,
         fix=as_it_is,
         demonstrate=a_last_half_frame,
-        today=Silent(at_least=0.05),
+        today=Wrong(at_least=0.05),
         why="Zeros at the waveform's end meet biases and ELU on their way and become something else. Upstream's "
         "convolutions each add zeros on the right of *their own* input, up to a whole step. A right pad of "
         "`stride - 1` does so for any length, with no arithmetic on it.",
@@ -137,10 +138,11 @@ SPECIMENS = (
         naive=largest_product,
         fix=smallest_distance,
         demonstrate=every_codebook,
-        today=Silent(at_least=0.01),
+        today=Wrong(at_least=0.01),
         why="Of entries of one length the largest product is the nearest. These are of many lengths: take half of each "
         "one's squared length off.",
         within=0.0,
         code=(largest_product, NearestVector),
+        sources=("lucidrains/vector-quantize-pytorch#120",),
     ),
 )

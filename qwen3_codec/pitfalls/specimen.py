@@ -1,33 +1,46 @@
 """What a specimen is: naive code, what it does today, why, and the fix; it runs, and notices when its trap has gone."""
 
-import io
-import logging
 import re
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from tempfile import gettempdir
+
+from ..diagnostics import STDERR, STDOUT, Diagnostic, captured, is_advice
 
 RIGHT, WRONG, REFUSED = "right", "wrong", "refused"
 
 
 @dataclass(frozen=True)
 class Raises:
-    """The naive code fails loudly: `error` with `words` (a regular expression) in its text."""
+    """The naive code stops with an error: `error` with `words` (a regular expression) in its text."""
 
     error: type[BaseException]
     words: str
 
 
 @dataclass(frozen=True)
-class Silent:
-    """The naive code goes through and says nothing; what comes out is wrong by `at_least` this much.
+class Wrong:
+    """The naive code goes through without an error; what comes out is wrong by `at_least` this much.
 
     inf: a wrong shape, or a graph that refuses to run at another length.
     """
 
     at_least: float
+
+
+@dataclass(frozen=True)
+class Says:
+    """What is said while the naive code runs: a `Diagnostic` of `category` whose text begins with `words`.
+
+    `words` are a regular expression.
+    """
+
+    category: str
+    words: str
+
+    def fits(self, diagnostic: Diagnostic) -> bool:
+        return diagnostic.category == self.category and bool(re.match(self.words, diagnostic.text.lstrip()))
 
 
 @dataclass(frozen=True)
@@ -43,11 +56,22 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Run:
+    """What a run did, in words, and what was said meanwhile: by the exporter, by the runtime, by a library."""
+
+    text: str
+    said: tuple[Diagnostic, ...] = ()
+
+
+@dataclass(frozen=True)
 class Specimen:
     """One trap. `demonstrate` runs `naive` or `fix` (classes or functions, of one signature) and measures the result.
 
-    `notes` is the section of the notes that started this project that speaks of it, or "" where none does; `within` is
-    the error that the fix may have. `code` is what a page shows of both, where that is not `naive` and `fix`.
+    `warns` has each kind of thing that is said while the naive code runs; the fix causes none of them. What any
+    export says (`is_advice`) is left out, and so are errors that ONNX Runtime logs, which it raises too. `notes` is the
+    section of the notes that started this project that speaks of it, or "" where none does; `sources` are public
+    reports of it, "owner/repository#number". `within` is the error that the fix may have. `code` is what a page shows
+    of both, where that is not `naive` and `fix`.
     """
 
     name: str
@@ -55,35 +79,72 @@ class Specimen:
     naive: Callable
     fix: Callable
     demonstrate: Callable[[Callable], Outcome]
-    today: Raises | Silent
+    today: Raises | Wrong
     why: str
+    warns: tuple[Says, ...] = ()
     within: float = 1e-5
     code: tuple[Callable, Callable] | None = None
+    sources: tuple[str, ...] = ()
 
     @property
     def shown(self) -> tuple[Callable, Callable]:
         """What a page shows: the naive code and the fix."""
         return self.code or (self.naive, self.fix)
 
-    def fall(self) -> str:
-        """Run the naive code and return what it did; AssertionError where it no longer does what `today` says."""
+    @property
+    def reported(self) -> str:
+        """What tells of it before anyone looks at the result: an "error", a "warning", or "nothing"."""
         if isinstance(self.today, Raises):
-            with quiet(), fails_with(self.today.error, self.today.words) as caught:
-                self.demonstrate(self.naive)
-            return caught.text
-        with quiet():
-            outcome = self.demonstrate(self.naive)
-        if not outcome.error >= self.today.at_least:
-            raise AssertionError(f"{self.name}: the trap has gone, the naive code is within {outcome.error:.1e}")
-        return outcome.text
+            return "error"
+        return "warning" if self.warns else "nothing"
 
-    def mend(self) -> str:
-        """Run the fix and return what it did; raises AssertionError where it is further than `within` from right."""
-        with quiet():
+    def fall(self) -> Run:
+        """Run the naive code; AssertionError where it does not do what `today` says, or what is said is not `warns`."""
+        if isinstance(self.today, Raises):
+            with captured() as said, fails_with(self.today.error, self.today.words, show=False) as caught:
+                self.demonstrate(self.naive)
+            text = caught.text
+        else:
+            with captured() as said:
+                outcome = self.demonstrate(self.naive)
+            if not outcome.error >= self.today.at_least:
+                raise AssertionError(f"{self.name}: the trap has gone, the naive code is within {outcome.error:.1e}")
+            text = outcome.text
+        run = Run(text, signals(said))
+        for diagnostic in run.said:
+            if not any(each.fits(diagnostic) for each in self.warns):
+                raise AssertionError(f"{self.name}: said and not in its record: {diagnostic}")
+        for each in self.warns:
+            if not any(map(each.fits, run.said)):
+                raise AssertionError(f"{self.name}: in its record and not said: {each.category}: {each.words}")
+        return run
+
+    def mend(self) -> Run:
+        """Run the fix; AssertionError where it is further than `within` from right, or where anything is said."""
+        with captured() as said:
             outcome = self.demonstrate(self.fix)
         if not outcome.error <= self.within:
             raise AssertionError(f"{self.name}: the fix is {outcome.error:.1e} from right\n{outcome.text}")
-        return outcome.text
+        if found := signals(said):
+            raise AssertionError(f"{self.name}: the fix is right, yet this is said: {found[0]}")
+        return Run(outcome.text)
+
+
+def signals(said: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """What was said of the graph: each thing once, without advice, and without what ONNX Runtime raises as well."""
+    records = [replace(each, text=text) for each in said for text in _records(each)]
+    kept = [each for each in records if not (is_advice(each) or re.match(r"\[[EF]:onnxruntime", each.text))]
+    return tuple(dict.fromkeys(kept))
+
+
+def _records(diagnostic: Diagnostic) -> list[str]:
+    """The lines of standard output; of standard error each record of ONNX Runtime, without colours and its time."""
+    if diagnostic.category == STDOUT:
+        return [line for line in diagnostic.text.splitlines() if line.strip()]
+    if diagnostic.category != STDERR:
+        return [diagnostic.text]
+    text = re.sub(r"\x1b\[[\d;]*m", "", diagnostic.text)
+    return [record for record in re.split(r"\d{4}-\d\d-\d\d [\d:.]+ (?=\[[VIWEF]:onnxruntime)", text) if record.strip()]
 
 
 @dataclass
@@ -94,7 +155,7 @@ class Caught:
 
 
 @contextmanager
-def fails_with(error: type[BaseException], words: str) -> Iterator[Caught]:
+def fails_with(error: type[BaseException], words: str, show: bool = True) -> Iterator[Caught]:
     """Run a block that must raise `error` with `words` (a regular expression) in its text, and print the gist of it.
 
     Raises AssertionError where nothing failed: a trap that has gone should be noticed. Another error passes through.
@@ -106,7 +167,8 @@ def fails_with(error: type[BaseException], words: str) -> Iterator[Caught]:
         if not re.search(words, f"{type(raised).__name__}: {raised}"):
             raise
         caught.text = gist(raised)
-        print(caught.text)
+        if show:
+            print(caught.text)
     else:
         raise AssertionError(f"nothing failed; expected {error.__name__} with {words!r}")
 
@@ -134,16 +196,3 @@ def gist(error: BaseException, lines: int = 4) -> str:
 
 def shorten(line: str, most: int = 300) -> str:
     return line if len(line) <= most else line[:most] + " …"
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the exporters' progress, advice and dumps of half a graph off the page."""
-    silent, before = io.StringIO(), logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with redirect_stdout(silent), redirect_stderr(silent), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -21,7 +21,7 @@ from ..streaming.windowed import StatefulCodecONNXWrapper
 from ..verify import MAX_ERROR, TorchSession, one_shot
 from .graphs import export_step, raw_session, row
 from .precision import demo, demo_graph, heard
-from .specimen import Outcome, Silent, Specimen
+from .specimen import Outcome, Specimen, Wrong
 from .state import (
     HistoryFromNewFramesAlone,
     SaturatingPositions,
@@ -193,7 +193,7 @@ SPECIMENS = (
         naive=HistoryFromNewFramesAlone,
         fix=StatefulCodecONNXWrapper,
         demonstrate=in_stream(chunk=1, frames=30),
-        today=Silent(at_least=1e-2),
+        today=Wrong(at_least=1e-2),
         why="`pre_conv` looks back two frames. A chunk of one frame has only one to give, and the other is lost. Join"
         " the old history and the new frames first, then keep the last ones. Chunks of 3 never show it.",
         within=MAX_ERROR,
@@ -205,7 +205,7 @@ SPECIMENS = (
         naive=TrimmedBeforeAttention,
         fix=StatefulCodecONNXWrapper,
         demonstrate=in_stream(chunk=12, frames=110),
-        today=Silent(at_least=1e-4),
+        today=Wrong(at_least=1e-4),
         why="The first frame of a chunk may still see the oldest key, the last one may not. Attend over past and new "
         "keys with a mask, and trim only what is stored. Chunks of one frame never show it.",
         within=MAX_ERROR,
@@ -217,7 +217,7 @@ SPECIMENS = (
         naive=SaturatingPositions,
         fix=StatefulCodecONNXWrapper,
         demonstrate=in_stream(chunk=3, frames=110),
-        today=Silent(at_least=1e-3),
+        today=Wrong(at_least=1e-3),
         why="Keys that are stored rotated need positions that grow for ever; the length of a trimmed store does not. "
         "Right until the window of 72 frames (5.8 s) is full. The first call that begins at a place already given is "
         "that of frame 75 here.",
@@ -230,7 +230,7 @@ SPECIMENS = (
         naive=SeesTheFuture,
         fix=StatefulCodecONNXWrapper,
         demonstrate=change_a_later_frame,
-        today=Silent(at_least=1e-4),
+        today=Wrong(at_least=1e-4),
         why="One column off, and each frame sees the next one of its own chunk, so the result depends on how the "
         "codes were cut. To find it: change a later frame and see whether an earlier sample moves.",
         within=0.0,
@@ -242,7 +242,7 @@ SPECIMENS = (
         naive=OverlapAdd,
         fix=LastInput,
         demonstrate=one_transposed_conv,
-        today=Silent(at_least=1e-3),
+        today=Wrong(at_least=1e-3),
         why="Each call adds the bias to all of its output, also to the part that overlaps with the next call's. Keep "
         "the last *input* and compute the overlap anew, or take the bias out and add it once.",
     ),
@@ -252,7 +252,7 @@ SPECIMENS = (
         naive=too_little_history,
         fix=StatefulCodecONNXWrapper,
         demonstrate=in_stream(chunk=3, frames=60),
-        today=Silent(at_least=1e-2),
+        today=Wrong(at_least=1e-2),
         why="The conv stack looks back 10 frames at these rates, as `conv_reach` measures. With that many the windowed "
         "design is exact; the exact design decodes no frame again at all.",
         within=MAX_ERROR,
@@ -264,7 +264,7 @@ SPECIMENS = (
         naive=one_buffer,
         fix=two_buffers,
         demonstrate=high_pass_bound,
-        today=Silent(at_least=1e-2),
+        today=Wrong(at_least=1e-2),
         why="ONNX Runtime writes an output as soon as its node runs. A node that runs later and reads the old state "
         "then reads the new one. Whether there is such a node depends on the graph and its order: use two sets of"
         " buffers that change places.",
