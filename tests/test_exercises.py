@@ -87,6 +87,7 @@ def test_as_shipped_it_fails_and_says_why(name):
     again = run(CELLS[name][1])
     assert again.hint == verdict.hint, "the same answer, run again, is no new try"
     assert check(name, lambda *_: None).hint == EXERCISES[name].hints[1]
+    assert bool(verdict.said) == (name in ("the if", "frozen lengths", "valid samples"))
     assert str(again).startswith(f"✗ {name}: not yet.") and again._repr_markdown_().startswith("**✗")
 
 
@@ -101,6 +102,14 @@ def test_the_solution_passes_in_its_cell(name):
     assert verdict.passed, verdict
     assert time.perf_counter() - start < SECONDS
     assert f"✓ {name}: right in all {verdict.cases} cases." in str(verdict)
+
+
+def test_a_warning_of_the_exporter_about_the_answer_is_shown():
+    """With the line of the answer; warnings about other lines are not, and a right answer causes none."""
+    exercise = EXERCISES["the if"]
+    wrong = grade(exercise, exercise.mistakes[0])
+    assert re.fullmatch(r"TracerWarning: Converting .*, of your line `if is_last.item\(\) > 0.5:`", wrong.said)
+    assert f"- said: {wrong.said}\n" in str(wrong) and not grade(exercise, exercise.solution).said
 
 
 @pytest.mark.parametrize(("exercise", "mistake"), mistakes())

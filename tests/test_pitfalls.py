@@ -23,8 +23,8 @@ from qwen3_codec.pitfalls.streams import exact_graph_bound, two_buffers
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 from qwen3_codec.verify import MAX_ERROR, one_shot
 
-# Notebook 6 is executed with the tests, and stops where a trap or a fix that it shows is no longer as described, or where
-# what is said is not what is recorded. So every trap is run unsuppressed once: on the page, or here.
+# Notebook 6 is executed with the tests, and stops where a trap or a fix that it shows is no longer as described, or
+# where what is said is not what is recorded. So each trap is run once, with nothing suppressed: on the page, or here.
 PAGE = (Path(__file__).parents[1] / "notebooks" / "06_pitfalls.py").read_text(encoding="utf-8")
 NOT_ON_THE_PAGE = [name for name in SPECIMENS if f'fall("{name}")' not in PAGE or f'mend("{name}")' not in PAGE]
 

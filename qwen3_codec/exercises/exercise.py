@@ -1,6 +1,7 @@
 """What an exercise is, and how an answer is judged: case by case, against what is right, and against known mistakes."""
 
 import inspect
+import linecache
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +12,9 @@ import numpy as np
 import torch
 
 from ..console import printable
-from ..diagnostics import captured
+from ..diagnostics import Diagnostic, captured
 from ..metrics import max_error
+from ..pitfalls.specimen import signals
 
 # A few float32 operations on values about 1, in another order.
 LIMIT = 1e-5
@@ -58,10 +60,11 @@ class Exercise:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What came of one case: arrays, or an error in words."""
+    """What came of one case: arrays, or an error in words; and the warnings about lines of the answer."""
 
     arrays: tuple[np.ndarray, ...] = ()
     error: str = ""
+    said: tuple[str, ...] = ()
 
     def off(self, wanted: Sequence) -> str:
         """How far from `wanted`, in words; "" where it is right."""
@@ -94,13 +97,14 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `check` found: in which case, how far off, the likely mistake, and a hint."""
+    """What `check` found: in which case, how far off, what was said of it, the likely mistake, and a hint."""
 
     name: str
     passed: bool
     cases: int = 0
     case: str = ""
     off: str = ""
+    said: str = ""
     likely: str = ""
     hint: str = ""
     notes: list[str] = field(default_factory=list)
@@ -111,7 +115,7 @@ class Verdict:
     def _text(self) -> str:
         if self.passed:
             return "\n".join([f"✓ {self.name}: right in all {self.cases} cases.", *self.notes])
-        rows = {"case": self.case, "found": self.off, "likely": self.likely, "hint": self.hint}
+        rows = {"case": self.case, "found": self.off, "said": self.said, "likely": self.likely, "hint": self.hint}
         lines = [f"- {key}: {text}" for key, text in rows.items() if text]
         return "\n".join([f"✗ {self.name}: not yet.", *lines, *self.notes])
 
@@ -137,7 +141,8 @@ def grade(exercise: Exercise, answer: Callable, tries: int = 0) -> Verdict:
                 tried += [_attempt(other, answer) for other in quick[len(tried) :]]
             likely = ("" if case.slow else _recognised(exercise, quick, tried)) or case.means
             hint = exercise.hints[min(tries, len(exercise.hints) - 1)]
-            return Verdict(exercise.name, False, len(cases), case.label, off, likely, hint)
+            said = "; ".join(dict.fromkeys(words for attempt in tried for words in attempt.said))
+            return Verdict(exercise.name, False, len(cases), case.label, off, said, likely, hint)
     return Verdict(exercise.name, True, len(cases))
 
 
@@ -173,15 +178,26 @@ def _attempts(exercise: Exercise, mistake: Callable) -> list[Attempt]:
 
 def _attempt(case: Case, answer: Callable) -> Attempt:
     try:
-        with captured(), torch.no_grad():
+        with captured() as said, torch.no_grad():
             arrays = tuple(np.asarray(array) for array in case.play(answer))
-        odd = [array for array in arrays if array.dtype.kind not in "biufU"]
-        return Attempt(error=f"a {type(odd[0].item()).__name__} came back, must be numbers") if odd else Attempt(arrays)
+        if odd := [array for array in arrays if array.dtype.kind not in "biufU"]:
+            return Attempt(error=f"a {type(odd[0].item()).__name__} came back, must be numbers")
+        return Attempt(arrays, said=_of_their_lines(said, answer))
     except Wrong as wrong:
         return Attempt(error=str(wrong))
     except (Exception, SystemExit) as error:
         first = (str(error).splitlines() or [""])[0][:200]
         return Attempt(error=f"{type(error).__name__}: {first}{_their_line(error, answer)}")
+
+
+def _of_their_lines(said: Sequence[Diagnostic], answer: Callable) -> tuple[str, ...]:
+    """Warnings about lines of the answer, such as those of a trace: the first sentence, and the line."""
+    files = {code.co_filename for code in codes_of(answer)}
+    lines = [
+        (each, linecache.getline(each.source, each.line).strip()) for each in signals(said) if each.source in files
+    ]
+    first = ((f"{each.category}: {each.text.split('. ')[0]}", line) for each, line in lines)
+    return tuple(words + (f", of your line `{line}`" if line else "") for words, line in first)
 
 
 def _their_line(error: Exception, answer: Callable) -> str:
