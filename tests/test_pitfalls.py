@@ -132,12 +132,14 @@ def test_the_command_runs_what_is_asked_for(capsys, monkeypatch):
     assert "no specimen has 'no such trap' in its name" in capsys.readouterr().err
 
 
-def test_the_exporters_that_are_not_listed_do_not_freeze_it():
+def test_the_exporters_that_are_not_listed_do_not_freeze_it_and_do_not_warn():
     """The others are specimens, and tested as such."""
     for length in LENGTHS:
         for exporter in {"torchscript", "dynamo"} - length.frozen_by.keys():
-            with captured():
+            with captured() as said:
                 assert length.demonstration(exporter)(length.naive).error < 1e-5, (length.name, exporter)
+                assert length.demonstration(exporter)(length.fix).error < 1e-5, (length.name, exporter)
+            assert not signals(said), (length.name, exporter)
 
 
 def test_the_table_of_both_exporters(monkeypatch):

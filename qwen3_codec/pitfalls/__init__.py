@@ -2,7 +2,8 @@
 
 `SPECIMENS` has them all by name, those of the notes in their order, then those seen elsewhere.
 `SPECIMENS[name].fall()` runs the naive code, `.mend()` the fix; both raise where they do not find what the specimen
-says. `python -m qwen3_codec.pitfalls` runs every one.
+says, be it of the result or of what is said on the way: warnings, log records, and what is written to the screen. So
+`.reported` (by an error, by a warning, by nothing) is measured. `python -m qwen3_codec.pitfalls` runs every one.
 """
 
 from ..console import importing
