@@ -18,7 +18,7 @@ from qwen3_codec.export import export
 from qwen3_codec.model import checkpoint
 from qwen3_codec.pitfalls import SPECIMENS
 from qwen3_codec.pitfalls.__main__ import main as pitfalls
-from qwen3_codec.pitfalls.specimen import Outcome, Silent
+from qwen3_codec.pitfalls.specimen import Outcome, Wrong
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 
@@ -130,7 +130,7 @@ def test_modules_that_are_commands_of_their_own(files, console, monkeypatch, tmp
         SPECIMENS["head_dim by the formula"],
         naive=lambda: Outcome(0.0, ""),
         demonstrate=lambda _: (_ for _ in ()).throw(RuntimeError(NAME)),
-        today=Silent(1.0),
+        today=Wrong(1.0),
     )
     monkeypatch.setitem(SPECIMENS, gone.name, gone)
     printed = console("ascii")

@@ -325,7 +325,7 @@ SPECIMENS = (
         naive=each_chunk_alone,
         fix=one_resampler,
         demonstrate=a_stream_at_another_rate,
-        today=Silent(at_least=5e-3),
+        today=Wrong(at_least=5e-3),
         why="A resampler is a filter, and a filter looks at neighbours. A chunk alone has zeros for neighbours, so "
         "each border clicks, although every length is right. One resampler for the stream keeps its state; `last` "
         "gives out what it still holds. `decode --resample` does so, and `compare` recognises the clicks.",
