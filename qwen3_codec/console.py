@@ -1,5 +1,6 @@
 """What every command does: its help, its errors as one line, its end on a signal, its progress bar. Needs no numpy."""
 
+import _thread
 import argparse
 import signal
 import sys
@@ -72,15 +73,51 @@ def any_letter() -> Iterator[None]:
 
 @contextmanager
 def _termination_unwinds() -> Iterator[None]:
-    """SIGTERM ends the command as Ctrl-C does, through every `finally`; signals reach the main thread alone."""
+    """SIGTERM ends the command as Ctrl-C does, through every `finally`; signals reach the main thread alone.
+
+    Where a signal falls into a destructor or a callback of C code, Python reports what is raised there and goes on: it
+    is sent once more, so that it is not lost.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    hook, again = sys.unraisablehook, []
+
+    def lost(unraisable) -> None:
+        if not issubclass(unraisable.exc_type, SystemExit | KeyboardInterrupt):
+            return hook(unraisable)
+        number = signal.SIGTERM if issubclass(unraisable.exc_type, SystemExit) else signal.SIGINT
+        again.append(threading.Timer(0.05, _thread.interrupt_main, [number]))  # from a thread: not in here once more
+        again[-1].start()
+
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    sys.unraisablehook = lost
     try:
         yield
     finally:
+        for timer in again:
+            timer.cancel()
+        sys.unraisablehook = hook
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def signals_wait() -> Iterator[None]:
+    """SIGTERM and Ctrl-C come after the block: for what must not be left in the middle."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = []
+    before = {
+        number: signal.signal(number, lambda *got: came.append(got[0])) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 def printable(text: str) -> str:

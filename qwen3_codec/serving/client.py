@@ -14,7 +14,10 @@ import asyncio
 import queue
 import secrets
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +41,7 @@ with importing(__name__):
 
 URL = "127.0.0.1:8001"
 TIMEOUT = 60.0  # seconds
+DIED = "is not healthy"  # what Triton's Python backend says of a model whose process crashed, and its states with it
 ASKS_AFTER = 1.0  # seconds without an answer, after which a server is asked whether it is still there
 
 ABOUT = "decode codes on a Triton server, chunk by chunk, each row as a stream of its own"
@@ -45,7 +49,7 @@ EXAMPLE = "--codes codes.npy --url 127.0.0.1:8001 --output speech.wav"
 
 
 class ServerError(RuntimeError):
-    """What a server answered in place of samples, or that it did not answer. The stream may go on after the former."""
+    """What a server answered in place of samples, or that it did not. After the former the stream goes on."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +77,47 @@ def dimensions(url: str = URL, model: str = MODEL) -> Dimensions:
 
 
 class _Remote:
-    """What both kinds of stream know: who they are, and how a request and an answer look."""
+    """What both kinds of stream know: who they are, how a request and an answer look, and one after the other."""
 
     def __init__(self, url: str = URL, model: str = MODEL, timeout: float = TIMEOUT):
         self.url, self.model, self.timeout = url, model, timeout
         self.sequence = secrets.randbits(63) | 1  # 0 would be no sequence at all
         self.started = self.finished = False
-        self._quantizers = 1
+        self._over = ""  # why the stream ended before its end
+        self._quantizers = self._asked = 0
+        self._busy = threading.Lock()
 
-    def _request(self, codes, last: bool) -> dict:
+    @contextmanager
+    def _exchange(self, codes, last: bool) -> Iterator[dict | None]:
+        """One request until its answer is there; None where there is nothing to end.
+
+        What is left without an answer ends the stream: its answer could still come, and nobody knows whether the
+        server's state has moved. So the connection is cut, by which the server frees that state.
+        """
+        if not self._busy.acquire(blocking=False):
+            raise RuntimeError("another push of this stream waits for its answer; one at a time")
+        try:
+            request = self._request(codes, last)
+            try:
+                yield request
+            except BaseException as error:
+                lost = isinstance(error, ServerError)
+                self._over = str(error) if lost else f"{self.url}: interrupted ({type(error).__name__})"
+                self._hang_up()
+                if lost:
+                    raise ServerError(f"{error}; this stream is over, begin a new one") from error.__cause__
+                raise
+        finally:
+            self._busy.release()
+
+    def _request(self, codes, last: bool) -> dict | None:
+        if self._over:
+            raise ServerError(f"this stream is over, begin a new one; what became of an earlier push: {self._over}")
+        if codes is None:  # what ends a stream: no codes, marked as the last
+            if not self.started or self.finished:
+                self.finished = True
+                return None
+            codes = np.zeros((1, 0, self._quantizers), np.int64)
         codes = np.asarray(codes)
         rows = codes[None] if codes.ndim == 2 else codes
         if rows.dtype.kind not in "iu" or rows.ndim != 3 or len(rows) != 1:
@@ -93,27 +129,43 @@ class _Remote:
         tensor.set_data_from_numpy(codes)
         flags = {"sequence_id": self.sequence, "sequence_start": not self.started, "sequence_end": last}
         self.started, self.finished, self._quantizers = True, last, codes.shape[2]
-        return {"model_name": self.model, "inputs": [tensor], **flags}
+        self._asked += 1
+        return {"model_name": self.model, "inputs": [tensor], "request_id": str(self._asked), **flags}
+
+    def _checked(self, request: dict, answer, error):
+        """(answer, error) of this very request; ServerError for another's, and where the stream's state is lost."""
+        if error is not None and error.status():  # gRPC's own; what the server says has no status
+            raise self._gone(error.message())
+        if error is not None and DIED in error.message():
+            raise self._refusal(error)
+        if answer is not None and (found := answer.get_response().id) != request["request_id"]:
+            raise ServerError(f"{self.url}: request {request['request_id']} got the answer to request {found}")
+        return answer, error
 
     def _samples(self, answer, error) -> np.ndarray:
         if error is not None:
-            raise ServerError(f"{self.url}: {error.message()}")
+            raise self._refusal(error)
         return answer.as_numpy("waveform")
+
+    def _refusal(self, error) -> ServerError:
+        return ServerError(f"{self.url}: {error.message().rstrip('.')}")
 
     def _late(self) -> ServerError:
         return ServerError(f"{self.url}: no answer within {self.timeout:g} s")
 
-    @property
-    def _end(self) -> np.ndarray | None:
-        """What ends a stream that is open: no codes, marked as the last."""
-        return np.zeros((1, 0, self._quantizers), np.int64) if self.started and not self.finished else None
+    def _gone(self, why: str) -> ServerError:
+        return ServerError(f"{self.url}: no connection to the server: {why}")
+
+
+_NO_SAMPLES = np.zeros((1, 0), np.float32)
 
 
 class RemoteStream(_Remote):
     """One stream on the server at `url`, used as a `CodecStream` is: `push`, `finish`.
 
     Left as a context, it is ended on the server, which then frees its state. `timeout` is how long to wait for one
-    answer, in seconds.
+    answer, in seconds; after a push that got none the stream is over. One thread at a time may use it; a second one
+    gets a RuntimeError, and the stream goes on for the first.
     """
 
     def __enter__(self):
@@ -125,23 +177,35 @@ class RemoteStream(_Remote):
     def __exit__(self, *_):
         try:
             self.finish()
-        except ServerError:
+        except RuntimeError:
             pass  # nobody is there to be told; the server ends the sequence by itself
         finally:
-            self._client.stop_stream(cancel_requests=True)
-            self._client.close()
+            if self._busy.locked():  # another thread waits for an answer
+                self._hang_up()
+            self._client.close()  # in good order: gRPC's sending thread ends with the stream, and not where it is cut
+
+    def _hang_up(self) -> None:
+        self._client.stop_stream(cancel_requests=True)
 
     def push(self, codes, last: bool = False) -> np.ndarray:
         """Decode codes [N, Q] or [1, N, Q]; returns float32 [1, N * samples_per_frame].
 
-        `last` ends the stream on the server. Raises ServerError with the server's words; the stream goes on.
+        `last` ends the stream on the server. Raises ServerError with the server's words, after which the stream goes
+        on; and where no answer came, after which it is over, as it is after anything that interrupts a push: each later
+        call raises ServerError and says so.
         """
-        request = self._request(codes, last)
-        try:
-            self._client.async_stream_infer(**request)
-            return self._samples(*self._answer())
-        except triton.InferenceServerException as error:  # the connection is gone
-            raise ServerError(f"{self.url}: {error.message()}") from error
+        return self._ask(codes, last)
+
+    def _ask(self, codes, last: bool) -> np.ndarray:
+        with self._exchange(codes, last) as request:
+            if request is None:
+                return _NO_SAMPLES
+            try:
+                self._client.async_stream_infer(**request)
+                answer = self._checked(request, *self._answer())
+            except triton.InferenceServerException as error:
+                raise self._gone(error.message()) from error
+        return self._samples(*answer)
 
     def _answer(self):
         deadline = time.monotonic() + self.timeout
@@ -150,8 +214,15 @@ class RemoteStream(_Remote):
                 return self._answers.get(timeout=min(left, ASKS_AFTER))
             except queue.Empty:
                 # A server that ends in good order closes the stream without a word to the callback.
-                self._client.is_server_live(client_timeout=ASKS_AFTER)
+                self._check_live(min(left, ASKS_AFTER))
         raise self._late()
+
+    def _check_live(self, patience: float) -> None:
+        try:
+            self._client.is_server_live(client_timeout=patience)
+        except triton.InferenceServerException as error:
+            if error.status() != str(grpc.StatusCode.DEADLINE_EXCEEDED):  # busy is not gone
+                raise
 
     def finish(self) -> np.ndarray:
         """End the stream on the server, whose state is freed there; returns no samples, float32 [1, 0].
@@ -159,11 +230,15 @@ class RemoteStream(_Remote):
         A model of the ONNX Runtime backend ends it too, but answers with an error (ServerError), as its graph takes no
         chunk without frames: there, say `last` with the last chunk.
         """
-        return np.zeros((1, 0), np.float32) if self._end is None else self.push(self._end, last=True)
+        return self._ask(None, last=True)
 
 
 class AsyncRemoteStream(_Remote):
-    """`RemoteStream` for asyncio: `async with`, `await stream.push(codes)`. Many share one `client`."""
+    """`RemoteStream` for asyncio: `async with`, `await stream.push(codes)`. Many share one `client`.
+
+    A second push that begins before the first has its answer gets a RuntimeError; after a push that was cancelled, as
+    by `asyncio.wait_for`, the stream is over. The other streams of a shared client go on.
+    """
 
     def __init__(
         self,
@@ -188,31 +263,49 @@ class AsyncRemoteStream(_Remote):
     async def __aexit__(self, *_):
         try:
             await self.finish()
-        except ServerError:
+        except RuntimeError:
             pass
         finally:
-            self._requests.put_nowait(None)
-            self._answers.cancel()
+            self._hang_up()
             if not self._given:
                 await self._client.close()
 
+    def _hang_up(self) -> None:
+        self._requests.put_nowait(None)
+        self._answers.cancel()
+
     async def push(self, codes, last: bool = False) -> np.ndarray:
         """As `RemoteStream.push`."""
-        self._requests.put_nowait(self._request(codes, last))
+        return await self._ask(codes, last)
+
+    async def _ask(self, codes, last: bool) -> np.ndarray:
+        with self._exchange(codes, last) as request:
+            if request is None:
+                return _NO_SAMPLES
+            self._requests.put_nowait(request)
+            answer = self._checked(request, *await self._answer())
+        return self._samples(*answer)
+
+    async def _answer(self):
         try:
-            return self._samples(*await asyncio.wait_for(anext(self._answers), self.timeout))
+            async with asyncio.timeout(self.timeout):
+                return await anext(self._answers)
         except TimeoutError:
             raise self._late() from None
         except StopAsyncIteration:
-            raise ServerError(f"{self.url}: the server has closed the connection") from None
+            raise self._gone("it has closed it") from None
         except triton.InferenceServerException as error:
-            raise ServerError(f"{self.url}: {error.message()}") from error
+            raise self._gone(error.message()) from error
         except grpc.RpcError as error:  # of which tritonclient makes its own in some places, and in some not
-            raise ServerError(f"{self.url}: {error.details()}") from error
+            raise self._gone(error.details()) from error
+        except asyncio.CancelledError:
+            if asyncio.current_task().cancelling():
+                raise
+            raise self._gone("it was closed on this side") from None  # gRPC cancels whoever waits on a closed client
 
     async def finish(self) -> np.ndarray:
         """As `RemoteStream.finish`."""
-        return np.zeros((1, 0), np.float32) if self._end is None else await self.push(self._end, last=True)
+        return await self._ask(None, last=True)
 
 
 def add_options(parser) -> None:

@@ -2,7 +2,8 @@
 
 The wheel holds NVIDIA's program and its Python backend, for Linux on x86 with glibc 2.35 or newer. It is unpacked into
 a folder of its own (`pip install --no-deps --target build/triton -r requirements-server.txt`; make does it), as it asks
-for packages that are not needed here. It listens on 127.0.0.1 alone.
+for packages that are not needed here. It listens on 127.0.0.1 alone. On the command
+line, a server that crashes is started again.
 
 python -m qwen3_codec.serving.server build/model_repository
 """
@@ -16,11 +17,12 @@ import sys
 import sysconfig
 import time
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..console import alone, importing
+from ..console import alone, importing, signals_wait
 from ..lab.folders import CHECKOUT, build_folder
 from . import MODEL
 
@@ -29,8 +31,10 @@ with importing(__name__):
 
 HOST = "127.0.0.1"
 STARTS_WITHIN, ENDS_WITHIN = 60, 6  # seconds; alone it ends in 2 or 3
+RESTARTS, RESTARTS_WITHIN = 5, 600  # what crashes more often than that, in seconds, is left
+LOOKS_EVERY = 0.2  # seconds between two looks at whether all still runs
 PATIENCE = 3  # seconds that it waits, when it is to end, for clients that keep a connection open
-STUB, UTILITIES = "triton_python_backend_stub", "triton_python_backend_utils.py"
+BACKENDS, STUB, UTILITIES = "backends", "triton_python_backend_stub", "triton_python_backend_utils.py"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -104,8 +108,9 @@ class Server:
         self._folder = TemporaryDirectory(prefix="triton_")
         self.folder = Path(self._folder.name)
         try:
+            _link_backends(self.program, self.folder)
+            self.ports = {name: port or _free_port() for name, port in self.ports.items()}
             self._start()
-            self._wait_until_ready()
         except BaseException:
             self.__exit__()
             raise
@@ -114,16 +119,52 @@ class Server:
     def __exit__(self, *_):
         """Ask it to end; where it does not, end it and all that it started."""
         try:
-            if self.process and self.process.poll() is None:
+            self._end()
+        finally:
+            self._folder.cleanup()
+
+    def restart(self) -> None:
+        """End what still runs of it, and start it again on the same ports; raises as entering it does.
+
+        Its streams are lost: their clients get an error, and begin new ones.
+        """
+        self._end()
+        self._start()
+
+    def crashed(self) -> str:
+        """What of it has ended by itself, in a few words; empty while all runs."""
+        if (code := self.process.poll()) is not None:
+            return f"the server ended ({signal.Signals(-code).name if code < 0 else f'code {code}'})"
+        # A model's process that dies is not started again by the server, which refuses all requests from then on.
+        if any(_state(pid) == "Z" for pid in self.children()):
+            return "a model's process ended"
+        return ""
+
+    def children(self) -> list[int]:
+        """The processes that the server started: the models' interpreters."""
+        try:
+            return [
+                int(pid)
+                for file in Path("/proc", str(self.process.pid), "task").glob("*/children")
+                for pid in file.read_text().split()
+            ]
+        except OSError:  # it has just ended
+            return []
+
+    def _end(self) -> None:
+        try:
+            if self.process and not self.crashed():
                 self.process.terminate()
                 self.process.wait(ENDS_WITHIN)
         except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-        finally:
+            pass
+        finally:  # also where a second signal interrupts the wait
+            if self.process:
+                with suppress(ProcessLookupError):  # all of them have ended
+                    os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
             for left in SHARED_MEMORY.glob(f"{self.folder.name}*"):  # where it was ended and did not end
                 left.unlink(missing_ok=True)
-            self._folder.cleanup()
 
     @property
     def url(self) -> str:
@@ -147,9 +188,8 @@ class Server:
             )
 
     def _start(self) -> None:
-        self.ports = {name: port or _free_port() for name, port in self.ports.items()}
         command = [self.program.root / "bin" / "tritonserver", "--model-repository", self.repository]
-        command += ["--backend-directory", _backends(self.program, self.folder), "--allow-gpu-metrics", "false"]
+        command += ["--backend-directory", self.folder / BACKENDS, "--allow-gpu-metrics", "false"]
         command += [
             "--exit-timeout-secs",
             PATIENCE,
@@ -157,7 +197,7 @@ class Server:
         ]
         for name, port in self.ports.items():
             command += [f"--{name}-address", HOST, f"--{name}-port", port]
-        with open(self.folder / "log", "wb") as log:
+        with open(self.folder / "log", "ab") as log, signals_wait():  # what has started is known, so that it is ended
             self.process = subprocess.Popen(
                 [*map(str, command)],
                 env=self.program.environment(),
@@ -165,6 +205,7 @@ class Server:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for us, who then end it
             )
+        self._wait_until_ready()
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + STARTS_WITHIN
@@ -183,9 +224,9 @@ class Server:
         raise RuntimeError(f"the Triton server did not become ready: {said[1] if said else log[-500:]}")
 
 
-def _backends(program: Program, work: Path) -> Path:
+def _link_backends(program: Program, work: Path) -> None:
     """A folder as the server wants it: backends/python with the interpreter that the models run in."""
-    folder = work / "backends" / "python"
+    folder = work / BACKENDS / "python"
     folder.mkdir(parents=True)
     for file in (program.stub, *(program.root / "backends" / "python").iterdir()):
         if not (folder / file.name).exists():
@@ -196,7 +237,14 @@ def _backends(program: Program, work: Path) -> Path:
     places = [str(CHECKOUT), *{sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}]
     original = program.root / "backends" / "python" / UTILITIES
     utilities.write_text(f"import sys\n\nsys.path[:0] = {places!r}\nexec(open({str(original)!r}).read())\n")
-    return folder.parent
+
+
+def _state(pid: int) -> str:
+    """A process's state as Linux says it, a letter: Z for one that has ended; empty where there is none."""
+    try:
+        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
 
 
 def _free_port() -> int:
@@ -218,8 +266,18 @@ def run(args) -> int:
     with Server(args.repository, args.grpc_port, args.http_port, args.metrics_port) as server:
         print(f"ready: gRPC {server.url}; what it says: {server.folder}/log; Ctrl-C ends it", flush=True)
         print(f"try: python -m qwen3_codec.serving.client --codes FILE.npy --url {server.url}", flush=True)
-        server.process.wait()
-    return 1  # by itself it does not end
+        crashes = []
+        while True:
+            while not (why := server.crashed()):
+                time.sleep(LOOKS_EVERY)
+            crashes = [when for when in crashes if time.monotonic() - when < RESTARTS_WITHIN] + [time.monotonic()]
+            if len(crashes) > RESTARTS:
+                raise RuntimeError(f"{why}, {len(crashes)} times in {RESTARTS_WITHIN} s; it is not started again")
+            print(
+                f"crashed: {why}; started again ({len(crashes)} of {RESTARTS} times), all streams are lost", flush=True
+            )
+            server.restart()
+            print(f"ready: gRPC {server.url}", flush=True)
 
 
 if __name__ == "__main__":
