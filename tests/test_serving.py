@@ -4,6 +4,9 @@ import asyncio
 import json
 import os
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,7 +28,11 @@ from qwen3_codec.streaming.fixed import FixedAxes
 from qwen3_codec.verify import MAX_ERROR, one_shot
 
 repository = pytest.importorskip("qwen3_codec.serving.repository", reason="needs the extra [serve]")
+import grpc  # noqa: E402
+from tritonclient.grpc import service_pb2, service_pb2_grpc  # noqa: E402
+
 from qwen3_codec.serving import client, load  # noqa: E402
+from qwen3_codec.serving import server as serving  # noqa: E402
 from qwen3_codec.serving.simulation import Request, SimulatedServer  # noqa: E402
 
 
@@ -484,3 +491,224 @@ def test_a_load_that_cannot_be_is_refused(exact, capsys):
             load.measure(exact.path, **numbers)
     assert alone(load, "load", [str(exact.path), "--calls", "joined,together"]) == 2
     assert "'together', must be joined or apart" in capsys.readouterr().err
+
+
+class Echo(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """A server that answers a request with its own codes, as soon as `free` is set; `cut` counts connections that were.
+
+    `wrong` answers with another request's id, `closes` ends the connection in good order in place of an answer.
+    """
+
+    def __init__(self):
+        self.free, self.cut, self.wrong, self.closes = threading.Event(), threading.Semaphore(0), False, False
+        self.free.set()
+
+    def ServerLive(self, request, context):
+        time.sleep(0.1 if not self.free.is_set() else 0)
+        return service_pb2.ServerLiveResponse(live=True)
+
+    def ModelStreamInfer(self, requests, context):
+        ended = threading.Event()
+        context.add_callback(ended.set)
+        for request in requests:
+            while not (self.free.wait(0.01) or ended.is_set()):
+                pass
+            if ended.is_set():
+                return self.cut.release()
+            if self.closes:
+                return None
+            codes = np.frombuffer(request.raw_input_contents[0], np.int64).astype(np.float32)
+            answer = service_pb2.ModelInferResponse(
+                id=request.id + "0" * self.wrong, raw_output_contents=[codes.tobytes()]
+            )
+            answer.outputs.add(name="waveform", datatype="FP32", shape=[1, codes.size])
+            yield service_pb2.ModelStreamInferResponse(infer_response=answer)
+        return None
+
+
+@pytest.fixture
+def echo():
+    """(the server, its address)"""
+    server, echo = grpc.server(ThreadPoolExecutor(8)), Echo()
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(echo, server)
+    url = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    yield echo, url
+    echo.free.set()
+    server.stop(0).wait()
+
+
+def one(code):
+    """Codes whose sound, on `Echo`, is this one sample."""
+    return np.full((1, 1), code)
+
+
+OVER = "this stream is over, begin a new one"
+
+
+def test_after_a_push_without_an_answer_no_late_answer_is_taken_for_another(echo):
+    server, url = echo
+    with client.RemoteStream(url, timeout=0.2) as stream:
+        assert stream.push(one(1)) == 1
+        server.free.clear()
+        with pytest.raises(client.ServerError, match=rf"no answer within 0\.2 s; {OVER}"):
+            stream.push(one(2))
+        assert server.cut.acquire(timeout=10), "the server was not told, and keeps the state"
+        server.free.set()
+        for call in (lambda: stream.push(one(3)), stream.finish):
+            with pytest.raises(client.ServerError, match=rf"{OVER}; .*: no answer within 0\.2 s$"):
+                call()
+    with client.RemoteStream(url) as stream:
+        assert [stream.push(one(code)).item() for code in (4, 5)] == [4, 5]
+        assert stream.finish().shape == stream.finish().shape == (1, 0)
+        with pytest.raises(RuntimeError, match="the stream is finished"):
+            stream.push(one(6))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, client.triton.InferenceServerException("not sent")])
+def test_a_push_that_was_interrupted_ends_the_stream(echo, monkeypatch, error):
+    def fails(**_):
+        raise error
+
+    with client.RemoteStream(echo[1]) as stream:
+        monkeypatch.setattr(stream._client, "async_stream_infer", fails)
+        raised = client.ServerError if isinstance(error, Exception) else error
+        with pytest.raises(raised):
+            stream.push(one(1))
+        monkeypatch.undo()
+        with pytest.raises(client.ServerError, match=f"{OVER}; .*(not sent|KeyboardInterrupt|MemoryError)"):
+            stream.push(one(2))
+
+
+def test_bad_codes_end_no_stream(echo):
+    with client.RemoteStream(echo[1]) as stream:
+        for _ in range(2):
+            with pytest.raises(CodesError):
+                stream.push([["a"]])
+        assert stream.push(one(1)) == 1
+
+
+def test_an_answer_to_another_request_is_none(echo):
+    echo[0].wrong = True
+    with (
+        client.RemoteStream(echo[1]) as stream,
+        pytest.raises(client.ServerError, match=r"request 1 got .* request 10"),
+    ):
+        stream.push(one(1))
+
+
+def test_a_server_that_is_busy_is_not_gone(echo, monkeypatch):
+    """Asked whether it is there, it does not answer in time either."""
+    server, url = echo
+    monkeypatch.setattr(client, "ASKS_AFTER", 0.05)
+    server.free.clear()
+    threading.Timer(0.4, server.free.set).start()
+    with client.RemoteStream(url, timeout=30) as stream:
+        assert stream.push(one(1)) == 1
+
+
+def test_two_threads_of_a_remote_stream(echo):
+    server, url = echo
+    with client.RemoteStream(url, timeout=30) as stream, ThreadPoolExecutor(1) as other:
+        server.free.clear()
+        first = other.submit(stream.push, one(1))
+        while not stream.started:
+            time.sleep(0.01)
+        for call in (lambda: stream.push(one(2)), stream.finish):
+            with pytest.raises(RuntimeError, match="another push of this stream"):
+                call()
+        server.free.set()
+        assert first.result() == 1 and stream.push(one(3)) == 3
+        server.free.clear()
+        last = other.submit(stream.push, one(4))
+        while stream._asked < 3:
+            time.sleep(0.01)
+        stream.__exit__()  # does not wait for the other thread's 30 s
+        with pytest.raises(client.ServerError, match=OVER):
+            last.result(timeout=10)
+
+
+def test_streams_leave_no_threads(echo):
+    def some():
+        for _ in range(3):
+            with client.RemoteStream(echo[1]) as stream:
+                stream.push(one(1))
+
+    some()
+    before = threading.active_count()
+    some()
+    assert threading.active_count() <= before
+
+
+def test_a_remote_stream_of_asyncio_says_what_became_of_it(echo):
+    server, url = echo
+
+    async def talk():
+        async with (
+            client.triton_aio.InferenceServerClient(url) as shared,
+            client.AsyncRemoteStream(url, client=shared) as two,
+            client.AsyncRemoteStream(url, client=shared) as cancelled,
+            client.AsyncRemoteStream(url, client=shared, timeout=0.2) as late,
+        ):
+            assert [(await stream.push(one(1))).item() for stream in (two, cancelled, late)] == [1, 1, 1]
+            server.free.clear()
+            first = asyncio.create_task(two.push(one(2)))
+            await asyncio.sleep(0)
+            for call in (two.push(one(3)), two.finish()):
+                with pytest.raises(RuntimeError, match="another push of this stream"):
+                    await call
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(cancelled.push(one(2)), 0.2)
+            with pytest.raises(client.ServerError, match=rf"no answer within 0\.2 s; {OVER}"):
+                await late.push(one(2))
+            assert await asyncio.to_thread(server.cut.acquire, timeout=10)
+            assert await asyncio.to_thread(server.cut.acquire, timeout=10)
+            server.free.set()
+            for stream, why in ((cancelled, "CancelledError"), (late, "no answer")):
+                for call in (stream.push(one(3)), stream.finish()):
+                    with pytest.raises(client.ServerError, match=f"{OVER}; .*{why}"):
+                        await call
+            assert await first == 2 and await two.push(one(4)) == 4  # the shared client is none of the worse
+
+    asyncio.run(talk())
+
+
+def test_who_has_closed_a_connection_is_said(echo):
+    server, url = echo
+
+    async def talk():
+        async with client.AsyncRemoteStream(url) as stream:
+            await stream.push(one(1))
+            server.closes = True
+            with pytest.raises(client.ServerError, match=f"no connection to the server: it has closed it; {OVER}"):
+                await stream.push(one(2))
+        server.closes = False
+        async with client.triton_aio.InferenceServerClient(url) as shared:
+            stream = await client.AsyncRemoteStream(url, client=shared).__aenter__()
+            server.free.clear()
+            waits = asyncio.create_task(stream.push(one(1)))
+            await asyncio.sleep(0.1)
+        with pytest.raises(client.ServerError, match="closed on this side"):  # and not CancelledError
+            await waits
+        await stream.__aexit__()
+
+    asyncio.run(talk())
+
+
+def test_the_simulation_takes_one_request_of_a_sequence_at_a_time(exact):
+    server = SimulatedServer(repository.config(exact.spec, "onnxruntime"), exact.run)
+    server.execute([Request(7, random_codes_of(exact, 2, 0), start=True)])
+    before = server.states[7]
+    for second, words in ((7, "sequence 7 has two requests at once"), (8, "sequence 8 must begin with a start")):
+        codes = random_codes_of(exact, 2, 1)
+        with pytest.raises(ValueError, match=words):
+            server.execute([Request(7, codes, start=True), Request(second, codes)])
+        assert server.states[7] is before and [*server.states] == [7]
+
+
+def test_what_crashes_too_often_is_left(monkeypatch, capsys):
+    server = SimpleNamespace(crashed=lambda: "the server ended (SIGSEGV)", url="here", folder="folder", starts=0)
+    server.restart = lambda: setattr(server, "starts", server.starts + 1)
+    with pytest.raises(RuntimeError, match=r"crashed 6 times in 600 s \(the server ended \(SIGSEGV\)\)"):
+        serving._keep_running(server)
+    assert server.starts == 5 and "(5 of 5)" in capsys.readouterr().out

@@ -2,8 +2,8 @@
 
 The wheel holds NVIDIA's program and its Python backend, for Linux on x86 with glibc 2.35 or newer. It is unpacked into
 a folder of its own (`pip install --no-deps --target build/triton -r requirements-server.txt`; make does it), as it asks
-for packages that are not needed here. It listens on 127.0.0.1 alone. On the command
-line, a server that crashes is started again.
+for packages that are not needed here. It listens on 127.0.0.1 alone. What crashes is started again,
+with its streams lost.
 
 python -m qwen3_codec.serving.server build/model_repository
 """
@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NoReturn
 
 from ..console import alone, importing, signals_wait
 from ..lab.folders import CHECKOUT, build_folder
@@ -95,8 +96,9 @@ def find(folder: Path | None = None) -> Program:
 class Server:
     """A server of the models in `repository`, running while it is entered as a context.
 
-    Ports are free ones where none are given. `url` is its gRPC address, `folder` holds its log while it runs. Raises
-    NoServer where it cannot run, RuntimeError with its own words where it does not become ready.
+    Ports are free ones where none are given. `url` is its gRPC address, `folder` holds its log while it runs, and that
+    of a crashed one before it. Raises NoServer where it cannot run, RuntimeError with its own words where it does not
+    become ready.
     """
 
     def __init__(self, repository: Path, grpc_port: int = 0, http_port: int = 0, metrics_port: int = 0):
@@ -129,6 +131,7 @@ class Server:
         Its streams are lost: their clients get an error, and begin new ones.
         """
         self._end()
+        (self.folder / "log").replace(self.folder / "log_of_crash")
         self._start()
 
     def crashed(self) -> str:
@@ -197,7 +200,7 @@ class Server:
         ]
         for name, port in self.ports.items():
             command += [f"--{name}-address", HOST, f"--{name}-port", port]
-        with open(self.folder / "log", "ab") as log, signals_wait():  # what has started is known, so that it is ended
+        with open(self.folder / "log", "wb") as log, signals_wait():  # what has started is known, so that it is ended
             self.process = subprocess.Popen(
                 [*map(str, command)],
                 env=self.program.environment(),
@@ -260,24 +263,27 @@ def add_options(parser) -> None:
     parser.add_argument("--metrics-port", type=int, default=8002, metavar="PORT", help="0: a free one")
 
 
-def run(args) -> int:
+def run(args) -> NoReturn:
     if not args.repository.is_dir():
         raise ValueError(f"{args.repository}: no such folder")
     with Server(args.repository, args.grpc_port, args.http_port, args.metrics_port) as server:
         print(f"ready: gRPC {server.url}; what it says: {server.folder}/log; Ctrl-C ends it", flush=True)
         print(f"try: python -m qwen3_codec.serving.client --codes FILE.npy --url {server.url}", flush=True)
-        crashes = []
-        while True:
-            while not (why := server.crashed()):
-                time.sleep(LOOKS_EVERY)
-            crashes = [when for when in crashes if time.monotonic() - when < RESTARTS_WITHIN] + [time.monotonic()]
-            if len(crashes) > RESTARTS:
-                raise RuntimeError(f"{why}, {len(crashes)} times in {RESTARTS_WITHIN} s; it is not started again")
-            print(
-                f"crashed: {why}; started again ({len(crashes)} of {RESTARTS} times), all streams are lost", flush=True
-            )
-            server.restart()
-            print(f"ready: gRPC {server.url}", flush=True)
+        _keep_running(server)
+
+
+def _keep_running(server: Server) -> NoReturn:
+    """Start it again when it crashes; RuntimeError when it does so too often."""
+    crashes: list[float] = []
+    while True:
+        while not (why := server.crashed()):
+            time.sleep(LOOKS_EVERY)
+        crashes = [when for when in crashes if time.monotonic() - when < RESTARTS_WITHIN] + [time.monotonic()]
+        if len(crashes) > RESTARTS:
+            raise RuntimeError(f"crashed {len(crashes)} times in {RESTARTS_WITHIN} s ({why}): it is not started again")
+        print(f"crashed: {why}; all streams are lost, it starts again ({len(crashes)} of {RESTARTS})", flush=True)
+        server.restart()
+        print(f"ready: gRPC {server.url}; what the crashed one said: {server.folder}/log_of_crash", flush=True)
 
 
 if __name__ == "__main__":

@@ -44,15 +44,21 @@ class SimulatedServer:
     def execute(self, requests: Iterable[Request]) -> list[np.ndarray]:
         """The answers, in order, to requests that wait at the same time, one of each sequence.
 
-        Raises ValueError for a request whose start was lost, and where a state is not what the configuration declares:
-        a real server would hand it to the graph.
+        Raises ValueError for a request whose start was lost, for two of one sequence, and where a state is not what the
+        configuration declares: a real server would hand it to the graph.
         """
-        requests, together = list(requests), defaultdict(list)
+        requests, together, seen = list(requests), defaultdict(list), set()
+        for request in requests:
+            if request.sequence in seen:
+                raise ValueError(
+                    f"sequence {request.sequence} has two requests at once; the second waits for the first"
+                )
+            if not request.start and request.sequence not in self.states:
+                raise ValueError(f"sequence {request.sequence} must begin with a start")
+            seen.add(request.sequence)
         for index, request in enumerate(requests):
             if request.start:
                 self.states[request.sequence] = {name: self._zeros(name) for name in self._declared}
-            if request.sequence not in self.states:
-                raise ValueError(f"sequence {request.sequence} must begin with a start")
             together[request.codes.shape].append(index)
         answers = [np.empty(0)] * len(requests)
         for indices in together.values():
