@@ -1,7 +1,6 @@
 """Decoders, graphs and codes that several tests share. Everything is small: the layers are the official ones."""
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -38,29 +37,6 @@ OTHER_CONFIGS = {
         "attention_bias": True,
     },
 }
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call(pyfuncitem):
-    """Once more on a new server, where a test failed because the Triton server itself went down.
-
-    Its Python backend crashes now and then (a segmentation fault inside its shared memory: once in five runs of all
-    tests). What fails again is a failure.
-    """
-    server = pyfuncitem.funcargs.get("server")
-    try:
-        return (yield)
-    except Exception:
-        try:
-            server.process.wait(timeout=3)
-        except (AttributeError, subprocess.TimeoutExpired):
-            server = None
-        if server is None:
-            raise
-    server.__exit__()
-    server.__enter__()
-    pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames})
-    return True
 
 
 def small_checkpoint(name="", seed=0, **fields):

@@ -1,14 +1,17 @@
 """Files appear whole or not at all, and what was there is treated as its owner meant it."""
 
+import argparse
 import os
 import signal
 import stat
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
+from qwen3_codec import console
 from qwen3_codec.files import written_whole
 
 
@@ -88,3 +91,35 @@ def test_a_terminated_command_leaves_nothing(tmp_path):
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 143 and not [*tmp_path.iterdir()]
     process.stdout.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_falls_into_a_destructor_is_not_lost(number, capsys):
+    """Python reports what is raised there and goes on; gRPC's client has one that takes a while."""
+
+    class Dies:
+        def __del__(self):
+            signal.raise_signal(number)
+
+    def run(_):
+        Dies()
+        for _ in range(1000):
+            time.sleep(0.01)
+        return 0
+
+    settings = (sys.unraisablehook, signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
+    if number == signal.SIGTERM:
+        with pytest.raises(SystemExit) as ended:
+            console.reported(run, argparse.Namespace(), "command")
+        assert ended.value.code == 128 + signal.SIGTERM
+    else:
+        assert console.reported(run, argparse.Namespace(), "command") == 130
+    assert settings == (sys.unraisablehook, signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
+
+
+def test_a_signal_waits_for_what_must_not_be_left_in_the_middle():
+    steps = []
+    with pytest.raises(KeyboardInterrupt), console.signals_wait():
+        signal.raise_signal(signal.SIGINT)
+        steps.append("done")
+    assert steps == ["done"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -1,11 +1,13 @@
 """The model on a real Triton server, on 127.0.0.1: many streams at once, and all that goes wrong with clients."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -36,23 +38,23 @@ def models(exact, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(models):
+def running(models):
     with serving.Server(models) as running:
         yield running
 
 
-def children_of(pid: int) -> list[str]:
-    files = Path("/proc", str(pid), "task").glob("*/children")
-    return [child for file in files for child in file.read_text().split()]
+@pytest.fixture
+def server(running):
+    """One for all tests, started anew where the one before left it dead."""
+    if running.crashed():
+        running.restart()
+    return running
 
 
 def memory(server) -> int:
     """Bytes of the models' interpreters, the children of the server."""
-    lines = [
-        line
-        for pid in children_of(server.process.pid)
-        for line in Path("/proc", pid, "status").read_text().splitlines()
-    ]
+    files = [Path("/proc", str(pid), "status") for pid in serving.children_of(server.process.pid)]
+    lines = [line for file in files for line in file.read_text().splitlines()]
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
@@ -234,24 +236,118 @@ def test_the_client_on_the_command_line(server, exact, tmp_path, capsys):
     assert (found.sample_rate, found.num_quantizers) == (exact.spec.sample_rate, exact.spec.num_quantizers)
 
 
-def test_the_server_on_the_command_line_ends_all_that_it_started(models):
+@contextmanager
+def slowed_down(server):
+    """No answer comes in the block: the models' interpreters are stopped."""
+    interpreters = serving.children_of(server.process.pid)
+    for pid in interpreters:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in interpreters:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_push_that_timed_out_ends_its_stream_and_a_new_one_is_right(server, exact):
+    codes = random_codes(exact.spec, 6, seed=9)
+    with client.RemoteStream(server.url) as stream:
+        stream.push(codes[:, :2])
+        stream.timeout = 0.3  # seconds
+        with slowed_down(server), pytest.raises(client.ServerError, match="no answer within"):
+            stream.push(codes[:, 2:4])
+        with pytest.raises(client.ServerError, match="this stream is over"):
+            stream.push(codes[:, 4:])
+    assert settles(server)
+    with client.RemoteStream(server.url) as stream:
+        samples = [stream.push(codes[:, :2]), stream.push(codes[:, 2:])]
+    assert max_error(exact.decode(codes), np.concatenate(samples, axis=1)) < MAX_ERROR
+
+
+def test_a_cancelled_push_ends_its_stream_alone(server, exact):
+    codes = random_codes(exact.spec, 4, seed=10)
+
+    async def talk():
+        async with (
+            client.triton_aio.InferenceServerClient(server.url) as shared,
+            client.AsyncRemoteStream(server.url, client=shared) as stream,
+            client.AsyncRemoteStream(server.url, client=shared) as other,
+        ):
+            await stream.push(codes[:, :2])
+            samples = [await other.push(codes[:, :2])]
+            with slowed_down(server), pytest.raises(TimeoutError):
+                await asyncio.wait_for(stream.push(codes[:, 2:]), 0.3)
+            with pytest.raises(client.ServerError, match=r"this stream is over.*CancelledError"):
+                await stream.push(codes[:, 2:])
+            samples.append(await other.push(codes[:, 2:]))
+        return np.concatenate(samples, axis=1)
+
+    assert max_error(exact.decode(codes), asyncio.run(talk())) < MAX_ERROR
+    assert settles(server)
+
+
+@contextmanager
+def command_line(models):
+    """The server as a command; nothing that it started may be left after it."""
     command = [sys.executable, "-m", "qwen3_codec.serving.server", str(models)]
     ports = [f"--{name}-port=0" for name in ("grpc", "http", "metrics")]
     run = subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, text=True)
     try:
-        line, hint = run.stdout.readline(), run.stdout.readline()
-        assert line.startswith("ready: gRPC 127.0.0.1:") and hint.startswith("try: ")
-        time.sleep(
-            0.5
-        )  # it waits now; a signal that falls into a destructor would be lost, as Python ignores errors there
-        children = children_of(run.pid)
-        run.send_signal(signal.SIGTERM)
-        assert run.wait(30) == 128 + signal.SIGTERM
+        yield run
     finally:
         run.kill()
         run.stdout.close()
-    assert children and not [pid for pid in children if Path("/proc", pid).exists()]
+
+
+def ends(run) -> None:
+    """A SIGTERM ends the command now, and all that it started."""
+    servers = serving.children_of(run.pid)
+    started = [*servers, *(pid for server in servers for pid in serving.children_of(server))]
+    assert started
+    run.send_signal(signal.SIGTERM)
+    assert run.wait(30) == 128 + signal.SIGTERM
+    assert not [pid for pid in started if Path("/proc", str(pid)).exists()]
+
+
+def test_a_sigterm_just_after_ready_ends_all(models):
+    with command_line(models) as run:
+        line = run.stdout.readline()
+        assert line.startswith("ready: gRPC 127.0.0.1:")
+        ends(run)
+        assert run.stdout.readline().startswith("try: ")
     assert not Path(line.partition("says: ")[2].partition(";")[0]).exists()
+
+
+def test_a_sigterm_before_ready_ends_all(models):
+    with command_line(models) as run:
+        while not serving.children_of(run.pid):
+            time.sleep(0.01)
+        ends(run)
+        assert not run.stdout.read()
+
+
+def test_what_crashes_is_started_again_and_a_new_stream_is_right(models, exact):
+    codes = random_codes(exact.spec, 4, seed=11)
+    with command_line(models) as run:
+        url = run.stdout.readline().removeprefix("ready: gRPC ").partition(";")[0]
+        run.stdout.readline()
+        with client.RemoteStream(url, timeout=20) as stream:
+            stream.push(codes)
+            (server,) = serving.children_of(run.pid)
+            (interpreter,) = serving.children_of(server)
+            os.kill(interpreter, signal.SIGSEGV)
+            with pytest.raises(client.ServerError, match=f"{url}: .*this stream is over, begin a new one"):
+                stream.push(codes)
+            assert run.stdout.readline().startswith("crashed: a model's process ended; all streams are lost, it starts")
+            assert run.stdout.readline().startswith(f"ready: gRPC {url}; what the crashed one said: ")
+        with client.RemoteStream(url) as stream:
+            assert max_error(exact.decode(codes), stream.push(codes, last=True)) < MAX_ERROR
+        (server,) = serving.children_of(run.pid)
+        os.kill(server, signal.SIGSEGV)
+        assert run.stdout.readline().startswith("crashed: the server ended (SIGSEGV); ")
+        while not serving.children_of(run.pid):
+            time.sleep(0.01)
+        ends(run)  # in the middle of a start
 
 
 def test_a_load_is_measured(exact, capsys, tmp_path):

@@ -139,20 +139,9 @@ class Server:
         if (code := self.process.poll()) is not None:
             return f"the server ended ({signal.Signals(-code).name if code < 0 else f'code {code}'})"
         # A model's process that dies is not started again by the server, which refuses all requests from then on.
-        if any(_state(pid) == "Z" for pid in self.children()):
+        if any(_state(pid) == "Z" for pid in children_of(self.process.pid)):
             return "a model's process ended"
         return ""
-
-    def children(self) -> list[int]:
-        """The processes that the server started: the models' interpreters."""
-        try:
-            return [
-                int(pid)
-                for file in Path("/proc", str(self.process.pid), "task").glob("*/children")
-                for pid in file.read_text().split()
-            ]
-        except OSError:  # it has just ended
-            return []
 
     def _end(self) -> None:
         try:
@@ -240,6 +229,15 @@ def _link_backends(program: Program, work: Path) -> None:
     places = [str(CHECKOUT), *{sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}]
     original = program.root / "backends" / "python" / UTILITIES
     utilities.write_text(f"import sys\n\nsys.path[:0] = {places!r}\nexec(open({str(original)!r}).read())\n")
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that a process started: of a server, the models' interpreters."""
+    try:
+        files = [*Path("/proc", str(pid), "task").glob("*/children")]
+        return [int(child) for file in files for child in file.read_text().split()]
+    except OSError:  # it has just ended
+        return []
 
 
 def _state(pid: int) -> str:
