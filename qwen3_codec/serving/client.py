@@ -41,6 +41,7 @@ with importing(__name__):
 
 URL = "127.0.0.1:8001"
 TIMEOUT = 60.0  # seconds
+_NO_SAMPLES = np.zeros((1, 0), np.float32)
 DIED = "is not healthy"  # what Triton's Python backend says of a model whose process crashed, and its states with it
 ASKS_AFTER = 1.0  # seconds without an answer, after which a server is asked whether it is still there
 
@@ -157,9 +158,6 @@ class _Remote:
         return ServerError(f"{self.url}: no connection to the server: {why}")
 
 
-_NO_SAMPLES = np.zeros((1, 0), np.float32)
-
-
 class RemoteStream(_Remote):
     """One stream on the server at `url`, used as a `CodecStream` is: `push`, `finish`.
 
@@ -175,14 +173,17 @@ class RemoteStream(_Remote):
         return self
 
     def __exit__(self, *_):
+        answered = False
         try:
             self.finish()
+            answered = self.started
         except RuntimeError:
             pass  # nobody is there to be told; the server ends the sequence by itself
         finally:
-            if self._busy.locked():  # another thread waits for an answer
+            if not answered:
                 self._hang_up()
-            self._client.close()  # in good order: gRPC's sending thread ends with the stream, and not where it is cut
+            # A server that answers ends the stream at once, and gRPC's sending thread with it, which cutting it leaves.
+            self._client.close()
 
     def _hang_up(self) -> None:
         self._client.stop_stream(cancel_requests=True)
