@@ -318,7 +318,8 @@ def command_line(models):
     try:
         yield run
     finally:
-        run.kill()
+        run.terminate()
+        run.wait(30)
         run.stdout.close()
 
 
@@ -342,7 +343,7 @@ def test_a_sigterm_just_after_ready_ends_all(models):
 
 def test_a_sigterm_before_ready_ends_all(models):
     with command_line(models) as run:
-        while not serving.children_of(run.pid):
+        while not any(map(serving.children_of, serving.children_of(run.pid))):  # the model loads
             time.sleep(0.01)
         ends(run)
         assert not run.stdout.read()

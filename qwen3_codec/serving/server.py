@@ -33,7 +33,7 @@ with importing(__name__):
 HOST = "127.0.0.1"
 STARTS_WITHIN, ENDS_WITHIN = 60, 6  # seconds; alone it ends in 2 or 3
 RESTARTS, RESTARTS_WITHIN = 5, 600  # what crashes more often than that, in seconds, is left
-LOOKS_EVERY = 0.2  # seconds between two looks at whether all still runs
+LOOKS_EVERY, KILLS = 0.2, 40  # seconds between two looks at whether all still runs; tries to end all of it
 PATIENCE = 3  # seconds that it waits, when it is to end, for clients that keep a connection open
 BACKENDS, STUB, UTILITIES = "backends", "triton_python_backend_stub", "triton_python_backend_utils.py"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -136,25 +136,29 @@ class Server:
 
     def crashed(self) -> str:
         """What of it has ended by itself, in a few words; empty while all runs."""
-        if (code := self.process.poll()) is not None:
-            return f"the server ended ({signal.Signals(-code).name if code < 0 else f'code {code}'})"
         # A model's process that dies is not started again by the server, which refuses all requests from then on.
-        if any(_state(pid) == "Z" for pid in children_of(self.process.pid)):
-            return "a model's process ended"
-        return ""
+        dead = any(_state(pid) == "Z" for pid in children_of(self.process.pid))
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(1 if dead else 0)  # the server's own end may be what it died of
+        if (code := self.process.returncode) is not None:
+            return f"the server ended ({signal.Signals(-code).name if code < 0 else f'code {code}'})"
+        return "a model's process ended" if dead else ""
 
     def _end(self) -> None:
+        if not self.process:
+            return
         try:
-            if self.process and not self.crashed():
+            if not self.crashed():
                 self.process.terminate()
                 self.process.wait(ENDS_WITHIN)
         except subprocess.TimeoutExpired:
             pass
         finally:  # also where a second signal interrupts the wait
-            if self.process:
-                with suppress(ProcessLookupError):  # all of them have ended
+            with suppress(ProcessLookupError):  # all that it started has ended
+                for _ in range(KILLS):
                     os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait()
+                    self.process.poll()
+                    time.sleep(LOOKS_EVERY / 4)
             for left in SHARED_MEMORY.glob(f"{self.folder.name}*"):  # where it was ended and did not end
                 left.unlink(missing_ok=True)
 
