@@ -267,7 +267,7 @@ def test_the_client_on_the_command_line(server, exact, tmp_path, capsys):
     assert (found.sample_rate, found.num_quantizers) == (exact.spec.sample_rate, exact.spec.num_quantizers)
 
 
-LONG, TOO_SHORT = 10_000, 0.05  # frames that keep the model busy for a second or so; seconds
+LONG, TOO_SHORT = 2000, 0.03  # frames that keep the model busy for a quarter of a second, far less than IDLE; seconds
 
 
 @again_after_a_crash
