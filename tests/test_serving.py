@@ -632,6 +632,14 @@ def test_two_threads_of_a_remote_stream(echo):
             last.result(timeout=10)
 
 
+def test_a_connection_that_ended_between_pushes_says_why():
+    with client.RemoteStream("127.0.0.1:9") as stream:
+        while stream._answers.empty():
+            time.sleep(0.01)
+        with pytest.raises(client.ServerError, match=r"no connection to the server: .*refused"):
+            stream.push(one(1))
+
+
 def test_a_server_that_hangs_holds_nobody(echo):
     echo[0].hangs = True
     for codes in ([["a"]], one(1)):

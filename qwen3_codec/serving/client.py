@@ -202,7 +202,8 @@ class RemoteStream(_Remote):
             if request is None:
                 return _NO_SAMPLES
             try:
-                self._client.async_stream_infer(**request)
+                if self._answers.empty():  # what is there already says why the connection ended since the last push
+                    self._client.async_stream_infer(**request)
                 answer = self._checked(request, *self._answer())
             except triton.InferenceServerException as error:
                 raise self._gone(error.message()) from error
