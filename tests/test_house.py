@@ -36,6 +36,7 @@ FLOORS = [
     "streaming",
     "bits",
     "dimensions",
+    "frozen",
     "export",
     "report",
     "parity",

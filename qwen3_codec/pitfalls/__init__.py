@@ -10,7 +10,7 @@ from ..console import importing
 
 with importing(__name__):
     from . import branches, caches, clients, lengths, modules, precision, signatures, sound_in, streams
-    from .frozen import FrozenAxis, axes_of, find_frozen_axes
+    from ..frozen import FrozenAxis, axes_of, find_frozen_axes
     from .specimen import Outcome, Raises, Run, Says, Specimen, Wrong, fails_with, signals
 
 SPECIMENS = {

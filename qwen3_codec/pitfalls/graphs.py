@@ -1,15 +1,14 @@
 """Small steps through an exporter and back: does the graph do at other lengths what the module does?"""
 
-import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import nn
 
+from ..frozen import arrays_of, raw_session, run_with, why_it_stopped
 from ..metrics import max_error
 from .specimen import REFUSED, RIGHT, WRONG, Outcome, Says
 
@@ -38,28 +37,6 @@ def export_step(step: nn.Module, example: Tensors, path: Path, exporter: str) ->
 def converted(kind: str) -> Says:
     """What TorchScript's trace says where a tensor, a size among them, becomes a Python integer, float or boolean."""
     return Says("TracerWarning", f"Converting a tensor to a Python {kind} might cause the trace to be incorrect")
-
-
-def raw_session(model: Path | bytes, optimized: bool = True, log: bool = True) -> onnxruntime.InferenceSession:
-    """A session without any check of ours, on one thread; without its `log`, errors are raised and not printed too."""
-    options = onnxruntime.SessionOptions()
-    if not log:
-        options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    if not optimized:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def run_with(session, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None) -> list[np.ndarray]:
-    """Run with those of `feeds` that the graph takes: an export may have lost some of its inputs."""
-    taken = {tensor.name for tensor in session.get_inputs()}
-    return session.run(outputs, {name: array for name, array in feeds.items() if name in taken})
-
-
-def arrays_of(result) -> list[np.ndarray]:
-    """A module's result as a list of arrays."""
-    return [tensor.numpy() for tensor in (result if isinstance(result, tuple) else (result,))]
 
 
 def compare(step: Callable, path: Path, cases: Sequence[Tensors]) -> Outcome:
@@ -92,18 +69,6 @@ def _compare_one(session, case: Tensors, expected: list[np.ndarray]) -> tuple[st
             return WRONG, float("inf"), f"gives the shape {list(array.shape)}, must be {list(wanted.shape)}"
     error = float(np.max([max_error(*pair) for pair in zip(expected, found, strict=True)]))
     return (RIGHT, error, RIGHT) if error < SAME else (WRONG, error, f"off by {error:.2g}")
-
-
-def failing_node(error: Exception) -> str:
-    """Kind and name of the node that ONNX Runtime says it stopped in, or ""."""
-    found = re.search(r"running (\w+) node\. Name:'([^']*)'", str(error))
-    return f"{found[1]} {found[2]}" if found else ""
-
-
-def why_it_stopped(error: Exception) -> str:
-    """ONNX Runtime's error in a few words, without the places in its own source."""
-    node = failing_node(error)
-    return f"fails in the node {node}" if node else str(error).split(" : ")[-1].splitlines()[0]
 
 
 def in_graph(exporter: str, example: Tensors, cases: Sequence[Tensors]) -> Callable[[type[nn.Module]], Outcome]:

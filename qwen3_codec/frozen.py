@@ -1,16 +1,17 @@
 """Find the axes of a graph that were frozen, and the node where each first shows."""
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import torch
 
-from ..metrics import scaled_error
-from ..states import StateSpec
-from .graphs import arrays_of, failing_node, raw_session, run_with, why_it_stopped
+from .metrics import scaled_error
+from .states import StateSpec
 
 # Graph and module do the same float32 operations in another order.
 TOLERANCE = 5e-5
@@ -132,3 +133,37 @@ def _signatures(graph: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> dic
 def _signature(array: np.ndarray) -> tuple:
     shape_like = array.dtype.kind in "iu" and array.size <= SHAPE_LIKE
     return (*array.shape, *array.ravel().tolist()) if shape_like else array.shape
+
+
+def raw_session(model: Path | bytes, optimized: bool = True, log: bool = True) -> onnxruntime.InferenceSession:
+    """A session without any check of ours, on one thread; without its `log`, errors are raised and not printed too."""
+    options = onnxruntime.SessionOptions()
+    if not log:
+        options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def run_with(session, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None) -> list[np.ndarray]:
+    """Run with those of `feeds` that the graph takes: an export may have lost some of its inputs."""
+    taken = {tensor.name for tensor in session.get_inputs()}
+    return session.run(outputs, {name: array for name, array in feeds.items() if name in taken})
+
+
+def arrays_of(result) -> list[np.ndarray]:
+    """A module's result as a list of arrays."""
+    return [tensor.numpy() for tensor in (result if isinstance(result, tuple) else (result,))]
+
+
+def failing_node(error: Exception) -> str:
+    """Kind and name of the node that ONNX Runtime says it stopped in, or ""."""
+    found = re.search(r"running (\w+) node\. Name:'([^']*)'", str(error))
+    return f"{found[1]} {found[2]}" if found else ""
+
+
+def why_it_stopped(error: Exception) -> str:
+    """ONNX Runtime's error in a few words, without the places in its own source."""
+    node = failing_node(error)
+    return f"fails in the node {node}" if node else str(error).split(" : ")[-1].splitlines()[0]
