@@ -285,9 +285,20 @@ assert by_frame["a count of steps"].max() < MAX_ERROR
 # wrapper at other lengths. (It also runs the wrapper once before it traces. A model may keep something in Python at its first call, as Mimi's
 # codebooks keep their tables in `_embed`; were that call the trace, what fills the cache would become a part of the graph.) `parity` then looks at the file with other eyes. It knows nothing but the names (a state X comes
 # out as next_X), and it loses each state in turn.
+#
+# Each warning of the tracer that is not about every export says that something became a constant, and `export` then refuses the file. Here two
+# lines of `transformers` loop over the codebooks and compare their number. That number *is* a constant of this graph (the last axis of `audio_codes`
+# in `spec`), so both are right for every input, and `strict=False` has the file written.
 
 # %%
-path = export(mimi, wrapper, build / "mimi_torchscript.onnx", "torchscript").path
+done = export(mimi, wrapper, build / "mimi_torchscript.onnx", "torchscript", strict=False)
+print(*done.warnings, sep="\n")
+assert len(done.warnings) == 2 and all(
+    "modeling_mimi.py" in line and "quantizer.decode" in line for line in done.warnings
+)
+
+# %%
+path = done.path
 cuts = [[1], [3], [7, 1, 2], [60]]
 check = parity(path, one_shot, codes[:, :60], cuts)
 print(check)
@@ -301,7 +312,7 @@ assert check.passed and check.unnoticed
 # %%
 for layer in transformer.layers:
     layer.self_attn.q_proj.weight *= 30
-graphs = {e: export(mimi, wrapper, build / f"mimi_{e}.onnx", e).path for e in ("torchscript", "dynamo")}
+graphs = {e: export(mimi, wrapper, build / f"mimi_{e}.onnx", e, strict=False).path for e in ("torchscript", "dynamo")}
 checks = {e: parity(path, one_shot, codes[:, :60], cuts) for e, path in graphs.items()}
 print(checks["dynamo"])
 

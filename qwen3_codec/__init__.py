@@ -7,6 +7,8 @@ need no torch:
     files, console      files that appear whole or not at all; what every command does with errors and signals
     codes, riff, audio  codes read and checked; waveforms in files, and the lengths of WAVs as they are
     resampling          a waveform at another rate, whole or chunk by chunk
+    diagnostics         all that a library says during a block, and what of it is only advice
+    wording             what an exporter said, in a few words
     alignment, compare  a waveform against one from elsewhere: what differs, and which known cause it looks like
     stream, saved, aio  streams (`CodecStream`), their files, and their calls from a coroutine
     runtime, cores      the exported graph that they run on (`CodecSession`); how many cores are ours to use
@@ -19,6 +21,7 @@ need no torch:
                         `encoder`, `fixed` (fixed axes), `session` (a wrapper behind the client's interface)
     bits/               how a graph gets fewer bits: 8 by its wrapper's products (`int8`), 16 by a converter (`float16`)
     dimensions          what is inside, as tables
+    frozen, causes      which axes of a graph do not follow; what else may explain that it is not right
     export              to ONNX, with checks
     verify, report      one shot against wrapper against graph; what was measured, in words; `verify_encoder`
     parity              the same for any graph whose states pair by name, and which of them the test does not see

@@ -11,13 +11,60 @@ import logging
 import os
 import re
 import sys
+import sysconfig
 import tempfile
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from types import FrameType
 
 STDOUT, STDERR = "stdout", "stderr"
+
+
+# Where Python keeps its own modules, and what is installed.
+LIBRARY = re.compile(
+    re.escape(sysconfig.get_path("stdlib")) + r"[/\\](?!site-packages)|.*[/\\](site|dist)-packages[/\\]|<"
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of a file, and the expression on it that is being computed."""
+
+    source: str
+    line: int
+    code: str
+
+    def __str__(self) -> str:
+        return f"{short(self.source)}:{self.line}: {self.code}"
+
+    @classmethod
+    def of(cls, frame: FrameType) -> "Place":
+        source = frame.f_code.co_filename
+        first, last, start, end = list(frame.f_code.co_positions())[frame.f_lasti // 2]
+        text = linecache.getline(source, frame.f_lineno)
+        if first == last == frame.f_lineno and end:  # in bytes of UTF-8
+            return cls(source, frame.f_lineno, text.encode()[start:end].decode())
+        return cls(source, frame.f_lineno, text.strip())
+
+    @classmethod
+    def outside_libraries(cls, frame: FrameType | None) -> "Place | None":
+        """The nearest place, from `frame` outwards, that is no library's; None where that is who asked for the run."""
+        while frame and LIBRARY.match(frame.f_code.co_filename):
+            frame = frame.f_back
+        return None if frame is None or is_machinery(frame.f_code.co_filename) else cls.of(frame)
+
+
+def is_machinery(source: str) -> bool:
+    """Whether a file is a library's, or one of ours that ask for a run: `export` and the like stand beside this one."""
+    return bool(LIBRARY.match(source)) or os.path.dirname(source) == os.path.dirname(__file__)
+
+
+def short(source: str) -> str:
+    """A file as a reader knows it: by its name, a library's from the library on, a notebook's cell as one."""
+    if "ipykernel_" in source:
+        return "cell"
+    return LIBRARY.sub("", source) if LIBRARY.match(source) else os.path.basename(source)
 
 
 @dataclass(frozen=True)
@@ -25,28 +72,31 @@ class Diagnostic:
     """One thing that was said.
 
     `category` is the warning's class ("TracerWarning"), the level of a log record ("WARNING"), or STDOUT or STDERR for
-    text; `source` is the file with the line that a warning speaks of, the logger's name, or "".
+    text; `source` is the file with the line that a warning speaks of, the logger's name, or "". Of a warning, `code` is
+    the expression that was being computed there, and `called_from` the nearest place that is no installed library's.
     """
 
     category: str
     text: str
     source: str = ""
     line: int = 0
+    code: str = field(default="", compare=False)
+    called_from: "Place | None" = field(default=None, compare=False)
 
     def __str__(self) -> str:
         """As Python prints a warning, with the line of code that it speaks of.
 
         Of a path its name alone, and of a text its first line, so that a page does not depend on who made it.
         """
-        where = f"{Path(self.source).name}:{self.line}: " if self.line else f"{self.source}: " if self.source else ""
+        where = f"{short(self.source)}:{self.line}: " if self.line else f"{self.source}: " if self.source else ""
         first, *others = self.text.strip().splitlines() or [""]
         more = f" … (and {len(others)} more lines)" if others else ""
         code = linecache.getline(self.source, self.line).strip() if self.line else ""
         return f"{where}{self.category}: {first}{more}" + (f"\n  {code}" if code else "")
 
 
-# What the exporters of torch 2.13 say of right wrappers too: measured on every design and precision here, at the oldest,
-# the default and the newest opset of each exporter. In a diagnostic's text, from its start.
+# What the exporters of torch 2.13 say of right wrappers too: measured on every design and precision here, at the
+# oldest, a middle and the newest opset of each exporter. In a diagnostic's text, from its start.
 ADVICE = (
     # torch.onnx.export(dynamo=False), of its own future, at every export
     r"You are using the legacy TorchScript-based ONNX export",
@@ -60,6 +110,9 @@ ADVICE = (
     r"torchvision is not installed\. Skipping torchvision::",
     # torch.onnx.export(dynamo=True), its progress where it is not told to be quiet
     r"\[torch\.onnx\] ",
+    # torch.onnx.export(dynamo=True), of a wrapper that has the mode of every new module; one that computes something
+    # else in it, `TorchSession` refuses
+    r"Exporting a model while it is in training mode",
     # torch.export, of the deprecated name that it still uses itself
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     # torch.export, of one axis that two tensors have (the batch; the past of two layers): the first one's name stays,
@@ -86,12 +139,20 @@ def captured() -> Iterator[list[Diagnostic]]:
     try:
         with _streams_into(texts), _records_into(said), warnings.catch_warnings():
             warnings.simplefilter("always")
-            warnings.showwarning = lambda message, category, filename, lineno, *_: said.append(
-                Diagnostic(category.__name__, str(message), filename, lineno)
-            )
+            warnings.showwarning = lambda *warning: said.append(_diagnostic(*warning[:4]))
             yield said
     finally:
         said += [Diagnostic(stream, text) for stream, text in texts.items() if text.strip()]
+
+
+def _diagnostic(message: Warning | str, category: type[Warning], source: str, line: int) -> Diagnostic:
+    """A warning, with the expression that it speaks of: the frame that computes it is still there."""
+    caller = sys._getframe(2)
+    frame = caller
+    while frame and (frame.f_code.co_filename, frame.f_lineno) != (source, line):
+        frame = frame.f_back
+    code = Place.of(frame).code if frame else ""
+    return Diagnostic(category.__name__, str(message), source, line, code, Place.outside_libraries(frame or caller))
 
 
 class _Collector(logging.Handler):

@@ -1,15 +1,13 @@
 """From a wrapper to an ONNX file that describes itself, checked before it appears under its name."""
 
 import json
-import logging
 import os
 import platform
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from inspect import signature
+from inspect import Parameter, signature
 from itertools import product
 from pathlib import Path
 
@@ -19,14 +17,18 @@ import torch
 
 from . import __version__, selftest
 from .bits.integers import TRANSLATIONS
+from .causes import complex_numbers, frozen_axes, warned
+from .diagnostics import Diagnostic, captured, is_advice
 from .files import written_whole
+from .frozen import why_it_stopped
 from .metrics import scaled_error
 from .model.checkpoint import Checkpoint, OtherModel
 from .promise import FLOAT32
 from .runtime import CodecSession, GraphError
 from .states import BATCH, DECODER, FORMAT_VERSION, FRAMES, SAMPLES, StateSpec
 from .streaming.encoder import code_gap
-from .streaming.session import TorchSession
+from .streaming.session import TorchSession, differing
+from .wording import described, gist, tells_of_a_loss, where_it_stopped
 
 # What each exporter is, and the opsets that it was tested to write.
 OPSETS = {"torchscript": range(14, 24), "dynamo": range(18, 25)}
@@ -40,18 +42,23 @@ PROBE_TOLERANCE = 5e-5
 
 
 class ExportError(RuntimeError):
-    """A graph that was made but is not right; no file is written."""
+    """A graph that could not be made, or is not right; no file is written."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export` wrote: where, how large, how many nodes of each kind, and the largest error of the probe runs."""
+    """What `export` wrote: where, how large, how many nodes of each kind, and the largest error of the probe runs.
+
+    `warnings` is what the exporter, or the wrapper's own code, said meanwhile that it does not say of every graph: the
+    place in the code, and in words what became of it.
+    """
 
     path: Path
     bytes: int
     nodes: dict[str, int]
     probes: int
     probe_error: float
+    warnings: tuple[str, ...] = ()
 
 
 def export(
@@ -64,6 +71,7 @@ def export(
     tolerance: float = PROBE_TOLERANCE,
     precision: str = FLOAT32,
     finish: Callable[[Path], None] | None = None,
+    strict: bool = True,
 ) -> Exported:
     """Write `wrapper` (made from `checkpoint.decoder`, or any with a `spec`) to `path` as one ONNX file.
 
@@ -71,7 +79,14 @@ def export(
     symbolic sizes). The graph is checked, then run against the wrapper at other lengths, where no output may differ by
     more than `tolerance` (over its largest value where that is above 1), and only then renamed to `path`; until then,
     and after any error, `path` is as it was. `finish` may still change the file, or refuse it, before it is renamed;
-    what it makes of it is of `precision`. Raises ExportError naming what is wrong.
+    what it makes of it is of `precision`.
+
+    A graph that passes all this is refused all the same where the exporter warned that it lost something (a Python
+    number or branch in place of a tensor, see `wording.LOSSES`): it may go wrong where no probe run looks. With
+    `strict=False` it is written, and the warning is in the result. Other warnings never refuse a graph.
+
+    Raises ExportError naming what is wrong, and ValueError for a wrapper that cannot be exported: in training mode,
+    with random numbers, or one that does not give what its spec declares.
     """
     if exporter not in EXPORTERS:
         raise ValueError(f"exporter is {exporter!r}, must be one of {', '.join(EXPORTERS)}")
@@ -79,16 +94,24 @@ def export(
         raise ValueError(f"opset is {opset}, the exporter {exporter} was tested with {known[0]} to {known[-1]}")
     path = Path(path)
     with written_whole(path) as draft:
-        nodes = write_unproven(checkpoint, wrapper, draft, exporter, opset, precision)
+        said = _run_and_trace(checkpoint, wrapper, draft, exporter, opset)
         try:
-            session = CodecSession(draft)
-        except GraphError as error:  # ONNX Runtime infers shapes on its own, and finds what was frozen further back
-            raise ExportError(str(error).replace(os.fspath(draft), os.fspath(path))) from error
-        errors = prove(wrapper, session, tolerance, progress)
+            nodes = _finished(checkpoint, wrapper, draft, exporter, precision)
+            errors = prove(wrapper, _loaded(draft, path), tolerance, progress)
+        except ExportError as error:
+            example = example_inputs(wrapper.spec)
+            causes = [*complex_numbers(wrapper, example), *warned(said)]
+            causes += frozen_axes(wrapper, draft, example, PROBE_FRAMES)
+            raise ExportError("; ".join([str(error), *causes])) from error.__cause__
+        if strict and (losses := described([each for each in said if tells_of_a_loss(each)])):
+            raise ExportError(
+                f"the exporter warns that the graph lost something: {'; '.join(losses)}; "
+                "where that is right for every input, strict=False (--no-strict) writes the file"
+            )
         _add_metadata(draft, {selftest.KEY: selftest.record(TorchSession(wrapper), tolerance)})
         if finish:
             finish(draft)
-    return Exported(path, path.stat().st_size, nodes, len(errors), max(errors))
+    return Exported(path, path.stat().st_size, nodes, len(errors), max(errors), described(said))
 
 
 def write_unproven(
@@ -100,9 +123,27 @@ def write_unproven(
     precision: str = FLOAT32,
 ) -> dict[str, int]:
     """Trace, check the graph's form and describe it, straight to `path` and without a run; returns its node counts."""
+    _run_and_trace(checkpoint, wrapper, path, exporter, opset)
+    return _finished(checkpoint, wrapper, path, exporter, precision)
+
+
+def _run_and_trace(checkpoint, wrapper, path, exporter: str, opset: int) -> list[Diagnostic]:
+    """What cannot be exported stops here, in words, before it is traced; returns all that was said but advice."""
     checkpoint.check_unchanged()
-    TorchSession(wrapper).run(example_inputs(wrapper.spec))  # what does not give what it declares stops here, in words
-    trace(wrapper, path, exporter, opset)
+    check_limits(wrapper.spec)
+    session, feeds = TorchSession(wrapper), example_inputs(wrapper.spec)
+    with captured() as said:
+        first, again = session.run(feeds), session.run(feeds)
+    if changed := [n for n in differing(first, again) if not scaled_error(first[n], again[n]) <= PROBE_TOLERANCE]:
+        raise ValueError(
+            f"the same input gives two results in {', '.join(changed)}: the wrapper keeps something from call to call "
+            "that its spec does not declare, or draws random numbers outside torch"
+        )
+    return said + trace(wrapper, path, exporter, opset)
+
+
+def _finished(checkpoint, wrapper, path, exporter: str, precision: str) -> dict[str, int]:
+    """Check the form of the graph at `path` and describe it; returns its node counts."""
     model = onnx.load(path)
     check_graph(model, wrapper.spec)
     # TorchScript's exporter leaves the path of every line of code in the nodes' texts.
@@ -111,8 +152,19 @@ def write_unproven(
         node.ClearField("metadata_props")
     onnx.helper.set_model_props(model, metadata(checkpoint, wrapper.spec, exporter, precision))
     onnx.save(model, path)
-    onnx.checker.check_model(path, full_check=True)
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"the graph is not valid: {gist(error)}") from error
     return dict(Counter(node.op_type for node in model.graph.node).most_common())
+
+
+def _loaded(draft: Path, path: Path) -> CodecSession:
+    try:
+        with captured():  # ONNX Runtime logs what it raises
+            return CodecSession(draft)
+    except GraphError as error:  # ONNX Runtime infers shapes on its own, and finds what was frozen further back
+        raise ExportError(str(error).replace(os.fspath(draft), os.fspath(path))) from error
 
 
 def exported(checkpoint: Checkpoint | OtherModel, wrapper: torch.nn.Module, path: str | os.PathLike, **options) -> Path:
@@ -143,49 +195,43 @@ def prove(
     return [probe(wrapper, session, case, tolerance) for case in progress(probe_cases(wrapper.spec), unit="run")]
 
 
-def trace(wrapper: torch.nn.Module, path: str | os.PathLike, exporter: str, opset: int = OPSET) -> None:
+def trace(wrapper: torch.nn.Module, path: str | os.PathLike, exporter: str, opset: int = OPSET) -> list[Diagnostic]:
     """`torch.onnx.export` with every input, output and dynamic axis named from `wrapper.spec`; no checks.
 
     The example has at least 2 on every dynamic axis, each with a length of its own: `torch.export` takes a length of 0
-    or 1 for a constant, and two equal lengths for one.
+    or 1 for a constant, and two equal lengths for one. Returns what the exporter says and does not say of every graph.
+    Where it gives up, raises ExportError with the gist; the whole report is that error's `__context__`.
     """
     spec = wrapper.spec
-    inputs, outputs = spec.all_inputs, spec.all_outputs
-    example = tuple(torch.from_numpy(array) for array in example_inputs(spec).values())
+    inputs, outputs, example = spec.all_inputs, spec.all_outputs, example_inputs(spec)
     names = {"input_names": [t.name for t in inputs], "output_names": [t.name for t in outputs]}
-    with torch.no_grad(), _no_advice():
-        if exporter == "torchscript":
-            axes = {tensor.name: tensor.dynamic_axes for tensor in [*inputs, *outputs] if tensor.dynamic_axes}
-            torch.onnx.export(wrapper, example, path, dynamo=False, opset_version=opset, dynamic_axes=axes, **names)
-        else:
-            torch.onnx.export(
-                wrapper,
-                example,
-                path,
-                dynamo=True,
-                opset_version=opset,
-                dynamic_shapes=_nested_shapes(wrapper),
-                custom_translation_table=TRANSLATIONS,
-                external_data=False,
-                verbose=False,
-                **names,
-            )
+    if exporter == "torchscript":
+        axes = {tensor.name: tensor.dynamic_axes for tensor in [*inputs, *outputs] if tensor.dynamic_axes}
+        options = {"dynamo": False, "dynamic_axes": axes}
+    else:
+        shapes = {"dynamic_shapes": _nested_shapes(wrapper), "custom_translation_table": TRANSLATIONS}
+        options = {"dynamo": True, **shapes, "external_data": False, "verbose": False}
+    try:
+        with torch.no_grad(), _modes_kept(wrapper), captured() as said:
+            arrays = tuple(map(torch.from_numpy, example.values()))
+            torch.onnx.export(wrapper, arrays, path, opset_version=opset, **options, **names)
+    except Exception as error:  # of many kinds, with a report of up to thousands of lines
+        place = where_it_stopped(error, said)
+        cause = complex_numbers(wrapper, example) or [f"{place}: {gist(error)}" if place else gist(error)]
+        causes = [*cause, *warned(said)]
+        raise ExportError(f"the exporter {exporter} gives up: {'; '.join(causes)}") from None
+    return [each for each in said if not is_advice(each)]
 
 
 @contextmanager
-def _no_advice() -> Iterator[None]:
-    """No warnings: about the exporters' own future, packages that they do not need, sizes that transformers compares.
-
-    Whether a graph is right is for the probe runs to say.
-    """
-    before = logging.root.manager.disable
-    logging.disable(max(before, logging.WARNING))
+def _modes_kept(wrapper: torch.nn.Module) -> Iterator[None]:
+    """A trace leaves all that is inside in the mode of the outermost module, which is training mode in a new one."""
+    modes = [(module, module.training) for module in wrapper.modules()]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
-        logging.disable(before)
+        for module, mode in modes:
+            module.training = mode
 
 
 def example_inputs(spec: StateSpec) -> dict[str, np.ndarray]:
@@ -209,19 +255,29 @@ def random_inputs(spec: StateSpec, lengths: dict[str, int], is_last: bool = Fals
         elif tensor.name == "is_last":
             arrays[tensor.name] = np.full(shape, is_last, tensor.dtype)
         elif tensor.dtype == "int64":
-            if tensor.name not in spec.limits:
-                raise ValueError(f"{tensor.name} holds whole numbers, so the spec's limits must say the largest one")
             arrays[tensor.name] = rng.integers(spec.limits[tensor.name] + 1, size=shape)
         else:
             arrays[tensor.name] = rng.standard_normal(shape).astype(tensor.dtype)
     return arrays
 
 
+def check_limits(spec: StateSpec) -> None:
+    """Raises ValueError for a state that grows, or counts, and has no limit: nobody knows how long or large it gets."""
+    for tensor, _ in spec.states:
+        for index, axis in tensor.dynamic_axes.items():
+            if axis != BATCH and axis not in spec.limits:
+                raise ValueError(f"{tensor.name}: axis {index} ({axis}) grows, so the spec's limits must say how far")
+        if tensor.dtype == "int64" and tensor.name not in spec.limits:
+            raise ValueError(f"{tensor.name} holds whole numbers, so the spec's limits must say the largest one")
+
+
 def _nested_shapes(wrapper: torch.nn.Module):
     """`dynamic_shapes` for `forward(self, a, b, ..., *past)`: an entry an argument, one tuple for all of `*past`."""
     shapes = [tensor.dynamic_axes for tensor in wrapper.spec.all_inputs]
-    parameters = signature(wrapper.forward).parameters.values()
-    fixed = sum(parameter.kind is not parameter.VAR_POSITIONAL for parameter in parameters)
+    kinds = [parameter.kind for parameter in signature(wrapper.forward).parameters.values()]
+    if Parameter.VAR_POSITIONAL not in kinds:
+        return tuple(shapes)
+    fixed = kinds.index(Parameter.VAR_POSITIONAL)
     return (*shapes[:fixed], tuple(shapes[fixed:]))
 
 
@@ -274,9 +330,11 @@ def _add_metadata(path: Path, entries: dict[str, str]) -> None:
 def probe_cases(spec: StateSpec) -> list[dict]:
     """The probe runs: every chunk length with two fillings of the state, empty, partly filled and full in turn.
 
+    (States of fixed shapes have nothing to fill: they are random each time.)
+
     `is_last` is off and on in turn, and one row or two: lengths that are frozen show at any of them.
     """
-    fills = [0, 5, max(spec.limits.values())] if spec.states else [0]
+    fills = [0, 5, max(spec.limits.values())] if spec.limits else [0]
     cases = []
     lengths = [spec.fixed_frames] if spec.fixed_frames else PROBE_FRAMES
     for index, (frames, is_last) in enumerate(product(lengths, (False, True))):
@@ -302,9 +360,10 @@ def probe(wrapper: torch.nn.Module, session: CodecSession, case: dict, tolerance
             feeds[tensor.name][0] = lengths[tensor.name]
     expected = TorchSession(wrapper).run(feeds)
     try:
-        outputs = session.run(feeds)
+        with captured():  # ONNX Runtime logs what it raises
+            outputs = session.run(feeds)
     except Exception as error:
-        raise ExportError(f"the graph fails at {case}, a length was frozen: {error}") from error
+        raise ExportError(f"the graph fails at {case}, a length was frozen: it {why_it_stopped(error)}") from error
     largest = 0.0
     for name, wanted in expected.items():
         array = outputs[name]

@@ -51,6 +51,7 @@ def export_in(
     codes: np.ndarray | None = None,
     least_snr_db: float | None = None,
     write: Callable = export,
+    strict: bool = True,
 ) -> Exported | Path:
     """`export` in `precision`, of what `wrapper_in` gives (with fixed axes or without).
 
@@ -60,6 +61,7 @@ def export_in(
     which takes a graph that is there, whatever it was held to, where it keeps `least_snr_db`.
     """
     options = {"exporter": exporter, "progress": progress, "opset": opset, "tolerance": TOLERANCES[precision]}
+    options["strict"] = strict
     if precision == FLOAT32:
         return write(checkpoint, wrapper, path, **options)
     if wrapper.spec.kind != "exact":

@@ -119,8 +119,8 @@ class StateSpec:
             for index, axis in tensor.dynamic_axes.items():
                 if (length := state[name].shape[index]) != lengths.setdefault(axis, length):
                     return f"{name}: axis {index} ({axis}) is {length} long, in another state {lengths[axis]}"
-            if tensor.dtype == "int64" and ((state[name] < 0) | (state[name] > self.limits[name])).any():
-                return f"{name} is outside 0..{self.limits[name]}"
+            if tensor.dtype == "int64" and ((state[name] < 0) | (state[name] > self.limits.get(name, np.inf))).any():
+                return f"{name} is outside 0..{self.limits.get(name, '')}"
         return None
 
     def zero_state(self, batch: int = 1) -> dict[str, np.ndarray]:

@@ -35,7 +35,9 @@ ANY = float("-inf")  # random weights are held to no SNR
 
 
 def made(loaded, name, folder, **options):
-    return CodecSession(export_in(name, loaded, wrapper_in(loaded, name), folder / f"{name}.onnx", **options).path, 1)
+    done = export_in(name, loaded, wrapper_in(loaded, name), folder / f"{name}.onnx", **options)
+    assert done.warnings == ()
+    return CodecSession(done.path, 1)
 
 
 @pytest.fixture(scope="module")

@@ -209,7 +209,9 @@ def test_dynamo_writes_the_same_codes(tmp_path):
     config |= {"encoder_valid_num_quantizers": 4, "encode_downsample_rate": 12}
     few = checkpoint.random_checkpoint(config, source="few")
     wrapper = StreamEncoderWrapper(few.encoder)
-    session = CodecSession(export(few, wrapper, tmp_path / "x.onnx", "dynamo").path)
+    done = export(few, wrapper, tmp_path / "x.onnx", "dynamo")
+    assert done.warnings == ()
+    session = CodecSession(done.path)
     audio = noise(1, 40 * few.encoder.samples_per_frame + 5)
     report = verify_encoder(few, wrapper_like(few, session), audio[0].numpy(), [[1], [7, 1, 2]], session)
     assert report.passed and selftest.replay(session).passed, report

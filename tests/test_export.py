@@ -30,7 +30,7 @@ def test_dynamo_exports_the_same_wrapper(tiny, tmp_path):
     """Without look-ahead, where slices are empty; notebook 3 does it with one."""
     wrapper = StatefulCodecONNXWrapper(tiny.decoder, conv_reach(tiny.decoder), lookahead_frames=0)
     done = export(tiny, wrapper, tmp_path / "decoder.onnx", "dynamo")
-    assert done.probes == 8
+    assert done.probes == 8 and done.warnings == ()
     report = verify(tiny, wrapper, random_codes(tiny.decoder, 90), [[1], [7, 1, 2]], CodecSession(done.path))
     assert report.judged and report.passed, str(report)
 
@@ -74,13 +74,22 @@ class BranchOnLast(StatefulCodecONNXWrapper):
 
 
 @pytest.mark.parametrize(
-    ("mistake", "words"), [(FrozenLength, "length was frozen|has the shape"), (BranchOnLast, "is_last")]
+    ("mistake", "words"),
+    [
+        # The same graph stops at one length and is wrong at another; then what the exporter said, and where it shows.
+        (
+            FrozenLength,
+            r"(length was frozen|has the shape).*; test_export.py:\d+: int\(hidden.size\(1\)\) becomes a constant; "
+            r"frozen axis: frames \(of audio_codes\) at .*, first in the node Slice ",
+        ),
+        (BranchOnLast, r"lost the input is_last.*; test_export.py:\d+: is_last.item\(\) becomes a constant"),
+    ],
 )
 def test_a_graph_that_lost_something_is_refused_and_nothing_is_written(shallow, tmp_path, mistake, words):
     path = tmp_path / "decoder.onnx"
     path.write_bytes(b"the graph of yesterday")
     with pytest.raises(ExportError, match=words):
-        export(shallow, mistake(shallow.decoder), path)
+        export(shallow, mistake(shallow.decoder), path, strict=False)
     assert path.read_bytes() == b"the graph of yesterday" and [*tmp_path.iterdir()] == [path]
 
 

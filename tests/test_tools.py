@@ -208,7 +208,9 @@ def test_a_fixed_graph_is_verified_and_exported_from_the_command_line(tmp_path, 
 
 def test_dynamo_fixes_axes_too(tiny, tmp_path):
     wrapper = FixedAxes(ExactStreamingWrapper(tiny.decoder), 3, 1)
-    session = CodecSession(export(tiny, wrapper, tmp_path / "x.onnx", exporter="dynamo").path)
+    done = export(tiny, wrapper, tmp_path / "x.onnx", exporter="dynamo")
+    assert done.warnings == ()
+    session = CodecSession(done.path)
     codes = random_codes(tiny.decoder, 80)
     report = verify(tiny, wrapper_like(tiny, session), codes, [[3], [9]], session)
     assert report.passed and selftest.replay(session).passed, report

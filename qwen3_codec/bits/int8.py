@@ -123,7 +123,7 @@ def _over_steps(conv: StepConv | StepTransConv, x: torch.Tensor, states: ConvSta
         return conv.product(x)
     steps = (torch.arange(x.size(1))[:, None] + conv.reach).flatten()
     x = states.extend(x, conv.twin.history, channels_last=True)
-    width = len(conv.reach) * conv.twin.channels
+    width = conv.reach.numel() * conv.twin.channels
     return conv.product(x, lambda each: each.index_select(1, steps).reshape(each.size(0), -1, width))
 
 

@@ -1,5 +1,6 @@
 """`export`: a checkpoint to an ONNX file."""
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -21,6 +22,12 @@ def add_options(parser) -> None:
     parser.add_argument("--opset", type=int, default=18, help="ONNX opset: 14 to 23, with dynamo 18 to 24")
     for flag, what in (("--frames", "frames in a call"), ("--batch", "rows in a call")):
         parser.add_argument(flag, type=int, metavar="N", help=f"fix the number of {what}, for compilers that want it")
+    parser.add_argument(
+        "--strict",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="refuse a graph of which the exporter warns that it lost something",
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
 
 
@@ -50,7 +57,10 @@ def run(args) -> int:
         args.opset,
         codes,
         args.min_snr,
+        strict=args.strict,
     )
+    for warning in done.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     spec = wrapper.spec
     print(
         f"{done.path}: {done.bytes / 2**20:.1f} MiB, {len(spec.all_inputs)} inputs, {len(spec.all_outputs)} outputs, "

@@ -1,25 +1,48 @@
 """A wrapper run in PyTorch by the client code that runs a graph, and held to its own declaration."""
 
 import os
+import sys
 from collections.abc import Sequence
+from functools import cache
+from types import FunctionType
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..model.checkpoint import fingerprint
+from ..diagnostics import Place
 from ..states import StateSpec
 from ..stream import Stream, load_stream, stream_of
 
 
 class TorchSession:
-    """A wrapper behind the interface of `CodecSession`, so that `CodecStream` runs it: numpy in, numpy out."""
+    """A wrapper behind the interface of `CodecSession`, so that `CodecStream` runs it: numpy in, numpy out.
+
+    Raises ValueError for a wrapper with a part in training mode that computes something else there, and at the first
+    call where random numbers change a result: such a wrapper can be compared with nothing.
+    """
 
     def __init__(self, wrapper: torch.nn.Module):
+        if parts := _in_training(wrapper):
+            more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
+            raise ValueError(f"the wrapper is in training mode: {', '.join(parts[:3])}{more}; call its eval() before")
         self.wrapper = wrapper
         self.spec: StateSpec = wrapper.spec
+        self._looked_for_random_numbers = False
 
     def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One step; raises ValueError where the wrapper does not give what its spec declares."""
+        if self._looked_for_random_numbers:
+            return self._run(feeds)
+        with Operations() as operations:
+            outputs = self._run(feeds)
+            if (random := operations.random) and (changed := differing(outputs, self._run(feeds))):
+                raise ValueError(f"the same input gives two results in {', '.join(changed)}: {random} is random")
+        self._looked_for_random_numbers = True
+        return outputs
+
+    def _run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         with torch.no_grad():
             outputs = self.wrapper(*(torch.from_numpy(feeds[tensor.name]) for tensor in self.spec.all_inputs))
         return _named_outputs(self.spec, outputs)
@@ -42,6 +65,45 @@ class TorchSession:
         return fingerprint(getattr(wrapper, self.spec.part, wrapper))
 
 
+def differing(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> list[str]:
+    """Names of the outputs that are not the same to the bit."""
+    return [name for name, array in one.items() if array.tobytes() != other[name].tobytes()]
+
+
+class Operations(TorchDispatchMode):
+    """Sees every operation of a run: where the first is that draws `random` numbers, or gives `complex` ones, or ""."""
+
+    def __init__(self):
+        super().__init__()
+        self.random = self.complex = ""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if not self.random and torch.Tag.nondeterministic_seeded in func.tags:
+            self.random = self._place(func)
+        if not self.complex and isinstance(result, torch.Tensor) and result.is_complex():
+            self.complex = self._place(func)
+        return result
+
+    @staticmethod
+    def _place(func) -> str:
+        return str(Place.outside_libraries(sys._getframe(2)) or func)
+
+
+def _in_training(wrapper: torch.nn.Module) -> list[str]:
+    """Name and class of each module that is in training mode and asks for it, the smallest first: a dropout is one."""
+    parts = [(name, part) for name, part in wrapper.named_modules() if part.training and _asks_for_training(type(part))]
+    parts.sort(key=lambda each: len([*each[1].modules()]))
+    return [f"{name or 'itself'} ({type(part).__name__})" for name, part in parts]
+
+
+@cache
+def _asks_for_training(kind: type[torch.nn.Module]) -> bool:
+    """Whether a class's code reads `self.training`. Every new module is in training mode; most never ask for it."""
+    functions = (part for each in kind.__mro__ if each is not torch.nn.Module for part in vars(each).values())
+    return any("training" in part.__code__.co_names for part in functions if isinstance(part, FunctionType))
+
+
 def _named_outputs(spec: StateSpec, outputs: Sequence[torch.Tensor]) -> dict[str, np.ndarray]:
     """What a wrapper returned, by name; raises ValueError where number, dtype, a fixed length or a count is not
     `spec`'s.
@@ -54,8 +116,7 @@ def _named_outputs(spec: StateSpec, outputs: Sequence[torch.Tensor]) -> dict[str
     if problem := next(filter(None, problems), None):
         raise ValueError(f"the wrapper's output {problem}, as its spec declares")
     for before, after in spec.states:
-        if after.dtype == "int64" and (most := arrays[after.name].max(initial=0)) > spec.limits[before.name]:
-            raise ValueError(
-                f"the wrapper's output {after.name} is {most}, its spec's limit is {spec.limits[before.name]}"
-            )
+        limit = spec.limits.get(before.name, np.inf)
+        if after.dtype == "int64" and (most := arrays[after.name].max(initial=0)) > limit:
+            raise ValueError(f"the wrapper's output {after.name} is {most}, its spec's limit is {limit}")
     return arrays
