@@ -9,8 +9,8 @@ says, be it of the result or of what is said on the way: warnings, log records, 
 from ..console import importing
 
 with importing(__name__):
-    from . import branches, caches, clients, lengths, modules, precision, signatures, sound_in, streams
     from ..frozen import FrozenAxis, axes_of, find_frozen_axes
+    from . import branches, caches, clients, lengths, modules, precision, signatures, sound_in, streams
     from .specimen import Outcome, Raises, Run, Says, Specimen, Wrong, fails_with, signals
 
 SPECIMENS = {

@@ -14,8 +14,8 @@ from ..console import alone, importing
 with importing(__name__):
     from tqdm import tqdm
 
+from ..wording import gist
 from . import SPECIMENS
-from .specimen import gist
 
 ABOUT = "run every specimen and say which traps are as described, about two minutes; exit 1 where one is not"
 EXAMPLE = "head_dim"

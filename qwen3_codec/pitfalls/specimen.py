@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from tempfile import gettempdir
 
 from ..diagnostics import STDERR, STDOUT, Diagnostic, captured, is_advice
+from ..wording import gist
 
 RIGHT, WRONG, REFUSED = "right", "wrong", "refused"
 
@@ -171,28 +171,3 @@ def fails_with(error: type[BaseException], words: str, show: bool = True) -> Ite
             print(caught.text)
     else:
         raise AssertionError(f"nothing failed; expected {error.__name__} with {words!r}")
-
-
-# Where a report by `torch.export` turns from the error to where to read more.
-ADVICE = (
-    "For ",
-    "If you suspect",
-    "The error above",
-    "The following call",
-    "(Refer to",
-    "Caused by:",
-    "File ",
-    "User Stack",
-)
-
-
-def gist(error: BaseException, lines: int = 4) -> str:
-    """Type and first lines of an error. Of a long report by `torch.export`, the part that says what went wrong."""
-    text = re.sub(r"\x1b\[\d*m", "", str(error)).split("## Exception summary")[-1]
-    text = re.sub(re.escape(gettempdir()) + r"/[^/]+/", "", text)  # a page should not depend on the machine
-    found = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith(ADVICE)]
-    return f"{type(error).__name__}: " + "\n".join(shorten(line) for line in found[:lines])
-
-
-def shorten(line: str, most: int = 300) -> str:
-    return line if len(line) <= most else line[:most] + " …"

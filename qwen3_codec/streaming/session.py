@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..model.checkpoint import fingerprint
 from ..diagnostics import Place
+from ..model.checkpoint import fingerprint
 from ..states import StateSpec
 from ..stream import Stream, load_stream, stream_of
 
