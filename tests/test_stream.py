@@ -266,7 +266,7 @@ def test_without_any_onnx_runtime_one_line_says_what_to_install():
     command = [sys.executable, "-c", hide, "decode", "x.onnx", "--codes", "x.npy", "--output", "x.wav"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     (line,) = run.stderr.splitlines()
-    assert run.returncode == 2 and "the package onnxruntime, which the extra [cpu] brings" in line
+    assert run.returncode == 2 and "onnxruntime" in line and "which the extra [cpu] brings" in line
 
 
 @pytest.mark.parametrize(
