@@ -184,8 +184,10 @@ def benchmark(
 
     PyTorch's one-shot decoder is always among them. Errors are of the first `frames`; times are of full chunks behind
     them. In fewer bits, graphs are written whatever their SNR is: it stands in the row. Raises ValueError for frames,
-    threads, rounds or chunks below 1, for a chunk that is longer than the codes, and for a design that there is not.
+    threads, rounds or chunks below 1, for a chunk that is longer than the codes, and for a design that there is not;
+    CheckpointError where the decoder's config was changed after it was loaded.
     """
+    checkpoint.check_unchanged()
     numbers = ("frames", frames), ("threads", threads), ("rounds", rounds), *(("a chunk", chunk) for chunk in chunks)
     for name, value in numbers:
         if value < 1:

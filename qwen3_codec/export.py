@@ -129,7 +129,7 @@ def write_unproven(
 
 def _run_and_trace(checkpoint, wrapper, path, exporter: str, opset: int) -> list[Diagnostic]:
     """What cannot be exported stops here, in words, before it is traced; returns all that was said but advice."""
-    checkpoint.check_unchanged()
+    checkpoint.check_unchanged(wrapper.spec.part)
     check_limits(wrapper.spec)
     session, feeds = TorchSession(wrapper), example_inputs(wrapper.spec)
     with captured() as said:
@@ -173,6 +173,7 @@ def exported(checkpoint: Checkpoint | OtherModel, wrapper: torch.nn.Module, path
     What it does is asked of the graph itself: it is run against the wrapper as it is after an export. So it is made
     anew after a change anywhere in the code that shows in an output, and after no other.
     """
+    checkpoint.check_unchanged(wrapper.spec.part)
     exporter, precision = options.get("exporter", EXPORTERS[0]), options.get("precision", FLOAT32)
     made_so = metadata(checkpoint, wrapper.spec, exporter, precision)
     try:

@@ -1,9 +1,12 @@
 """What a verification measured, chunk by chunk and state by state, as text and as JSON; and what is too far apart."""
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
+
+from .metrics import chunk_lengths
 
 ONE_SHOT, WRAPPER, ONNX = "one-shot", "PyTorch wrapper", "ONNX Runtime"
 # float32 keeps 24 bits; a waveform of standard deviation 0.2 that went through some forty layers in another order of
@@ -16,7 +19,7 @@ PASSED, FAILED, NOT_JUDGED = "passed", "failed", "not judged"
 
 @dataclass(frozen=True)
 class Limits:
-    """How far apart is too far: samples and a chunk's MSE against the reference, states against the wrapper's.
+    """How far apart is too far: samples and a chunk's MSE against the oracle, states against the wrapper's.
 
     The states' limit is over a state's largest value where that is above 1. Where `min_snr_db` is set, the audio is
     judged by that alone: it is what a graph in fewer bits promises.
@@ -30,19 +33,25 @@ class Limits:
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """One call. `mse` and `max_error` compare the samples that it gave with the one-shot decoder's."""
+    """One call. `mse` and `max_error` are against the one-shot decoder's samples, `oracle_mse` against the oracle's."""
 
     start_frame: int
     frames: int
     samples: int
     mse: float
     max_error: float
+    oracle_mse: float
     seconds: float
 
 
 @dataclass(frozen=True)
 class PathResult:
-    """One way to decode (`path`), over one schedule. `realtime_factor` is compute time over audio time."""
+    """One way to decode (`path`), over one schedule. `realtime_factor` is compute time over audio time.
+
+    `mse`, `max_error` and `snr_db` are against the one-shot decoder: what the design costs. `oracle_error` is the
+    largest error against the *oracle*, what the design must give: that is judged. It is largest in `worst_frame`;
+    `first_wrong_frame` is the first one that is beyond a limit (None: none is).
+    """
 
     path: str
     schedule: list[int]
@@ -50,32 +59,41 @@ class PathResult:
     mse: float
     max_error: float
     snr_db: float
+    oracle_error: float
+    worst_frame: int
+    first_wrong_frame: int | None
     realtime_factor: float
     chunks: list[ChunkResult]
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """ONNX Runtime against the wrapper over one schedule: the audio and, after every call, each state."""
+    """ONNX Runtime against the wrapper over one schedule: the audio and, after every call, each state.
+
+    `first_wrong_frame` is where either is beyond its limit for the first time: a frame of the audio, or the first frame
+    of the call that gave the state.
+    """
 
     schedule: list[int]
     max_error: float
     state_error: float
     worst_state: str
+    first_wrong_frame: int | None
 
 
 @dataclass
 class Report:
-    """What `verify` measured. `failures` says in words what is not as it must be; `passed` is that there are none.
+    """What `verify` measured. `failures` says in words what is not as it must be.
 
-    `judged` says that the audio was held against `limits`. Where it was not (a windowed design whose history is
-    too short to be exact), `passed` speaks of the rest alone, and `verdict` is not "passed" but "not judged".
+    `passed` means judged and right. `judged` is False for a file in fewer bits alone that promises nothing for these
+    codes: it is measured, and `verdict` is "not judged". `frames_to_fill` is the spec's: a stream that does not go past
+    that (`past_window`) says nothing of what comes after.
     """
 
     weights: str
     design: str
     frames: int
-    judged: bool
+    frames_to_fill: int = 0
     limits: Limits = field(default_factory=Limits)
     results: list[PathResult] = field(default_factory=list)
     agreements: list[Agreement] = field(default_factory=list)
@@ -88,8 +106,18 @@ class Report:
         return float(np.max(np.abs(self.waveforms[ONE_SHOT, ()]), initial=0.0))
 
     @property
+    def judged(self) -> bool:
+        """The audio was held against a limit that something can miss."""
+        return self.limits.min_snr_db != float("-inf")
+
+    @property
     def passed(self) -> bool:
-        return not self.failures
+        return self.judged and not self.failures
+
+    @property
+    def past_window(self) -> bool:
+        """A schedule made a call after all states were full, and not only just full."""
+        return past_window(self.frames, [result.schedule for result in self.results], self.frames_to_fill)
 
     @property
     def verdict(self) -> str:
@@ -99,10 +127,18 @@ class Report:
         return PASSED if self.judged else NOT_JUDGED
 
     def to_json(self) -> str:
-        entries = {
-            name: getattr(self, name)
-            for name in ("weights", "design", "frames", "judged", "verdict", "passed", "failures")
-        }
+        names = (
+            "weights",
+            "design",
+            "frames",
+            "frames_to_fill",
+            "past_window",
+            "judged",
+            "verdict",
+            "passed",
+            "failures",
+        )
+        entries = {name: getattr(self, name) for name in names}
         entries["peak"] = self.peak
         entries["limits"] = asdict(self.limits)
         entries["results"] = [asdict(result) for result in self.results]
@@ -110,17 +146,17 @@ class Report:
         return json.dumps(entries, indent=2)
 
     def __str__(self) -> str:
-        against = "judged" if self.judged else "approximate by design: measured, not judged"
         lines = [
             f"weights: {self.weights}; design: {self.design}; {self.frames} frames",
-            f"against the one-shot decoder ({against}), which peaks at {self.peak:.2g}:",
-            f"  {'path':16} {'chunks':>12} {'MSE':>9} {'max error':>10} {'SNR dB':>7} {'real time':>10}",
+            "error: from what the design must give; MSE to SNR: from the one-shot decoder, "
+            f"which peaks at {self.peak:.2g}",
+            f"  {'path':16} {'chunks':>12} {'error':>9} {'MSE':>9} {'max error':>10} {'SNR dB':>7} {'real time':>10}",
         ]
         for r in self.results:
             chunks_text = ",".join(map(str, r.schedule))
             lines.append(
-                f"  {r.path:16} {chunks_text:>12} {r.mse:9.1e} {r.max_error:10.1e} {r.snr_db:7.1f} "
-                f"{r.realtime_factor:9.2f}x"
+                f"  {r.path:16} {chunks_text:>12} {r.oracle_error:9.1e} {r.mse:9.1e} {r.max_error:10.1e} "
+                f"{r.snr_db:7.1f} {r.realtime_factor:9.2f}x"
             )
         if self.agreements:
             lines.append(f"{ONNX} against the {WRAPPER}:")
@@ -134,7 +170,24 @@ class Report:
         return "\n".join(lines)
 
     def _last_line(self) -> str:
-        if self.judged:
-            return PASSED
-        worst = min(result.snr_db for result in self.results)
-        return f"{NOT_JUDGED}: approximate by design, {worst:.1f} dB against one-shot; all else is as it must be"
+        if not self.judged:
+            worst = min(result.snr_db for result in self.results)
+            return f"{NOT_JUDGED}: the file promises nothing for these codes; {worst:.1f} dB against one-shot"
+        return PASSED if self.past_window else f"{PASSED}, {not_past_window(self.frames, self.frames_to_fill)}"
+
+
+def past_window(frames: int, schedules: Iterable[Sequence[int]], frames_to_fill: int) -> bool:
+    """Does one of `schedules` make a call of `frames` frames that begins after frame `frames_to_fill`?
+
+    The call that begins *at* it is still right where positions or counts stop growing; the next one is not.
+    """
+    starts = (frames - list(chunk_lengths(frames, schedule))[-1] for schedule in schedules)
+    return not frames_to_fill or any(start > frames_to_fill for start in starts)
+
+
+def not_past_window(frames: int, frames_to_fill: int) -> str:
+    """What a report on too few frames says in its last line."""
+    return (
+        f"but these {frames} frames do not go past the window: all states are full after {frames_to_fill}, "
+        "and no call that came later was tested"
+    )

@@ -97,6 +97,11 @@ class StateSpec:
         return self._fixed_axis(0)
 
     @property
+    def frames_to_fill(self) -> int:
+        """Frames after which every state has its full length: a shorter stream does not show what goes wrong then."""
+        return max(self.limits.values(), default=0)
+
+    @property
     def _codes(self) -> TensorSpec:
         """`audio_codes`: what a decoder takes and an encoder gives."""
         return next(tensor for tensor in (*self.inputs, *self.outputs) if tensor.name == "audio_codes")

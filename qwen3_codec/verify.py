@@ -1,7 +1,7 @@
 """Does the stream agree? One-shot decoder, wrapper in PyTorch and graph in ONNX Runtime, chunk by chunk.
 
-`verify` runs them over chunk schedules with the same client code (`CodecStream`), and its report can fail. What it
-measures and does not judge it says in its last line.
+`verify` runs them over chunk schedules with the same client code (`CodecStream`), and its report can fail. It judges
+each design by an *oracle*: what that design must give, computed without any state.
 """
 
 import time
@@ -26,7 +26,18 @@ from .streaming.fixed import FixedAxes
 from .streaming.session import TorchSession
 from .streaming.windowed import StatefulCodecONNXWrapper
 
-__all__ = ["MAX_ERROR", "MAX_MSE", "ONE_SHOT", "ONNX", "WRAPPER", "Limits", "one_shot", "verify", "wrapper_like"]
+__all__ = [
+    "MAX_ERROR",
+    "MAX_MSE",
+    "ONE_SHOT",
+    "ONNX",
+    "WRAPPER",
+    "Limits",
+    "one_shot",
+    "verify",
+    "windowed_oracle",
+    "wrapper_like",
+]
 
 # A longer reference is decoded in pieces of so many frames, each with all the frames that it depends on. That keeps its
 # memory bounded; and since each piece counts positions from its own start, its float32 angles do not lose digits.
@@ -38,9 +49,11 @@ PROMISED_STATE_ERROR = 0.25
 def wrapper_like(checkpoint: Checkpoint, session: CodecSession) -> torch.nn.Module:
     """The wrapper that `session`'s graph was exported from, on the weights of `checkpoint`.
 
-    Raises ValueError where the graph was made from other weights or another config.
+    Raises ValueError where the graph was made from other weights or another config, CheckpointError where the config
+    was changed after it was loaded.
     """
     spec = session.spec
+    checkpoint.check_unchanged(spec.part)
     if spec.part == ENCODER:
         wrapper = StreamEncoderWrapper(checkpoint.encoder)
     elif spec.kind == "exact":
@@ -67,9 +80,35 @@ def one_shot(decoder, codes: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         if codes.shape[1] <= PIECE_FRAMES:
             return decoder(codes).numpy()
-        latents = _in_pieces(decoder.latents, codes, attention_reach(decoder.config, decoder.pre_conv.history))
+        latents = _latents(decoder, codes)
         waveform = _in_pieces(lambda part: decoder.decode_latent(part.transpose(1, 2)), latents, conv_reach(decoder))
     return waveform.numpy()
+
+
+def windowed_oracle(
+    decoder, codes: np.ndarray, schedule: Sequence[int], history_frames: int, lookahead_frames: int
+) -> np.ndarray:
+    """What the windowed design must give for codes [B, N, Q] in calls of `schedule`: [B, N * samples_per_frame].
+
+    No state is carried. Which frames a call finishes follows from the schedule and the look-ahead; it decodes them from
+    the one-shot latents, with the `history_frames` before them and nothing before those.
+    """
+    pieces, seen, done = [], 0, 0
+    with torch.no_grad():
+        latents = _latents(decoder, torch.from_numpy(codes))
+        for length in chunk_lengths(codes.shape[1], schedule):
+            seen += length
+            until = seen if seen == codes.shape[1] else max(done, seen - lookahead_frames)
+            start = max(0, done - history_frames)
+            if until > done:
+                waveform = decoder.decode_latent(latents[:, start:until].transpose(1, 2))
+                pieces.append(waveform[:, (done - start) * decoder.samples_per_frame :])
+            done = until
+    return torch.cat(pieces, dim=1).numpy()
+
+
+def _latents(decoder, codes: torch.Tensor) -> torch.Tensor:
+    return _in_pieces(decoder.latents, codes, attention_reach(decoder.config, decoder.pre_conv.history))
 
 
 def _in_pieces(step: Callable, x: torch.Tensor, reach: int) -> torch.Tensor:
@@ -95,10 +134,11 @@ def verify(
 ) -> Report:
     """Stream `codes` ([N, Q] or [B, N, Q]) through `wrapper`, and through `session` where given, over each schedule.
 
-    The comparison with the one-shot decoder is judged where the design is exact: the windowed one is where its history
-    reaches the conv stack's measured receptive field. A wrapper that is meant to differ brings a `reference` of its
-    own, codes [B, N, Q] -> waveform [B, N * samples_per_frame], and is judged against that. Graph against wrapper is
-    always judged, states included. `limits` are the project's unless given, or what a graph in fewer bits promises.
+    The audio is judged against the oracle: the one-shot decoder, and where a windowed design's history is shorter than
+    the conv stack's measured receptive field, `windowed_oracle`, schedule by schedule. How far it is from one-shot is
+    measured beside it. A wrapper that is meant to differ brings a `reference` of its own, codes [B, N, Q] -> waveform
+    [B, N * samples_per_frame], in the place of both. Graph against wrapper is always judged, states included. `limits`
+    are the project's unless given, or what a graph in fewer bits promises.
 
     Raises ValueError for a wrapper that does not give what its spec declares, and for another model without a
     `reference`; CheckpointError where the decoder's config is no longer the checkpoint's.
@@ -111,24 +151,23 @@ def verify(
     spec = wrapper.spec
     codes = check_codes(codes, spec)
     limits = limits or _limits_of(session, codes)
-    judged = reference is not None or _is_exact(checkpoint.decoder, spec)
     wanted = reference(codes) if reference else one_shot(checkpoint.decoder, codes)
-    report = Report(checkpoint.weights, describe(spec), codes.shape[1], judged, limits)
+    short = reference is None and _history_is_short(checkpoint.decoder, spec)
+    report = Report(checkpoint.weights, describe(spec), codes.shape[1], spec.frames_to_fill, limits)
     if not schedules:
         report.failures.append("no schedule was given: nothing was compared")
     sessions = {WRAPPER: TorchSession(wrapper)} | ({ONNX: session} if session else {})
     report.waveforms[ONE_SHOT, ()] = wanted
     for schedule in progress([list(schedule) for schedule in schedules], unit="schedule"):
-        traces, state_error, worst_state = _trace(sessions, codes, schedule)
+        oracle = _windowed_oracle_of(checkpoint.decoder, spec, codes, schedule) if short else wanted
+        traces, states = _trace(sessions, codes, schedule, limits)
         for path, trace in traces.items():
-            result = _compare(path, schedule, trace, wanted, spec)
+            result = _compare(path, schedule, trace, wanted, oracle, spec, limits)
             report.results.append(result)
             report.waveforms[path, tuple(schedule)] = trace.waveform
             report.failures += _failures(result, wanted, report)
         if session:
-            waves = [trace.waveform for trace in traces.values()]
-            error = max_error(*waves) if waves[0].shape == waves[1].shape else float("inf")
-            agreement = Agreement(schedule, error, state_error, worst_state)
+            agreement = _agreement(schedule, [trace.waveform for trace in traces.values()], states, spec, limits)
             report.agreements.append(agreement)
             report.failures += _disagreements(agreement, limits, session)
     return report
@@ -146,8 +185,14 @@ def describe(spec: StateSpec) -> str:
     return spec.kind
 
 
-def _is_exact(decoder, spec: StateSpec) -> bool:
-    return "history_frames" not in spec.limits or spec.limits["history_frames"] >= conv_reach(decoder)
+def _history_is_short(decoder, spec: StateSpec) -> bool:
+    return "history_frames" in spec.limits and spec.limits["history_frames"] < conv_reach(decoder)
+
+
+def _windowed_oracle_of(decoder, spec: StateSpec, codes: np.ndarray, schedule: list[int]) -> np.ndarray:
+    """A graph whose number of frames is fixed takes a longer push in several calls."""
+    calls = [spec.fixed_frames] if spec.fixed_frames else schedule
+    return windowed_oracle(decoder, codes, calls, spec.limits["history_frames"], spec.lookahead_frames)
 
 
 @dataclass
@@ -163,7 +208,18 @@ class _Trace:
         return np.concatenate(self.pieces, axis=1)
 
 
-def _trace(sessions: dict, codes: np.ndarray, schedule: list[int]) -> tuple[dict[str, _Trace], float, str]:
+@dataclass
+class _StateError:
+    """The largest error of any state after any call, and the first frame of the first call that went beyond a limit."""
+
+    largest: float = 0.0
+    name: str = "no state"
+    first_frame: int | None = None
+
+
+def _trace(
+    sessions: dict, codes: np.ndarray, schedule: list[int], limits: Limits
+) -> tuple[dict[str, _Trace], _StateError]:
     """Every session over `schedule`, call by call side by side: their traces, and how far apart their states ever were.
 
     Side by side, because the states of a long stream are too much to keep: each is compared as it comes.
@@ -172,8 +228,8 @@ def _trace(sessions: dict, codes: np.ndarray, schedule: list[int]) -> tuple[dict
     traces = {path: _Trace(frames) for path in sessions}
     streams = {path: CodecStream(session, codes.shape[0]) for path, session in sessions.items()}
     pushes = {path: stream.pushes(codes, schedule) for path, stream in streams.items()}
-    worst, worst_state = 0.0, "no state"
-    for _ in frames:
+    worst, start_frame = _StateError(), 0
+    for length in frames:
         for path, trace in traces.items():
             start = time.perf_counter()
             trace.pieces.append(next(pushes[path]))
@@ -182,24 +238,36 @@ def _trace(sessions: dict, codes: np.ndarray, schedule: list[int]) -> tuple[dict
         for found in others:
             for name, wanted in expected.items():
                 error = scaled_error(wanted, found[name])
-                if not error <= worst:
-                    worst, worst_state = error, name
-    return traces, worst, worst_state
+                if not error <= worst.largest:
+                    worst.largest, worst.name = error, name
+                if not error <= limits.state_error and worst.first_frame is None:
+                    worst.first_frame = start_frame
+        start_frame += length
+    return traces, worst
 
 
-def _compare(path: str, schedule: list[int], trace: _Trace, reference: np.ndarray, spec: StateSpec) -> PathResult:
+def _compare(
+    path: str,
+    schedule: list[int],
+    trace: _Trace,
+    reference: np.ndarray,
+    oracle: np.ndarray,
+    spec: StateSpec,
+    limits: Limits,
+) -> PathResult:
     rows, start_frame, start = [], 0, 0
     for frames, piece, seconds in zip(trace.frames, trace.pieces, trace.seconds, strict=True):
-        wanted = reference[:, start : start + piece.shape[1]]
+        samples = slice(start, start + piece.shape[1])
+        wanted, must = reference[:, samples], oracle[:, samples]
         piece = piece[:, : wanted.shape[1]]
-        rows.append(
-            ChunkResult(start_frame, frames, piece.shape[1], mse(wanted, piece), max_error(wanted, piece), seconds)
-        )
+        errors = mse(wanted, piece), max_error(wanted, piece), mse(must, piece)
+        rows.append(ChunkResult(start_frame, frames, piece.shape[1], *errors, seconds))
         start_frame, start = start_frame + frames, start + piece.shape[1]
     waveform = trace.waveform
     common = slice(None, min(waveform.shape[1], reference.shape[1]))
     pair = reference[:, common], waveform[:, common]
-    audio_seconds = reference.shape[1] / spec.sample_rate
+    by_frame, mse_by_frame = _frame_errors(oracle[:, common], waveform[:, common], spec.samples_per_frame)
+    right = (by_frame <= limits.max_error) & (mse_by_frame <= limits.max_mse)
     return PathResult(
         path=path,
         schedule=schedule,
@@ -207,9 +275,24 @@ def _compare(path: str, schedule: list[int], trace: _Trace, reference: np.ndarra
         mse=mse(*pair),
         max_error=max_error(*pair),
         snr_db=snr_db(*pair),
-        realtime_factor=sum(trace.seconds) / audio_seconds,
+        oracle_error=float(by_frame.max(initial=0.0)),
+        worst_frame=int(by_frame.argmax()) if by_frame.size else 0,
+        first_wrong_frame=_first(~right) if limits.min_snr_db is None else None,
+        realtime_factor=sum(trace.seconds) / (reference.shape[1] / spec.sample_rate),
         chunks=rows,
     )
+
+
+def _frame_errors(wanted: np.ndarray, found: np.ndarray, samples_per_frame: int) -> tuple[np.ndarray, np.ndarray]:
+    """Largest error and MSE of each frame, over all rows."""
+    error = np.abs(wanted.astype(np.float64) - found)
+    error = np.pad(error, ((0, 0), (0, -error.shape[1] % samples_per_frame)))
+    error = error.reshape(len(error), -1, samples_per_frame)
+    return error.max(axis=(0, 2), initial=0.0), (error**2).mean(axis=(0, 2))
+
+
+def _first(wrong: np.ndarray) -> int | None:
+    return int(wrong.argmax()) if wrong.any() else None
 
 
 def _failures(result: PathResult, reference: np.ndarray, report: Report) -> list[str]:
@@ -217,27 +300,42 @@ def _failures(result: PathResult, reference: np.ndarray, report: Report) -> list
     if result.samples != reference.shape[1]:
         found.append(f"{where}: {result.samples} samples came out, the one-shot decoder gives {reference.shape[1]}")
     if not np.isfinite(result.max_error):
-        found.append(f"{where}: the waveform is not finite")
-    elif report.judged and limits.min_snr_db is not None:
+        found.append(f"{where}: the waveform is not finite, for the first time in frame {result.worst_frame}")
+    elif limits.min_snr_db is not None:
         if not result.snr_db >= limits.min_snr_db:
             found.append(f"{where}: {result.snr_db:.1f} dB against one-shot, the file promises {limits.min_snr_db:.1f}")
-    elif report.judged:
-        worst = max(result.chunks, key=lambda chunk: chunk.mse)
-        if not (result.max_error <= limits.max_error and worst.mse <= limits.max_mse):
+    else:
+        worst = max(result.chunks, key=lambda chunk: chunk.oracle_mse)
+        if not (result.oracle_error <= limits.max_error and worst.oracle_mse <= limits.max_mse):
             found.append(
-                f"{where}: largest error {result.max_error:.1e} (limit {limits.max_error:.0e}), worst chunk at frame "
-                f"{worst.start_frame} with MSE {worst.mse:.1e} (limit {limits.max_mse:.0e})"
+                f"{where}: the first wrong frame is {result.first_wrong_frame}; largest error "
+                f"{result.oracle_error:.1e} (limit {limits.max_error:.0e}) in frame {result.worst_frame}, worst chunk "
+                f"at frame {worst.start_frame} with MSE {worst.oracle_mse:.1e} (limit {limits.max_mse:.0e})"
             )
     return found
+
+
+def _agreement(
+    schedule: list[int], waves: list[np.ndarray], states: _StateError, spec: StateSpec, limits: Limits
+) -> Agreement:
+    """The graph's audio and states against the wrapper's."""
+    error, frames = float("inf"), [states.first_frame]
+    if waves[0].shape == waves[1].shape:
+        error = max_error(*waves)
+        if limits.min_snr_db is None:
+            by_frame, _ = _frame_errors(*waves, spec.samples_per_frame)
+            frames.append(_first(~(by_frame <= limits.max_error)))
+    first = min((frame for frame in frames if frame is not None), default=None)
+    return Agreement(schedule, error, states.largest, states.name, first)
 
 
 def _disagreements(agreement: Agreement, limits: Limits, session: CodecSession) -> list[str]:
     audio = limits.min_snr_db is not None or agreement.max_error <= limits.max_error
     if audio and agreement.state_error <= limits.state_error:
         return []
-    hint = ""
+    hint = "" if agreement.first_wrong_frame is None else f", for the first time at frame {agreement.first_wrong_frame}"
     if "CUDAExecutionProvider" in getattr(session, "providers", ()):
-        hint = ". On CUDA, ONNX Runtime multiplies in TF32 (10 bits) unless the provider option use_tf32 is 0"
+        hint += ". On CUDA, ONNX Runtime multiplies in TF32 (10 bits) unless the provider option use_tf32 is 0"
     return [
         f"chunks {agreement.schedule}: graph and wrapper differ by {agreement.max_error:.1e} in the audio (limit "
         f"{limits.max_error:.0e}) and by {agreement.state_error:.1e} in {agreement.worst_state} (limit "

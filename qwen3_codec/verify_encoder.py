@@ -14,7 +14,8 @@ import torch
 from .audio import check_audio
 from .metrics import scaled_error
 from .model.checkpoint import Checkpoint
-from .report import FAILED, ONNX, PASSED, WRAPPER
+from .report import FAILED, ONNX, PASSED, WRAPPER, not_past_window, past_window
+from .states import ENCODER
 from .streaming.encoder import StreamEncoderWrapper, code_gap
 from .streaming.session import TorchSession
 
@@ -35,6 +36,7 @@ class CodeResult:
     schedule: list[int]
     frames: int
     differing_frames: int
+    first_differing_frame: int | None
     agreement: float
     by_codebook: list[float]
     largest_gap: float
@@ -47,6 +49,7 @@ class CodeReport:
     weights: str
     frames: int
     latent_error: float
+    frames_to_fill: int = 0
     results: list[CodeResult] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
@@ -58,8 +61,14 @@ class CodeReport:
     def verdict(self) -> str:
         return PASSED if self.passed else FAILED
 
+    @property
+    def past_window(self) -> bool:
+        """A schedule made a call after all states were full, and not only just full."""
+        return past_window(self.frames, [result.schedule for result in self.results], self.frames_to_fill)
+
     def to_json(self) -> str:
-        return json.dumps(asdict(self) | {"passed": self.passed, "verdict": self.verdict}, indent=2)
+        entries = {name: getattr(self, name) for name in ("past_window", "passed", "verdict")}
+        return json.dumps(asdict(self) | entries, indent=2)
 
     def __str__(self) -> str:
         lines = [
@@ -73,7 +82,8 @@ class CodeReport:
                 f"  {r.path:16} {chunks:>12} {100 * r.agreement:11.2f}% {100 * r.by_codebook[0]:10.2f}% "
                 f"{r.differing_frames:11} {r.largest_gap:8.1e}"
             )
-        return "\n".join([*lines, *([f"FAILED: {failure}" for failure in self.failures] or [PASSED])])
+        passed = PASSED if self.past_window else f"{PASSED}, {not_past_window(self.frames, self.frames_to_fill)}"
+        return "\n".join([*lines, *([f"FAILED: {failure}" for failure in self.failures] or [passed])])
 
 
 def verify_encoder(
@@ -86,14 +96,17 @@ def verify_encoder(
 ) -> CodeReport:
     """Stream `audio` ([M] or [B, M] in [-1, 1]) through `wrapper`, and through `session` where given, by each schedule.
 
-    Chunk lengths are in frames. Raises ValueError for audio that cannot be encoded.
+    One shot is the checkpoint's own encoder. Chunk lengths are in frames. Raises ValueError for audio that cannot be
+    encoded, CheckpointError where the encoder's config is no longer the checkpoint's.
     """
-    encoder = wrapper.encoder
+    checkpoint.check_unchanged(ENCODER)
+    encoder = checkpoint.encoder
     rows = check_audio(np.atleast_2d(audio), len(np.atleast_2d(audio)))
     with torch.no_grad():
         latents = encoder.latents(torch.from_numpy(rows))
         wanted = encoder.codes(latents)
-    report = CodeReport(checkpoint.weights, wanted.shape[1], _latent_error(wrapper, rows, latents))
+    latent_error = _latent_error(wrapper, rows, latents)
+    report = CodeReport(checkpoint.weights, wanted.shape[1], latent_error, wrapper.spec.frames_to_fill)
     if not report.latent_error <= MAX_LATENT_ERROR:
         report.failures.append(f"what is quantised differs by {report.latent_error:.1e} from one shot")
     if not schedules:
@@ -112,7 +125,8 @@ def verify_encoder(
             if result.agreement < MIN_AGREEMENT or not gap <= MAX_GAP:
                 report.failures.append(
                     f"{path}, chunks {schedule}: {100 * result.agreement:.2f} % of the codes are equal (limit "
-                    f"{100 * MIN_AGREEMENT:.1f}), one is {gap:.1e} farther than the nearest (limit {MAX_GAP:.0e})"
+                    f"{100 * MIN_AGREEMENT:.1f}), the first that is not stands in frame "
+                    f"{result.first_differing_frame}, one is {gap:.1e} farther than the nearest (limit {MAX_GAP:.0e})"
                 )
     return report
 
@@ -124,6 +138,7 @@ def _result(path: str, schedule: list[int], wanted: np.ndarray, found: np.ndarra
         schedule=schedule,
         frames=equal.shape[0] * equal.shape[1],
         differing_frames=int((~equal.all(axis=-1)).sum()),
+        first_differing_frame=None if equal.all() else int((~equal.all(axis=(0, 2))).argmax()),
         agreement=float(equal.mean()),
         by_codebook=equal.mean(axis=(0, 1)).tolist(),
         largest_gap=gap,

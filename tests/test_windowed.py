@@ -15,9 +15,10 @@ from qwen3_codec.pitfalls.state import (
     SeesTheFuture,
     TrimmedBeforeAttention,
 )
+from qwen3_codec.streaming.fixed import FixedAxes
 from qwen3_codec.streaming.kv_stack import drop_last, keep_last
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verify import MAX_ERROR, MAX_MSE, TorchSession, one_shot, verify
+from qwen3_codec.verify import MAX_ERROR, MAX_MSE, TorchSession, one_shot, verify, windowed_oracle
 
 LONG = 410  # past the 72-frame window, past upstream's own chunk of 300
 
@@ -81,12 +82,115 @@ def test_any_schedule(shallow, schedule, lookahead):
 def test_history_of_four_is_a_real_approximation(small):
     codes = random_codes(small.decoder, 60)
     report = verify(small, StatefulCodecONNXWrapper(small.decoder), codes, [[3]])
-    assert not report.judged and report.passed and report.results[0].mse > 1e-6
+    (result,) = report.results
+    assert report.judged and report.passed and result.oracle_error < MAX_ERROR < 1e-3 < result.max_error
+    assert result.mse > 1e-6 and max(chunk.oracle_mse for chunk in result.chunks) < MAX_MSE
     errors = [
         mse(one_shot(small.decoder, codes), stream(StatefulCodecONNXWrapper(small.decoder, history, 0), codes, [3]))
         for history in (0, 2, 4, 6, 8, 10)
     ]
     assert errors[0] > errors[2] > errors[3] > errors[5] and errors[5] < MAX_MSE
+
+
+class TestOracle:
+    """What a short history must give, computed without a state, is what the wrapper gives, and nothing else passes."""
+
+    @settings(max_examples=12, deadline=None)
+    @given(
+        schedule=st.lists(st.integers(1, 30), min_size=1, max_size=4),
+        history=st.integers(0, 6),
+        lookahead=st.integers(0, 6),
+        frames=st.integers(1, 60),
+    )
+    def test_any_schedule_history_and_lookahead(self, shallow, schedule, history, lookahead, frames):
+        wrapper = StatefulCodecONNXWrapper(shallow.decoder, history, lookahead)
+        report = verify(shallow, wrapper, random_codes(shallow.decoder, frames, batch=2), [schedule])
+        assert report.judged and report.passed, str(report)
+
+    def test_past_the_window_and_past_the_pieces_of_a_long_reference(self, tiny):
+        wrapper = StatefulCodecONNXWrapper(tiny.decoder, 2, 4)
+        report = verify(tiny, wrapper, random_codes(tiny.decoder, 700), [[12], [7, 1, 2]])
+        assert report.passed and report.past_window and report.results[0].mse > MAX_MSE, str(report)
+
+    def test_a_fixed_number_of_frames_is_a_schedule_of_its_own(self, tiny):
+        """A push of 6 frames is two calls of 3, each with the history of its own; the last one is filled up."""
+        wrapper = FixedAxes(StatefulCodecONNXWrapper(tiny.decoder, 1, 2), frames=3)
+        report = verify(tiny, wrapper, random_codes(tiny.decoder, 40), [[6], [3]])
+        assert report.passed and report.results[0].mse > MAX_MSE, str(report)
+
+    def test_it_does_not_depend_on_one_shot_alone(self, tiny):
+        """Two schedules, two right results: the borders lie elsewhere."""
+        codes = random_codes(tiny.decoder, 24)
+        by_schedule = [windowed_oracle(tiny.decoder, codes, schedule, 1, 0) for schedule in ([3], [5])]
+        assert max_error(*by_schedule) > 100 * MAX_ERROR
+        exact = windowed_oracle(tiny.decoder, codes, [3], conv_reach(tiny.decoder), 0)
+        assert max_error(exact, one_shot(tiny.decoder, codes)) < MAX_ERROR
+
+
+class Louder(StatefulCodecONNXWrapper):
+    """-7 times the waveform."""
+
+    def forward(self, *inputs):
+        waveform, *rest = super().forward(*inputs)
+        return -7 * waveform, *rest
+
+
+class Shorter(StatefulCodecONNXWrapper):
+    """It declares 4 frames of history and keeps 3 of them; the oldest is zeros."""
+
+    def forward(self, *inputs):
+        *outputs, history = super().forward(*inputs)[:7]
+        keys_and_values = super().forward(*inputs)[7:]
+        return *outputs, torch.cat([torch.zeros_like(history[..., :1]), history[..., 1:]], dim=2), *keys_and_values
+
+
+class Forgets(StatefulCodecONNXWrapper):
+    """What `pre_conv` looks back at does not come out."""
+
+    def forward(self, *inputs):
+        outputs = list(super().forward(*inputs))
+        outputs[4] = torch.zeros_like(outputs[4])
+        return tuple(outputs)
+
+
+class HoldsNothingBack(StatefulCodecONNXWrapper):
+    """`is_last` in every call."""
+
+    def forward(self, audio_codes, is_last, *states):
+        return super().forward(audio_codes, torch.ones_like(is_last), *states)
+
+
+@pytest.mark.parametrize("mistaken", [Louder, Shorter, Forgets, HoldsNothingBack])
+def test_no_wrong_wrapper_passes_for_being_approximate(small, mistaken):
+    """4 + 4 frames. One that returned -7 times the waveform passed before it had an oracle."""
+    report = verify(small, mistaken(small.decoder, 4, 4), random_codes(small.decoder, 24), [[5]])
+    assert not report.passed and report.verdict == "failed"
+    assert report.failures[0].startswith("PyTorch wrapper, chunks [5]: "), report.failures
+    if mistaken is Louder:
+        assert "the first wrong frame is 0; largest error" in report.failures[0]
+        assert report.results[0].oracle_error > 1
+
+
+def test_saturating_positions_are_seen_past_the_window_alone(shallow):
+    """40 and 73 frames pass: the window of 72 is full, and no call begins after that. The report says so."""
+    reports = {
+        frames: verify(
+            shallow,
+            SaturatingPositions(shallow.decoder, conv_reach(shallow.decoder), 0),
+            random_codes(shallow.decoder, frames),
+            [[1], [3]],
+        )
+        for frames in (40, 73, 80)
+    }
+    assert [report.passed for report in reports.values()] == [True, True, False]
+    assert [report.past_window for report in reports.values()] == [False, False, True]
+    for frames in (40, 73):
+        last = str(reports[frames]).splitlines()[-1]
+        assert last.startswith(
+            f"passed, but these {frames} frames do not go past the window: all states are full after 72"
+        )
+    assert [result.first_wrong_frame for result in reports[80].results] == [73, 75]
+    assert "the first wrong frame is 73;" in reports[80].failures[0]
 
 
 def test_what_is_held_back_and_what_is_finished(small):

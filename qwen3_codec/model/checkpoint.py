@@ -8,7 +8,7 @@ upstream's layout (`config.json` and `model.safetensors`, or its parts and their
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from math import prod
@@ -26,7 +26,7 @@ from ..states import DECODER, ENCODER, random_codes
 from .config import RANDOM_CONFIGS, READ_FIELDS, CheckpointError, check_config, complete, read_config
 from .decoder import CodecDecoder, code2wav_config
 from .encoder import CodecEncoder, mimi_config, upstream_name
-from .encoder_config import encoder_config
+from .encoder_config import ENCODER_DEFAULTS, encoder_config
 from .hub import CONFIG_FILE, download
 from .weights import WEIGHTS_FILE, explain_file, read_weights
 
@@ -75,19 +75,31 @@ class Checkpoint:
         """What a figure or table made from these weights has to say about them."""
         return f"{self.source}: random weights" if self.folder is None else f"{self.source} weights"
 
-    def check_unchanged(self) -> None:
-        """Raises CheckpointError where a field of the decoder's config was changed after it was built.
+    def check_unchanged(self, part: str = DECODER) -> None:
+        """Raises CheckpointError where a field of `part`'s config was changed after it was built.
 
-        A changed window or head count moves the one-shot decoder along with every wrapper: they agree on something that
+        A changed window or head count moves the one-shot model along with every wrapper: they agree on something that
         the weights were not made for.
         """
-        built = self.decoder.config
-        for name in READ_FIELDS:
-            found = built.rope_parameters[name] if name == "rope_theta" else getattr(built, name)
-            if found != (said := self.config["decoder_config"][name]):
+        for name, found, said in self._fields(part):
+            if found != said:
                 raise CheckpointError(
-                    f"{self.source}: the decoder's {name} was changed to {found}, its config.json says {said}"
+                    f"{self.source}: the {part}'s {name} was changed to {found}, its config.json says {said}"
                 )
+
+    def _fields(self, part: str) -> Iterator[tuple[str, object, object]]:
+        """(name, value in the built model, value in config.json) of every field that `part` reads."""
+        built = getattr(self, part)
+        if part == DECODER:
+            said, names = self.config["decoder_config"], READ_FIELDS
+        else:
+            said, names = encoder_config(self.config, self.source), (*ENCODER_DEFAULTS, "head_dim")
+            name = "encoder_valid_num_quantizers"
+            yield name, built.num_quantizers, said[name]
+        for name in names:
+            config = built.config
+            found = config.rope_parameters[name] if name == "rope_theta" else getattr(config, name)
+            yield name, found, said[name]
 
     def fingerprint(self, part: str = DECODER) -> str:
         """SHA-256 over the names and bytes of all weights of `part`: the same text means the same weights."""
@@ -112,7 +124,7 @@ class OtherModel:
     def weights(self) -> str:
         return f"{self.source} weights"
 
-    def check_unchanged(self) -> None:
+    def check_unchanged(self, part: str = DECODER) -> None:
         """What its config should be, nobody here knows."""
 
     def fingerprint(self, part: str = DECODER) -> str:
