@@ -110,14 +110,14 @@ figure = plots.waveforms(reference[view], streamed[view], loaded.sample_rate, ti
 
 # %% [markdown]
 # The states too: `states within` in the report is the largest difference of any state after any call, relative to that
-# state's size. Look-ahead and history of 4 frames, the usual graph, agree with *their* wrapper just as well; it is the
-# design that differs from the one-shot decoder, not the export.
+# state's size. Look-ahead and history of 4 frames, the usual graph, agree with *their* wrapper just as well, and both with what their design
+# must give (the column *error*); it is the design that differs from the one-shot decoder, not the export.
 
 # %%
 usual_session = CodecSession(usual)
 usual_report = verify(loaded, wrapper_like(loaded, usual_session), codes, [[3]], usual_session)
 print(usual_report)
-assert usual_report.passed and usual_report.judged == (reach <= 4)
+assert usual_report.passed and usual_report.judged
 
 # %%
 pairs = ((report, reach), (usual_report, 4))

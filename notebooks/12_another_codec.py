@@ -125,19 +125,24 @@ print(f"the first sample that moves: {first} after the frame's begin; the last o
 assert first >= 0, "it is causal"
 
 # %% [markdown]
-# `find_states` puts a hook on each convolution and lets some codes through. It lists them in the order in which the data come
+# `find_states` lets some codes through and watches every function that is called. It lists the convolutions in the order in which the data come
 # by, with what each needs of its own past: d·(k − 1) + 1 − s steps before an ordinary convolution of kernel k, dilation d and
-# stride s, ⌈k / s⌉ − 1 before a transposed one.
+# stride s, ⌈k / s⌉ − 1 before a transposed one (less where the model pads or cuts on both sides; then *look-ahead* is above 0). Whatever else
+# looks along time it names: an LSTM, attention, a mirrored padding. There the history is not known, and is for you to find.
 
 # %%
 few = torch.from_numpy(codes[:1, :30]).transpose(1, 2)
 found = find_states(model, few, run=model.decode)
-rows = [
-    (s.name.removeprefix("decoder."), s.kind, s.channels, s.kernel, s.stride, s.groups, s.bias, s.history, s.steps_per_frame)
-    for s in found
-    if s.history
-]  # fmt: skip
-plots.table(["layer", "kind", "channels", "kernel", "stride", "groups", "bias", "history", "steps a frame"], rows)
+fields = ["kind", "channels", "kernel", "stride", "groups", "bias", "history", "lookahead", "steps_per_frame"]
+rows = [(s.name.removeprefix("decoder."), *(getattr(s, field) for field in fields)) for s in found if s.history]
+plots.table(["layer", *(field.replace("_", " ") for field in fields)], rows)
+
+# %%
+unknown = [(s.name.removeprefix("decoder."), s.kind, s.why) for s in found if s.history is None]
+plots.table(["layer", "kind", "what it does"], unknown)
+
+# %%
+assert {s.kind for s in found if s.history is None} == {"MimiAttention"} and not any(s.lookahead for s in found)
 
 # %% [markdown]
 # Read the first row. The upsampling is *depthwise* (as many groups as channels) and has no bias; and it stands **before** the transformer. So

@@ -10,19 +10,23 @@ from conftest import random_codes, small_checkpoint
 
 from qwen3_codec import cli
 from qwen3_codec import verify as verify_module
+from qwen3_codec.bench import benchmark
 from qwen3_codec.export import ExportError, export, exported, random_inputs
 from qwen3_codec.metrics import max_error
 from qwen3_codec.model import checkpoint
 from qwen3_codec.model.checkpoint import CheckpointError
+from qwen3_codec.promise import Promise
 from qwen3_codec.runtime import CodecSession
-from qwen3_codec.states import BATCH, TensorSpec
+from qwen3_codec.states import BATCH, ENCODER, TensorSpec
 from qwen3_codec.streaming import exact
+from qwen3_codec.streaming.encoder import StreamEncoderWrapper
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.kv_stack import sliding_window_mask
 from qwen3_codec.streaming.layers import StreamTransConv
 from qwen3_codec.streaming.session import TorchSession
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verify import MAX_ERROR, Limits, one_shot, verify
+from qwen3_codec.verify import MAX_ERROR, Limits, one_shot, verify, wrapper_like
+from qwen3_codec.verify_encoder import verify_encoder
 
 
 class Halved(ExactStreamingWrapper):
@@ -75,25 +79,94 @@ class TestConfig:
             verify(loaded, wrapper, random_codes(loaded.decoder, 5))
         assert not [*tmp_path.iterdir()]
 
+    def test_whoever_takes_a_checkpoint_asks(self, tiny, tmp_path):
+        """A graph on disk, its wrapper, a benchmark: none of them trusts a config that was changed."""
+        wrapper = ExactStreamingWrapper(tiny.decoder)
+        session = CodecSession(export(tiny, wrapper, tmp_path / "x.onnx").path)
+        tiny.decoder.config.sliding_window += 1
+        try:
+            for use in (
+                lambda: wrapper_like(tiny, session),
+                lambda: exported(tiny, wrapper, tmp_path / "x.onnx"),
+                lambda: benchmark(tiny, tmp_path / "bench", designs=()),
+            ):
+                with pytest.raises(CheckpointError, match="the decoder's sliding_window was changed"):
+                    use()
+        finally:
+            tiny.decoder.config.sliding_window -= 1
+        wrapper_like(tiny, session)
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (
+                lambda e: setattr(e.config, "sliding_window", 12),
+                "sliding_window was changed to 12, its config.json says",
+            ),
+            (lambda e: setattr(e.config, "head_dim", 2), "head_dim was changed to 2"),
+            (lambda e: e.config.rope_parameters.update(rope_theta=5.0), "rope_theta was changed to 5.0"),
+            (lambda e: setattr(e, "num_quantizers", 2), "encoder_valid_num_quantizers was changed to 2"),
+        ],
+    )
+    def test_the_encoders_fields_are_asked_too(self, tmp_path, change, words):
+        loaded = small_checkpoint("changed")
+        loaded.check_unchanged(ENCODER)
+        wrapper = StreamEncoderWrapper(loaded.encoder)
+        change(loaded.encoder)
+        audio = np.zeros(2 * loaded.encoder.samples_per_frame, np.float32)
+        with pytest.raises(CheckpointError, match=f"changed: the encoder's {words}"):
+            verify_encoder(loaded, wrapper, audio)
+        with pytest.raises(CheckpointError, match=f"changed: the encoder's {words}"):
+            export(loaded, wrapper, tmp_path / "x.onnx")
+        assert not [*tmp_path.iterdir()]
+
+    def test_an_encoder_of_other_weights_does_not_pass(self, shallow):
+        """One shot is the checkpoint's own encoder, not the wrapper's."""
+        other = StreamEncoderWrapper(small_checkpoint(seed=3).encoder)
+        audio = np.random.default_rng(0).normal(0, 0.1, 3 * shallow.encoder.samples_per_frame).astype(np.float32)
+        assert not verify_encoder(shallow, other, audio, [[1]]).passed
+        report = verify_encoder(shallow, StreamEncoderWrapper(shallow.encoder), audio, [[1]])
+        assert report.passed and not report.past_window
+        assert "these 3 frames do not go past the window: all states are full after 125" in str(report).splitlines()[-1]
+
 
 class TestVerdicts:
     def test_an_empty_check_fails(self, tiny):
         report = verify(tiny, ExactStreamingWrapper(tiny.decoder), random_codes(tiny.decoder, 5), schedules=[])
         assert report.verdict == "failed" and "nothing was compared" in str(report)
 
-    def test_what_was_not_judged_says_so_in_its_last_line(self, tiny):
-        report = verify(tiny, StatefulCodecONNXWrapper(tiny.decoder, 0, 0), random_codes(tiny.decoder, 12), [[3]])
+    def test_what_was_not_judged_has_not_passed_and_says_so_in_its_last_line(self, tiny):
+        """A file in fewer bits that promises nothing: its sound may be anything, and that is no pass."""
+        wrapper = ExactStreamingWrapper(tiny.decoder)
+        session = TorchSession(wrapper)
+        session.metadata = Promise("int8", 40.0, float("-inf"), "of other codes").entries()
+        report = verify(tiny, wrapper, random_codes(tiny.decoder, 12), [[3]], session)
         assert report.verdict == json.loads(report.to_json())["verdict"] == "not judged"
+        assert not report.failures and not report.passed
         last = str(report).splitlines()[-1]
-        assert last.startswith("not judged: approximate by design") and f"{report.results[0].snr_db:.1f} dB" in last
+        assert last.startswith("not judged: the file promises nothing") and f"{report.results[1].snr_db:.1f} dB" in last
+
+    def test_both_numbers_of_an_approximate_design_are_shown(self, tiny):
+        report = verify(tiny, StatefulCodecONNXWrapper(tiny.decoder, 0, 0), random_codes(tiny.decoder, 12), [[3]])
+        (result,) = report.results
+        row = next(line for line in str(report).splitlines() if "PyTorch wrapper" in line)
+        assert (
+            f"{result.oracle_error:.1e}" in row and f"{result.max_error:.1e}" in row and f"{result.snr_db:.1f}" in row
+        )
+        assert result.oracle_error < 1e-5 < 1e-2 < result.max_error
+        entries = json.loads(report.to_json())
+        assert entries["judged"] and entries["passed"] and entries["results"][0]["oracle_error"] == result.oracle_error
 
     def test_exit_codes(self, shallow, tmp_path, capsys):
         checkpoint.save(shallow, tmp_path / "weights")
         weights, path = str(tmp_path / "weights"), str(tmp_path / "x.onnx")
         options = ["--checkpoint", weights, "--output", path]
         check = ["verify", path, "--checkpoint", weights, "--chunks", "12"]
-        assert cli.main(["export", "--state", "windowed", *options]) == 0 and cli.main(check) == 3
-        assert capsys.readouterr().out.splitlines()[-1].startswith("not judged")
+        assert cli.main(["export", "--state", "windowed", *options]) == 0 and cli.main(check) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == "passed"
+        np.save(tmp_path / "few.npy", random_codes(shallow.decoder, 40)[0])
+        assert cli.main([*check, "--codes", str(tmp_path / "few.npy")]) == 0
+        assert "these 40 frames do not go past the window" in capsys.readouterr().out.splitlines()[-1]
         assert cli.main(["export", "--state", "exact", *options]) == 0 and cli.main(check) == 0
         assert capsys.readouterr().out.splitlines()[-1] == "passed"
 

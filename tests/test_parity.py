@@ -24,6 +24,14 @@ class Echo(nn.Module):
         return y, joined[:, -2:], count[:, -1:]
 
 
+class Idle(Echo):
+    """One state more, which comes out as it went in and does nothing that shows."""
+
+    def forward(self, x, past, seen, idle):
+        y, *after = super().forward(x, past, seen)
+        return y + 0 * idle[:, :1], *after, idle
+
+
 def one_shot(x):
     joined = np.pad(x, ((0, 0), (2, 0)))
     return joined[:, 2:] + joined[:, :-2] / 2 + 0.01 * np.arange(1, x.shape[1] + 1, dtype=np.float32)
@@ -35,7 +43,7 @@ def exported(module, path, names=("past", "seen"), dynamic=("x", "y")):
     with captured():
         torch.onnx.export(
             module,
-            (torch.randn(2, 3), torch.randn(2, 2), torch.randn(2, 1)),
+            (torch.randn(2, 3), *(torch.randn(2, {"past": 2}.get(name, 1)) for name in names)),
             path,
             dynamo=False,
             input_names=["x", *names],
@@ -71,6 +79,46 @@ def test_a_state_that_does_nothing_is_named(tmp_path, samples):
     found = parity(exported(Echo(weight=1e-9), tmp_path / "x.onnx"), reference, samples)
     assert found.passed and found.unnoticed == ["seen"]
     assert "seen: its loss does not show, so it is NOT tested" in str(found)
+
+
+@pytest.mark.parametrize("weight", [0.01, 0.02])
+def test_a_loss_is_measured_against_the_graphs_own_stream(tmp_path, samples, weight):
+    """In a graph that is wrong already, a state that does nothing differs from one shot as much as any other."""
+    right_or_wrong = exported(Echo(weight=weight), tmp_path / "x.onnx")
+    found = parity(right_or_wrong, one_shot, samples)
+    assert found.passed == (weight == 0.01) and not found.unnoticed
+    wrong = exported(Idle(weight=2 * weight), tmp_path / "idle.onnx", names=("past", "seen", "idle"))
+    found = parity(wrong, one_shot, samples)
+    assert not found.passed and found.unnoticed == ["idle"] and found.lost["idle"] == 0
+    assert "2 losses show" in str(found)
+
+
+def test_a_graph_that_gives_no_numbers_shows_no_loss(tmp_path, samples):
+    broken = exported(Echo(weight=float("nan")), tmp_path / "x.onnx")
+    found = parity(broken, one_shot, samples)
+    assert not found.passed and found.unnoticed == ["past", "seen"]
+
+
+def test_what_a_stream_does_not_fill_is_named(right, samples):
+    """`past` holds two samples: full before the last call but one from four calls of one on."""
+    fills = {n: parity(right, one_shot, samples[:, :n], [[1]]) for n in (1, 2, 3, 4, 20)}
+    assert [found.unfilled for found in fills.values()] == [("past", "seen"), ("past", "seen"), ("past",), (), ()]
+    assert str(fills[3]).endswith("passed, but these frames do not fill past: no call that came later was tested")
+    assert str(fills[20]).endswith("passed")
+
+
+def test_a_window_that_is_not_full_is_named(exact, shallow):
+    """Without metadata: the zeros at the beginning of keys and values are there to be counted."""
+    from conftest import random_codes
+
+    from qwen3_codec.verify import one_shot as whole
+
+    codes = random_codes(shallow.decoder, 30)
+    found = parity(exact.path, lambda codes: whole(shallow.decoder, codes), codes, [[5]])
+    layers = shallow.decoder.config.num_hidden_layers
+    assert found.passed and set(found.unfilled) == {
+        f"{kind}_{i:02}" for kind in ("key", "value") for i in range(layers)
+    }
 
 
 def test_one_call_alone_tests_no_state(right, samples):
@@ -118,7 +166,7 @@ def test_the_projects_own_graph_passes_as_any_other(exact, shallow):
 
     codes = random_codes(shallow.decoder, 80, 2)
     found = parity(exact.path, lambda codes: whole(shallow.decoder, codes), codes, [[1], [7, 1, 2]])
-    assert found.passed and len(found.lost) == len(exact.spec.states)
+    assert found.passed and len(found.lost) == len(exact.spec.states) and not found.unfilled
 
 
 class TestAModelThatIsNotOurs:
