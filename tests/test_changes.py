@@ -1,6 +1,7 @@
 """What a researcher's change must not escape: a wrapper, a config or a spec that is no longer what it says it is."""
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -97,34 +98,34 @@ class TestConfig:
         wrapper_like(tiny, session)
 
     @pytest.mark.parametrize(
-        ("change", "words"),
+        ("fields", "name", "value", "told"),
         [
-            (
-                lambda e: setattr(e.config, "sliding_window", 12),
-                "sliding_window was changed to 12, its config.json says",
-            ),
-            (lambda e: setattr(e.config, "head_dim", 2), "head_dim was changed to 2"),
-            (lambda e: e.config.rope_parameters.update(rope_theta=5.0), "rope_theta was changed to 5.0"),
-            (lambda e: setattr(e, "num_quantizers", 2), "encoder_valid_num_quantizers was changed to 2"),
+            (lambda encoder: vars(encoder.config), "sliding_window", 12, "sliding_window"),
+            (lambda encoder: vars(encoder.config), "head_dim", 2, "head_dim"),
+            (lambda encoder: encoder.config.rope_parameters, "rope_theta", 5.0, "rope_theta"),
+            (vars, "num_quantizers", 2, "encoder_valid_num_quantizers"),
         ],
     )
-    def test_the_encoders_fields_are_asked_too(self, tmp_path, change, words):
-        loaded = small_checkpoint("changed")
-        loaded.check_unchanged(ENCODER)
-        wrapper = StreamEncoderWrapper(loaded.encoder)
-        change(loaded.encoder)
-        audio = np.zeros(2 * loaded.encoder.samples_per_frame, np.float32)
-        with pytest.raises(CheckpointError, match=f"changed: the encoder's {words}"):
-            verify_encoder(loaded, wrapper, audio)
-        with pytest.raises(CheckpointError, match=f"changed: the encoder's {words}"):
-            export(loaded, wrapper, tmp_path / "x.onnx")
+    def test_the_encoders_fields_are_asked_too(self, shallow, tmp_path, monkeypatch, fields, name, value, told):
+        shallow.check_unchanged(ENCODER)
+        wrapper = StreamEncoderWrapper(shallow.encoder)
+        monkeypatch.setitem(fields(shallow.encoder), name, value)
+        audio = np.zeros(2 * shallow.encoder.samples_per_frame, np.float32)
+        words = f"shallow: the encoder's {told} was changed to {value}, its config.json says"
+        with pytest.raises(CheckpointError, match=words):
+            verify_encoder(shallow, wrapper, audio)
+        with pytest.raises(CheckpointError, match=words):
+            export(shallow, wrapper, tmp_path / "x.onnx")
         assert not [*tmp_path.iterdir()]
+        shallow.check_unchanged()
 
     def test_an_encoder_of_other_weights_does_not_pass(self, shallow):
         """One shot is the checkpoint's own encoder, not the wrapper's."""
-        other = StreamEncoderWrapper(small_checkpoint(seed=3).encoder)
+        other = deepcopy(shallow.encoder)
+        other.model.downsample.conv.weight.mul_(1.5)
         audio = np.random.default_rng(0).normal(0, 0.1, 3 * shallow.encoder.samples_per_frame).astype(np.float32)
-        assert not verify_encoder(shallow, other, audio, [[1]]).passed
+        failed = verify_encoder(shallow, StreamEncoderWrapper(other), audio, [[1]])
+        assert not failed.passed and "the first that is not stands in frame 0" in failed.failures[1]
         report = verify_encoder(shallow, StreamEncoderWrapper(shallow.encoder), audio, [[1]])
         assert report.passed and not report.past_window
         assert "these 3 frames do not go past the window: all states are full after 125" in str(report).splitlines()[-1]
