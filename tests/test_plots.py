@@ -16,8 +16,8 @@ from qwen3_codec.precision import Sensitivity
 from qwen3_codec.report import ChunkResult, PathResult
 from qwen3_codec.serving.load import Load
 
-CHUNKS = [ChunkResult(3 * i, 3, 5760, 10.0**-i, 0.1, 0.01 * (i + 1)) for i in range(5)]
-RESULT = PathResult("ONNX Runtime", [3], 28800, 1e-3, 0.1, 20.0, 0.5, CHUNKS)
+CHUNKS = [ChunkResult(3 * i, 3, 5760, 10.0**-i, 0.1, 0.0, 0.01 * (i + 1)) for i in range(5)]
+RESULT = PathResult("ONNX Runtime", [3], 28800, 1e-3, 0.1, 20.0, 0.0, 0, None, 0.5, CHUNKS)
 WAVE = np.sin(np.arange(4800) / 20)
 
 ROWS = [
