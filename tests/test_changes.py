@@ -172,6 +172,26 @@ class TestVerdicts:
         assert capsys.readouterr().out.splitlines()[-1] == "passed"
 
 
+def test_the_commands_own_codes_go_past_any_window(tmp_path, capsys):
+    """120 frames do for the official 72, and not for a window of 130."""
+    fields = {"num_hidden_layers": 1, "num_quantizers": 3, "upsample_rates": [3], "upsampling_ratios": [2]}
+    loaded = small_checkpoint(sliding_window=130, **fields)
+    checkpoint.save(loaded, tmp_path / "weights")
+    export(loaded, ExactStreamingWrapper(loaded.decoder), tmp_path / "x.onnx")
+    command = [
+        "verify",
+        str(tmp_path / "x.onnx"),
+        "--checkpoint",
+        str(tmp_path / "weights"),
+        "--chunks",
+        "20",
+        "--json",
+    ]
+    assert cli.main(command) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["past_window"] and report["frames_to_fill"] == 129 and report["frames"] == 129 + 21
+
+
 class WithSpec(ExactStreamingWrapper):
     """An exact wrapper whose outputs and spec are changed by two functions."""
 
