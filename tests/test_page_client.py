@@ -1,5 +1,6 @@
 """The client in another language: `codec.js` in Node against Python, on the demo's four graphs."""
 
+import functools
 import json
 import shutil
 import subprocess
@@ -101,6 +102,32 @@ def test_fork_and_reset(replayed):
     again = stream.fork().push(codes[8:9])[0]
     for name, wanted in {"there": there, "here": here, "again": again, "anew": start}.items():
         np.testing.assert_allclose(found["forks"][name], wanted, atol=1e-5)
+
+
+def test_calls_that_are_not_awaited_take_their_turns(replayed):
+    """What they give is what the same calls give one after the other, in Python too; the tolerance as above."""
+    sessions, codes, found = replayed
+    for session, turns in zip(sessions.values(), found["turns"], strict=False):
+
+        def alone(*parts, session=session):
+            stream = session.stream()
+            return np.concatenate([*(stream.push(part) for part in parts), stream.finish()], axis=1)[0]
+
+        same = functools.partial(np.testing.assert_allclose, atol=1e-5)
+        same(turns["together"], alone(*codes[:, None]))
+        assert turns["waiting"] == [len(codes) + 1, 0, 0]
+        same(turns["anew"], alone(codes[:5]))
+        same(turns["sick"], alone(codes[:5], codes[5:9]))
+        assert turns["errors"] == [None, "frame 0 has 1 codes, must have 16", "out of memory", None, None]
+        assert turns["frames"] == [len(codes), 9, 8]
+        assert turns["twice"] == [0, 0, "the stream is finished; reset() starts a new one"]
+        trunk, branch, begun = turns["branches"]
+        same(begun + trunk, alone(codes[:5], codes[5:8]))
+        same(begun + branch, alone(codes[:5], codes[9:12]))
+
+
+def test_an_error_that_nobody_awaits_is_still_reported(replayed):
+    assert replayed[2]["unheard"] == "frame 0 has 1 codes, must have 16"
 
 
 def test_the_client_is_short_and_stands_alone():

@@ -10,7 +10,7 @@
  *     for (const codes of chunks) {                                  // frames of Q whole numbers each
  *       play(await stream.push(codes));                              // Float32Array, `session.sampleRate` a second
  *     }
- *     play(stream.finish());                                         // what a windowed graph still holds back
+ *     play(await stream.finish());                                   // what a windowed graph still holds back
  *
  * ONNX Runtime Web does not show a file's metadata. All that this client knows of a graph is in `about`.
  */
@@ -94,49 +94,81 @@ export class CodecSession {
   }
 }
 
-/** One stream: the state that goes from call to call. A call that fails leaves it as it was. */
+/**
+ * One stream: the state that goes from call to call. A call that fails leaves it as it was.
+ *
+ * `push`, `finish` and `reset` that are not awaited take their turns, in the order in which they were called. They are
+ * queued and not refused, because the handler of a message or an event cannot make the next one wait: a refused chunk
+ * would be missing from the sound. `waiting` counts the calls without an answer; it grows where codes come faster than
+ * this device decodes them.
+ */
 export class CodecStream {
   constructor(session) {
     this.session = session;
-    this.reset();
+    this.waiting = 0;
+    this.turn = Promise.resolve();
+    this.start();
   }
 
-  /** Back to the start: nothing heard, nothing held back. */
-  reset() {
+  start() {
     this.state = this.session.zeroState();
     this.frames = 0;
     this.finished = false;
     this.heldBack = new Float32Array(0);
   }
 
-  /** An independent copy. Tensors are never written in place, so both may go on. */
+  /** Calls `action` when all calls before it are over, also those that failed. */
+  inTurn(action) {
+    this.waiting += 1;
+    const answer = this.turn.then(action).finally(() => (this.waiting -= 1));
+    this.turn = answer.catch(() => {}); // the caller has the error: `async` methods give a promise of their own
+    return answer;
+  }
+
+  /** Back to the start: nothing heard, nothing held back. */
+  async reset() {
+    return this.inTurn(() => this.start());
+  }
+
+  /** An independent copy, after the calls that are waiting. Tensors are never written in place, so both may go on. */
   fork() {
     const other = new CodecStream(this.session);
-    return Object.assign(other, { ...this, state: { ...this.state } });
+    const copy = () => {
+      const { state, frames, finished, heldBack } = this;
+      Object.assign(other, { state: { ...state }, frames, finished, heldBack });
+    };
+    if (!this.waiting) copy();
+    else {
+      other.turn = this.turn;
+      other.inTurn(copy);
+    }
+    return other;
   }
 
   /** Decode frames and give the samples that they finish. `last`: no more will come, nothing is held back. */
   async push(frames, last = false) {
-    if (this.finished) throw new CodecError("the stream is finished; reset() starts a new one");
     const { ort, about, waveform } = this.session;
-    const inputs = { audio_codes: this.session.codes(frames), is_last: new ort.Tensor("float32", [last ? 1 : 0], [1]) };
+    // Taken now: the caller may fill the same array anew while this call waits.
+    const codes = this.session.codes(frames);
+    const inputs = { audio_codes: codes, is_last: new ort.Tensor("float32", [last ? 1 : 0], [1]) };
     const feeds = Object.fromEntries(about.spec.inputs.map(({ name }) => [name, inputs[name]]));
-    const outputs = await this.session.run({ ...feeds, ...this.state });
-
-    this.state = Object.fromEntries(about.spec.states.map(([before, after]) => [before.name, outputs[after.name]]));
-    this.frames += frames.length;
-    this.finished = last;
-    const samples = outputs[waveform].data;
-    const valid = outputs.valid_samples ? Number(outputs.valid_samples.data[0]) : samples.length;
-    this.heldBack = samples.slice(valid);
-    return samples.slice(0, valid);
+    return this.inTurn(async () => {
+      if (this.finished) throw new CodecError("the stream is finished; reset() starts a new one");
+      const outputs = await this.session.run({ ...feeds, ...this.state });
+      const samples = outputs[waveform].data;
+      const valid = outputs.valid_samples ? Number(outputs.valid_samples.data[0]) : samples.length;
+      const state = Object.fromEntries(about.spec.states.map(([before, after]) => [before.name, outputs[after.name]]));
+      Object.assign(this, { state, frames: this.frames + codes.dims[1], finished: last, heldBack: samples.slice(valid) });
+      return samples.slice(0, valid);
+    });
   }
 
-  /** End the stream, and give what was held back: the graph had decoded it already. */
-  finish() {
-    const rest = this.heldBack;
-    this.heldBack = new Float32Array(0);
-    this.finished = true;
-    return rest;
+  /** End the stream, and give what was held back: the graph had decoded it already. A stream that has ended gives none. */
+  async finish() {
+    return this.inTurn(() => {
+      const rest = this.heldBack;
+      Object.assign(this, { heldBack: new Float32Array(0), finished: true });
+      return rest;
+    });
   }
 }

@@ -109,7 +109,7 @@ export class Lab {
       const part = codes.slice(start, start + lengths[index]);
       const began = performance.now();
       // A graph without a state decodes each chunk as if the stream began there.
-      if (design === "one-shot") stream.reset();
+      if (design === "one-shot") await stream.reset();
       let samples = await stream.push(part, design !== "one-shot" && index === lengths.length - 1);
       times.push(performance.now() - began);
       if (what.cut && index) samples = samples.slice(what.cut);
