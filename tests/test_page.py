@@ -167,6 +167,66 @@ def test_what_sounds_is_the_stream_in_order_and_without_a_gap(page):
     page.find_element("id", "stop").click()
 
 
+@pytest.fixture
+def sound(page):
+    """The page, whose way to the sound a test may change: it is put back."""
+    page.execute_script("window.realContext = AudioContext; document.querySelector('#guide button').click()")
+    page.find_element("id", "stop").click()
+    yield page
+    page.find_element("id", "stop").click()
+    page.execute_script("window.AudioContext = window.realContext; delete navigator.audioSession")
+
+
+def wait_for(page, condition):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(page, 60, 0.05).until(lambda _: page.execute_script(f"return {condition}"))
+
+
+def test_a_browser_that_allows_no_sound_is_told_in_words(sound):
+    """Its `resume()` is never answered; the picture comes all the same, and the words go when the sound comes."""
+    sound.execute_script("""
+        const Real = window.AudioContext;
+        window.AudioContext = class extends Real {
+          constructor(options) { super(options); super.suspend(); window.allow = () => super.resume(); }
+          resume() { return new Promise(() => {}); }
+        };""")
+    sound.find_element("id", "play").click()
+    problem, pause = (sound.find_element("id", name) for name in ("problem", "pause"))
+    wait_for(sound, "document.getElementById('problem').textContent")
+    assert problem.text.startswith("The browser does not let this page sound.") and pause.text == "Go on"
+    wait_for(sound, "document.getElementById('status').textContent === 'Done.'")
+    assert problem.text and "dB" in sound.find_element("id", "numbers").text
+    pause.click()
+    wait_for(sound, "window.codecLab.player.context.state === 'suspended'")
+    assert problem.text and pause.text == "Go on", "it is still not allowed"
+    sound.execute_async_script("window.allow().then(arguments[0])")
+    wait_for(sound, "!document.getElementById('problem').textContent")
+    assert pause.text == "Pause"
+
+
+def test_what_keeps_the_sound_from_starting_is_told_in_words(sound):
+    sound.execute_script("window.AudioContext = class { constructor() { throw new Error('no device'); } }")
+    sound.find_element("id", "play").click()
+    wait_for(sound, "document.getElementById('problem').textContent")
+    assert sound.find_element("id", "problem").text == "This could not be loaded or run: no device"
+
+
+def test_an_iphone_on_silent_is_asked_to_play(sound):
+    sound.execute_script(
+        "Object.defineProperty(navigator, 'audioSession', {value: {type: 'auto'}, configurable: true})"
+    )
+    sound.find_element("id", "play").click()
+    assert sound.execute_script("return navigator.audioSession.type") == "playback"
+
+
+def test_play_pressed_twice_plays_once(sound):
+    sound.execute_script("const play = document.getElementById('play'); play.click(); play.click()")
+    wait_for(sound, "document.getElementById('status').textContent === 'Done.'")
+    assert sum(entry["length"] for entry in sound.execute_script("return window.codecLab.player.log")) == 32 * 1920
+    assert not sound.find_element("id", "problem").text
+
+
 def test_the_third_step_waits_six_seconds(page):
     page.find_element("css selector", "#guide li:nth-child(3) button").click()
     chosen = [page.find_element("id", name).get_attribute("value") for name in ("utterance", "design", "trap")]
@@ -240,13 +300,35 @@ def test_nothing_serious_for_axe(page):
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
-def test_a_file_that_does_not_load_is_told_in_words(folder, browser, tmp_path):
-    shutil.copytree(folder, tmp_path / "page", ignore=shutil.ignore_patterns("utterances.json"))
-    with served(tmp_path / "page") as address:
+def test_a_file_that_is_missing_or_another_is_named_on_the_page(folder, browser, tmp_path, monkeypatch):
+    """A module under a type that no browser runs, a web page in a file's place, a graph that is none."""
+
+    types, odd = site._Handler.guess_type, []
+    patched = lambda self, path: "text/plain" if path.endswith(tuple(odd)) else types(self, path)  # noqa: E731
+    monkeypatch.setattr(site._Handler, "guess_type", patched)
+
+    def told(name, content=None):
+        copy = tmp_path / name.replace("/", "_") / "page"
+        shutil.copytree(folder, copy, copy_function=os.link)
+        (copy / name).unlink()
+        if content is not None:
+            (copy / name).write_bytes(content)
+        with served(copy) as address:
+            return problem(address)
+
+    def problem(address):
         browser.get(address)
-        browser.execute_async_script("window.codecLab.ready.then(arguments[0])")
-        words = browser.find_element("id", "problem").text
-        assert words == "This could not be loaded or run: utterances.json: 404"
+        wait_for(browser, "document.getElementById('problem').textContent")
+        return browser.find_element("id", "problem").text.removeprefix("This could not be loaded or run: ")
+
+    assert told("utterances.json") == "utterances.json: 404"
+    assert told("graphs/exact.json", b"<html>").startswith("graphs/exact.json: ")
+    assert told("graphs/exact.onnx", b"version https://git-lfs").startswith("graphs/exact.onnx: ")
+    assert told("pages.json", b"<!doctype html>").startswith("pages.json: ")
+    for name in ("main.js", "texts/zh.js", "worker.js", "codec.js", "ort/ort.wasm.min.mjs"):
+        odd[:] = [f"/page/{name}"]
+        with served(folder) as address:
+            assert problem(address).startswith(f"{name}: the server sends it as text/plain")
 
 
 def test_what_was_loaded_once_works_without_the_server(folder, browser):

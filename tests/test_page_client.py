@@ -19,7 +19,7 @@ from qwen3_codec.runtime import CodecSession
 from qwen3_codec.streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 
-REPLAY = Path(__file__).parent / "page" / "replay.mjs"
+REPLAY, PLAY = (Path(__file__).parent / "page" / name for name in ("replay.mjs", "play.mjs"))
 SCHEDULES = [[1], [3], [7, 1, 2]]
 
 pytestmark = pytest.mark.skipif(
@@ -56,9 +56,13 @@ def replayed(tmp_path_factory, demo_graphs):
         "codes": codes.tolist(),
         "states": True,
     }
-    run = subprocess.run(["node", REPLAY], input=json.dumps(job), capture_output=True, text=True, check=False)
+    return sessions, codes, node(REPLAY, job)
+
+
+def node(script, job):
+    run = subprocess.run(["node", script], input=json.dumps(job), capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-2000:]
-    return sessions, codes, json.loads(run.stdout)
+    return json.loads(run.stdout)
 
 
 def test_sound_and_every_state_after_every_call(replayed):
@@ -128,6 +132,26 @@ def test_calls_that_are_not_awaited_take_their_turns(replayed):
 
 def test_an_error_that_nobody_awaits_is_still_reported(replayed):
     assert replayed[2]["unheard"] == "frame 0 has 1 codes, must have 16"
+
+
+@pytest.mark.parametrize("slowness", [0.5, 0.9999, 1.0, 1.02, 1.25, 3.0])
+def test_a_slow_device_plays_every_piece_in_order_with_few_gaps(slowness):
+    """A piece takes `slowness` times its length. None is started in the past, where it would run into the next one;
+
+    each gap is twice the last, so n pieces have about log2(n) of them and end at most twice as late as they must.
+    """
+    samples, rate, pieces = 5760, 24000, 100
+    length = samples / rate
+    job = {"player": str(site.SOURCES / "player.js")}
+    found = node(PLAY, job | {"rate": rate, "samples": samples, "pieces": pieces, "slowness": slowness})
+    started = found["started"]
+    assert len(started) == pieces and all(each["time"] - each["now"] >= 0.02 - 1e-9 for each in started)
+    pauses = np.diff([each["time"] for each in started]) - length
+    assert pauses.min() > -1e-9
+    gaps = int((pauses > 1e-9).sum())
+    late = max(0.0, slowness - 1) * length * pieces
+    assert found["dry"] == (gaps > 0) and gaps <= np.log2(2 + late / 0.1), (gaps, late)
+    assert started[-1]["time"] - started[0]["time"] <= length * pieces + 2 * late + 0.2
 
 
 def test_the_client_is_short_and_stands_alone():

@@ -70,7 +70,8 @@ export class Lab {
   async session(name) {
     if (!this.sessions.has(name)) {
       const { graph, about } = await this.load(name);
-      this.sessions.set(name, await CodecSession.load(this.ort, graph, about));
+      const told = (error) => Promise.reject(new Error(`graphs/${name}.onnx: ${error.message ?? error}`));
+      this.sessions.set(name, await CodecSession.load(this.ort, graph, about).catch(told));
     }
     return this.sessions.get(name);
   }

@@ -1,6 +1,8 @@
 /** The page: controls, sound, pictures and words around the worker that decodes. */
 
+import { json } from "./files.js";
 import { TRAPS, groups } from "./lab.js";
+import { Player } from "./player.js";
 import en from "./texts/en.js";
 import zh from "./texts/zh.js";
 
@@ -38,7 +40,11 @@ const waiting = new Map();
 function employ() {
   worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
   worker.onmessage = ({ data }) => waiting.get(data.id)?.(data);
-  worker.onerror = (event) => problem(text().failed + (event.message ?? "worker.js"));
+  worker.onerror = async (event) => {
+    worker = undefined; // the next call tries again
+    const error = event.message || (await wrongModule().catch(() => {})) || "worker.js"; // of loading.js
+    for (const [id, answer] of waiting) answer({ id, error });
+  };
 }
 
 /** A call of the worker; `onMessage` hears of pieces and of the reference before the promise is kept. */
@@ -51,63 +57,13 @@ function ask(call, settings, onMessage = () => {}) {
       if (data.error) reject(new Error(data.error));
       else resolve(data);
     });
+    if (!worker) employ();
     worker.postMessage({ id, call, settings });
   });
 }
 
 // --- sound ----------------------------------------------------------------------------------------------------------
 
-/** Plays pieces one behind the other, to the sample; both the stream and the one-shot sound, one of them muted. */
-class Player {
-  start(rate) {
-    this.close();
-    this.context = new AudioContext({ sampleRate: rate });
-    this.rate = rate;
-    this.queued = 0; // samples
-    this.log = [];
-    this.began = undefined;
-    this.dry = false;
-    [this.stream, this.whole] = [0, 1].map(() => {
-      const gain = this.context.createGain();
-      gain.connect(this.context.destination);
-      return gain;
-    });
-    this.listen(this.toWhole ?? false);
-  }
-
-  listen(toWhole) {
-    this.toWhole = toWhole;
-    if (!this.context) return;
-    this.stream.gain.value = toWhole ? 0 : 1;
-    this.whole.gain.value = toWhole ? 1 : 0;
-  }
-
-  push(samples, reference) {
-    if (!samples.length || this.context.state === "closed") return;
-    this.began ??= this.context.currentTime + 0.1;
-    const due = this.began + this.queued / this.rate;
-    if (due < this.context.currentTime) {
-      // The buffer ran dry: what follows begins a little later, and the page says so.
-      this.dry = true;
-      this.began += this.context.currentTime - due + 0.1;
-    }
-    const at = this.began + this.queued / this.rate;
-    for (const [data, gain] of [[samples, this.stream], [reference, this.whole]]) {
-      if (!data.length) continue;
-      const buffer = this.context.createBuffer(1, data.length, this.rate);
-      buffer.copyToChannel(data, 0);
-      const source = new AudioBufferSourceNode(this.context, { buffer });
-      source.connect(gain);
-      source.start(at);
-    }
-    this.log.push({ at: this.queued, length: samples.length });
-    this.queued += samples.length;
-  }
-
-  close() {
-    if (this.context && this.context.state !== "closed") this.context.close();
-  }
-}
 const player = new Player();
 
 // --- pictures -------------------------------------------------------------------------------------------------------
@@ -156,6 +112,13 @@ function draw() {
     errors.fillRect((start / total) * width, height * (1 - part) - 1, Math.max(1, (length / total) * width - 1), height * part + 1);
   }
 }
+
+/** Draws once a frame: what waits for a picture of each piece comes late to the sound. */
+let frame;
+const redraw = () => (frame ??= requestAnimationFrame(() => {
+  frame = undefined;
+  draw();
+}));
 
 function showNumbers(result) {
   const words = text();
@@ -219,6 +182,7 @@ function showWords() {
   const words = text();
   document.documentElement.lang = language === "zh" ? "zh-Hans" : "en";
   for (const node of document.querySelectorAll("[data-text]")) node.textContent = words[node.dataset.text];
+  for (const { id } of document.querySelectorAll("canvas")) $(id).setAttribute("aria-label", words[id]);
   $("language").lang = language === "zh" ? "en" : "zh-Hans";
   fill("utterance", utterances.map(({ name, text: said, frames }) => [name, `${said.slice(0, 40)}${said.length > 40 ? " …" : ""} (${(frames * 0.08).toFixed(1)} s)`]));
   fill("design", DESIGNS.map((name) => [name, words.designs[name]]));
@@ -260,7 +224,6 @@ function changed() {
 /** Stream as `wanted` says; with `audible` it sounds while it is decoded. The same for the buttons and for tests. */
 async function run(wanted, audible = false) {
   const mine = ++running;
-  problem("");
   status(text().running);
   Object.assign(shown, { reference: new Float32Array(0), streamed: [], chunks: [] });
   const { result: measured } = await ask("run", wanted, ({ reference, piece }) => {
@@ -271,15 +234,15 @@ async function run(wanted, audible = false) {
     shown.chunks.push({ start, length: samples.length, error: samples.reduce((most, sample, i) => Math.max(most, Math.abs(sample - (whole[i] ?? 0))), 0) });
     for (const sample of samples) shown.streamed.push(sample);
     if (audible) player.push(samples, whole);
+    if (audible && player.dry) problem(text().dry);
     $("states").dataset.beat = piece.index % 2; // the states light up with each call
-    draw();
+    redraw();
   });
   if (mine !== running) return measured;
   result = { ...measured, chunk: wanted.chunk ?? 3 };
   showNumbers(result);
   draw();
   status(text().done);
-  if (audible && player.dry) problem(text().dry);
   return measured;
 }
 
@@ -288,24 +251,38 @@ const busy = (on) => {
   $("pause").textContent = text().pause;
 };
 
+/** Words about a sound that the browser holds back, until it sounds: after a click it may. */
+async function soundOn(context) {
+  if ((await player.allowed()) || context !== player.context) return;
+  problem(text().blocked);
+  $("pause").textContent = text().resume;
+  context.onstatechange = () => {
+    if (context.state !== "running") return;
+    context.onstatechange = null;
+    problem("");
+    $("pause").textContent = text().pause;
+  };
+}
+
 async function play() {
-  const { spec } = abouts.exact;
-  player.start(spec.sample_rate);
-  busy(true);
+  let context;
+  problem("");
   try {
-    await player.context.resume();
-    if (player.context.state !== "running") problem(text().blocked);
+    if (!abouts.exact) await about("exact"); // no pause where none is needed: a browser lets a click sound at once
+    context = player.start(abouts.exact.spec.sample_rate);
+    busy(true);
+    await soundOn(context);
     await about($("design").value);
     showStates();
-    await run(settings(), true);
+    if (context === player.context) await run(settings(), true);
   } catch (error) {
-    problem(text().failed + error.message);
+    if (context === player.context) problem(text().failed + error.message);
   }
 }
 
 function stop() {
   running++;
-  worker.postMessage({ call: "stop" });
+  worker?.postMessage({ call: "stop" });
   player.close();
   busy(false);
   status(text().stopped);
@@ -325,9 +302,8 @@ async function begin() {
   showWords();
   if (typeof WebAssembly !== "object" || !WebAssembly.validate(new Uint8Array(SIMD))) return problem(text().noSimd);
   status(text().loading);
-  employ();
   try {
-    pages = await (await fetch("pages.json")).json();
+    pages = await json("pages.json");
     await about("exact");
   } catch (error) {
     return problem(text().failed + error.message);
@@ -348,7 +324,8 @@ $("play").onclick = play;
 $("stop").onclick = stop;
 $("pause").onclick = async () => {
   const held = player.context.state === "running";
-  await (held ? player.context.suspend() : player.context.resume());
+  if (held) await player.context.suspend();
+  else if (!(await player.allowed())) return problem(text().blocked);
   $("pause").textContent = held ? text().resume : text().pause;
 };
 $("compare").onclick = () => {
@@ -366,4 +343,4 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 // The first visit's files are asked for before the service worker is there to keep them: it is waited for.
 const keeping = navigator.serviceWorker?.register("sw.js").then(() => navigator.serviceWorker.ready).catch(() => {});
 const ready = Promise.race([keeping, new Promise((resolve) => setTimeout(resolve, 2000))]).then(begin);
-window.codecLab = { run: async (wanted) => (await ready, run(wanted)), player, ready };
+window.codecLab = { run: async (wanted) => (await ready, problem(""), run(wanted)), player, ready };

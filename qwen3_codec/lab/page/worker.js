@@ -1,19 +1,15 @@
 /** Runs the lab away from the page: messages {id, call, ...} in, {id, piece | result | error | about} out. */
 
 import * as ort from "./ort/ort.wasm.min.mjs";
+import { fetched, json } from "./files.js";
 import { Lab } from "./lab.js";
 
 ort.env.wasm.numThreads = 1;
 ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
 
-const fetched = async (path) => {
-  const answer = await fetch(new URL(path, import.meta.url));
-  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
-  return answer;
-};
-const lab = fetched("utterances.json").then(async (answer) => new Lab(ort, await answer.json(), async (name) => ({
+const lab = json("utterances.json").then((utterances) => new Lab(ort, utterances, async (name) => ({
   graph: new Uint8Array(await (await fetched(`graphs/${name}.onnx`)).arrayBuffer()),
-  about: await (await fetched(`graphs/${name}.json`)).json(),
+  about: await json(`graphs/${name}.json`),
 })));
 
 let current = 0;

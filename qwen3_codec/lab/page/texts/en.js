@@ -17,7 +17,7 @@ export default {
   footer: "Weights: the demo of qwen3_codec, trained on seven synthetic sentences. What an error costs here says nothing about other weights. Nothing you do here leaves your browser.",
   loading: "Loading the decoder …", running: "Streaming …", done: "Done.", stopped: "Stopped.", ready: "Ready.",
   noSimd: "This browser has no WebAssembly SIMD, which the decoder needs. A current version of any common browser has it.",
-  failed: "This could not be loaded or run: ", blocked: "The browser allows sound after a click only: press Play.",
+  failed: "This could not be loaded or run: ", blocked: "The browser does not let this page sound. Press “Go on”; if that does not help, allow sound for this site in the browser.",
   dry: "This device decodes slower than the sound plays. Longer chunks help.",
   trapNames: { none: "none", all: "all state lost", conv: "convolutions' states lost", attention: "keys and values lost", layer: "one state lost (choose it below)", other: "another stream's state", positions: "positions that stop growing", history: "4 frames of history", samples: "40 samples lost at each chunk" },
   cards: {

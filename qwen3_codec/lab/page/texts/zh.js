@@ -17,7 +17,7 @@ export default {
   footer: "权重：qwen3_codec 的演示模型，用七句合成语音训练。这里的误差有多响，不能说明别的权重。你在这里做的一切都不会离开浏览器。",
   loading: "正在加载解码器……", running: "正在解码……", done: "完成。", stopped: "已停止。", ready: "就绪。",
   noSimd: "这个浏览器没有 WebAssembly SIMD，而解码器需要它。常见浏览器的新版本都有。",
-  failed: "无法加载或运行：", blocked: "浏览器只在点击之后才允许发声：请按播放。",
+  failed: "无法加载或运行：", blocked: "浏览器不允许本页发声：请按“继续”；如果仍无声音，请在浏览器中允许本网站发声。",
   dry: "这台设备解码比播放慢。把块设长一些会有帮助。",
   trapNames: { none: "无", all: "丢掉所有状态", conv: "丢掉卷积的状态", attention: "丢掉键和值", layer: "丢掉一个状态（在下面选）", other: "别的流的状态", positions: "不再增长的位置", history: "只有 4 帧历史", samples: "每块少 40 个样本" },
   cards: {
