@@ -16,6 +16,8 @@ PAGES := build/walkthrough
 EXECUTED := $(NOTEBOOKS:notebooks/%=$(PAGES)/%)
 # A kernel would warn that it listens on an unencrypted port of this machine.
 CONVERT := $(BIN)/jupyter nbconvert --log-level ERROR --ExecutePreprocessor.extra_arguments=--IPKernelApp.log_level=40
+# Pages that load nothing from other people's servers.
+PAGE := --template walkthrough --TemplateExporter.extra_template_basedirs=qwen3_codec/lab/templates
 GRAPH := build/onnx_export/qwen3_tts_decoder_stateful.onnx
 
 export QWEN3_CODEC_BUILD := $(CURDIR)/build
@@ -56,7 +58,7 @@ walkthrough: setup
 	@$(if $(QWEN3_CODEC_CHECKPOINT)$(QWEN3_CODEC_AUDIO),$(BIN)/python -m qwen3_codec.lab.given)
 	@mkdir -p $(PAGES)
 	@$(MAKE) --no-print-directory -j 2 $(EXECUTED)
-	@$(CONVERT) --to html --CoalesceStreamsPreprocessor.enabled=True $(EXECUTED)
+	@$(CONVERT) --to html $(PAGE) --CoalesceStreamsPreprocessor.enabled=True $(EXECUTED)
 	@echo "The pages:"; ls $(EXECUTED:.ipynb=.html); echo "The graph:"; ls $(GRAPH)
 
 $(PAGES)/%.ipynb: notebooks/%.ipynb FORCE

@@ -93,3 +93,11 @@ def test_the_pages_links_lead_to_headings():
     assert len(links) >= 6
     for name, anchor in links:
         assert anchor in headings(name), name
+
+
+def test_no_page_has_what_a_page_would_load_a_program_for(pair):
+    """Formulas and diagrams are drawn by programs that the pages leave out."""
+    text = "".join(cell.source for cell in pair[0].cells if cell.cell_type == "markdown")
+    assert not re.search(r"\$|\\[(\[]|\\begin|```mermaid", text)
+    kinds = {kind for cell in pair[1].cells for output in cell.get("outputs", []) for kind in output.get("data", {})}
+    assert not kinds & {"text/latex", "text/vnd.mermaid", "application/javascript"}

@@ -68,7 +68,9 @@ def solution(name: str):
     from IPython.display import HTML
 
     source = html.escape(inspect.getsource(EXERCISES[name].solution))
-    return HTML(f"<details><summary>A solution of “{html.escape(name)}”</summary><pre>{source}</pre></details>")
+    # nbconvert's pages let a block of code inherit the text's font, so it stands in an element that has another.
+    block = f'<div style="font-family: monospace"><pre>{source}</pre></div>'
+    return HTML(f"<details><summary>A solution of “{html.escape(name)}”</summary>{block}</details>")
 
 
 def progress():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import ipywidgets as widgets
 import numpy as np
+import traitlets
 
 from ..audio import read_sound
 from ..metrics import snr_db
@@ -98,33 +99,83 @@ def read_upload(
     return mono if rate == sample_rate else resample(mono, rate, sample_rate)
 
 
+# A message from the page to Python holds so much: tornado's `websocket_max_message_size`, which Jupyter leaves as it is.
+# What is larger ends the connection, and Python never hears of it.
+MESSAGE_BYTES = 10 * 2**20
+
+
+class _Message(widgets.HTML):
+    """Words about the chosen file. `coming` names it before it is here, {name, size}: the page links it to the upload.
+
+    The link copies the upload's value as JSON, in which the bytes are left out: a small message, sent ahead.
+    """
+
+    coming = traitlets.List().tag(sync=True)
+
+
 class Voice(widgets.VBox):
     """Choose a sound file, and hear what the codes keep of it. `result` is the last `RoundTrip`.
 
-    `seconds` is the most that is taken. What cannot be encoded leaves the last result, and says why in `message`.
+    `seconds` is the most that is taken. Another file takes the last one's result away before it arrives; one that
+    cannot be encoded, or that is too large for Jupyter, leaves none, and `message` says why.
     """
 
     def __init__(self, checkpoint: Checkpoint, seconds: float = 10.0):
-        self.checkpoint, self.seconds, self.result = checkpoint, seconds, None
+        self.checkpoint, self.seconds, self.result, self._chosen = checkpoint, seconds, None, None
         self._encoder, self._decoder = sessions(checkpoint)
         kinds = "audio/*,.m4a,.opus,.webm"  # what cannot be read is named when it is chosen
-        self.upload = widgets.FileUpload(accept=kinds, description="a sound file", layout={"width": "auto"})
+        label = f"a sound file of at most {MESSAGE_BYTES // 2**20} MB"
+        self.upload = widgets.FileUpload(accept=kinds, description=label, layout={"width": "auto"})
         self.chunk = widgets.IntSlider(3, 1, 24, description="frames in a chunk", continuous_update=False)
         self.bar = widgets.IntProgress(layout={"width": "98%", "height": "14px"})
-        self.message, self.players, self.picture = (widgets.HTML() for _ in range(3))
+        self.message, self.players, self.picture = _Message(), widgets.HTML(), widgets.HTML()
         super().__init__([widgets.HBox([self.upload, self.chunk]), self.bar, self.message, self.players, self.picture])
-        self.upload.observe(self._changed, "value")
+        self._link = widgets.jsdlink((self.upload, "value"), (self.message, "coming"))
+        self.message.observe(self._announced, "coming")
+        self.upload.observe(self._arrived, "value")
         self.chunk.observe(self._changed, "value")
 
+    def _announced(self, change) -> None:
+        for file in change.new:
+            self._clear()
+            name, size = html.escape(file["name"]), file["size"]
+            self.message.value = f"<p>{name} ({size / 2**20:.1f} MB) is on its way …</p>"
+            if size >= MESSAGE_BYTES:
+                self._complain(
+                    f"{name} has {size / 2**20:.1f} MB. Jupyter takes {MESSAGE_BYTES // 2**20} MB from a page: choose a "
+                    f"part of it ({self.seconds:g} s are heard), or a .flac"
+                )
+
+    def _arrived(self, change) -> None:
+        for file in change.new:
+            self._chosen = file["name"], bytes(file["content"])
+            self.upload.value = ()  # kept here alone: a page that is opened again would announce it again
+            self._changed()
+
     def _changed(self, _change=None) -> None:
-        if not self.upload.value:
+        if not self._chosen:
             return
+        name, content = self._chosen
+        self._clear()
         try:
-            rate, file, notes = self._encoder.spec.sample_rate, self.upload.value[0], []
-            audio = read_upload(bytes(file["content"]), rate, file["name"], notes.append)[: int(self.seconds * rate)]
-            self.show(round_trip(self._encoder, self._decoder, audio, self.chunk.value, self._progress), notes)
+            rate, notes = self._encoder.spec.sample_rate, []
+            audio = read_upload(content, rate, name, notes.append)
+            heard = audio[: int(self.seconds * rate)]
+            self.show(round_trip(self._encoder, self._decoder, heard, self.chunk.value, self._progress), notes)
+            part = f", the first {self.seconds:g} of {len(audio) / rate:.1f} s" if len(heard) < len(audio) else ""
+            self.message.value = f"<p>{html.escape(name)}{part}:</p>{self.message.value}"
         except Exception as error:  # a callback's traceback is shown nowhere
-            self.message.value = f"<p role='alert' style='color: #b00020'>✗ {html.escape(str(error))}</p>"
+            self._clear()
+            words = str(error)
+            self._complain(html.escape(words if words.startswith(name) else f"{name}: {words}"))
+
+    def _clear(self) -> None:
+        """Nothing is shown, so that no result stands under another file's name."""
+        self.result, self.bar.value = None, 0
+        self.message.value = self.players.value = self.picture.value = ""
+
+    def _complain(self, words: str) -> None:
+        self.message.value = f"<p role='alert' style='color: #b00020'>✗ {words}</p>"
 
     def _progress(self, parts, **_):
         self.bar.max = len(parts)

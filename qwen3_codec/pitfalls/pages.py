@@ -1,8 +1,10 @@
 """A specimen on a notebook's page: its code and what came of it, as Markdown."""
 
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 
 from IPython.display import HTML, Markdown
 
@@ -41,8 +43,10 @@ def code(*parts: Callable) -> Markdown:
 
 
 def source(part: Callable) -> str:
-    """The code of a class or function as a Markdown block."""
-    return _block(textwrap.dedent(inspect.getsource(part)), "python")
+    """The code of a class or function as a Markdown block, under its name and file."""
+    folder = Path(sys.modules[part.__module__.split(".")[0]].__file__).parents[1]
+    file = Path(inspect.getsourcefile(inspect.unwrap(part))).relative_to(folder).as_posix()
+    return f"`{part.__qualname__}` in `{file}`:\n\n{_block(textwrap.dedent(inspect.getsource(part)), 'python')}"
 
 
 def monospace() -> HTML:
@@ -51,4 +55,5 @@ def monospace() -> HTML:
 
 
 def _block(text: str, language: str = "text") -> str:
-    return f"```{language}\n{text.rstrip()}\n```"
+    """A block of code. nbconvert lets it inherit the text's font, so it stands in an element that has another."""
+    return f'<div style="font-family: monospace">\n\n```{language}\n{text.rstrip()}\n```\n\n</div>'
