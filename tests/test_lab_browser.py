@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from qwen3_codec import demo
@@ -22,6 +23,11 @@ from qwen3_codec import demo
 ROOT = Path(__file__).parents[1]
 KEPT = Path(os.environ.get("QWEN3_CODEC_BUILD", ROOT / "build")) / "lab_browser"
 NAME = "07_lab.ipynb"
+VOICE = """
+from qwen3_codec.lab.voice import Voice
+from qwen3_codec.model import checkpoint
+Voice(checkpoint.load("demo"), seconds=0.5)
+"""
 PATIENCE = 120  # seconds for anything to happen; on an idle machine it takes a few
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -57,6 +63,9 @@ def page(tmp_path_factory):
     home = tmp_path_factory.mktemp("lab")
     (home / "root").mkdir()
     shutil.copy(ROOT / "notebooks" / NAME, home / "root")
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    voice = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(VOICE)], metadata=kernel)
+    nbformat.write(voice, home / "root" / "voice.ipynb")
     for name, entries in LAB_SETTINGS.items():
         file = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -159,12 +168,17 @@ class LabPage:
         return self.wait(f"the picture of {words!r}", there)
 
 
-@pytest.fixture(scope="module")
-def lab(page, browser):
+def opened(page, browser):
     browser.get(page)
     lab = LabPage(browser)
     kernel = "return window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
     lab.wait("the notebook's kernel", lambda: browser.execute_script(kernel))
+    return lab
+
+
+@pytest.fixture(scope="module")
+def lab(page, browser):
+    lab = opened(page, browser)
     # The saved page holds a lab without a kernel. What is tested must be the one that runs now.
     browser.execute_script("window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
     lab.wait("an empty notebook", lambda: not browser.find_elements("css selector", ".jp-OutputArea-output"))
@@ -215,6 +229,42 @@ def test_a_wrong_schedule_is_answered_in_words(lab):
     assert lab.drawn("chunks of 3,1,7") == before, "the last good picture stays"
     assert "Traceback" not in lab.driver.find_element("css selector", "body").get_attribute("textContent")
     lab.driver.save_screenshot(str(KEPT / "message.png"))
+
+
+def test_a_recording_that_jupyter_does_not_carry_is_named_on_the_page(page, browser, tmp_path):
+    """Its message ends the connection; the words about it went ahead, and the next file is taken."""
+    voice = opened(page.replace(NAME, "voice.ipynb"), browser)
+    browser.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    # The button's file chooser is no part of the page. A test can fill it in where it is.
+    browser.execute_script(
+        "HTMLInputElement.prototype.click = function () { this.id = 'chooser'; document.body.append(this); }"
+    )
+    small, big = tmp_path / "small.flac", tmp_path / "big.wav"
+    shutil.copy(demo.FOLDER / "recordings" / "en_small.flac", small)
+    with open(big, "wb") as file:
+        file.truncate(12 * 2**20)
+
+    def choose(path):
+        button = voice.wait("the button", lambda: browser.find_element("css selector", ".widget-upload"))
+        browser.execute_script("document.getElementById('chooser')?.remove(); arguments[0].click()", button)
+        browser.find_element("id", "chooser").send_keys(str(path))
+
+    def words(wanted):
+        text = lambda: browser.find_element("css selector", ".jp-OutputArea-output").text  # noqa: E731
+        return voice.wait(wanted, lambda: wanted in text() and text())
+
+    def players():
+        return len(browser.find_elements("css selector", ".jupyter-widgets audio"))
+
+    choose(small)
+    words("7 frames")
+    assert players() == 2
+    choose(big)
+    words("big.wav has 12.0 MB, and Jupyter takes at most 10 MB from a page")
+    assert players() == 0
+    choose(small)
+    assert "big.wav" not in words("small.flac, the first 0.5 of 2.6 s") and players() == 2
+    browser.save_screenshot(str(KEPT / "voice.png"))
 
 
 def _free_port() -> int:

@@ -15,7 +15,7 @@ matplotlib.use("agg")
 from qwen3_codec import demo
 from qwen3_codec.export import export
 from qwen3_codec.lab import experiment
-from qwen3_codec.lab.voice import Voice, read_upload, round_trip, sessions
+from qwen3_codec.lab.voice import FILE_BYTES, Voice, read_upload, round_trip, sessions
 from qwen3_codec.model import checkpoint
 from qwen3_codec.model.checkpoint import CheckpointError
 from qwen3_codec.runtime import CodecSession
@@ -70,35 +70,76 @@ def test_an_upload_is_mixed_and_brought_to_the_rate(audio):
         read_upload(wav(audio[:0]), 24000)
 
 
+def upload(voice, content, name="x.wav"):
+    voice.upload.value = ({"name": name, "type": "", "size": len(content), "content": content, "last_modified": NOW},)
+
+
+def shown(voice):
+    return [bool(part) for part in (voice.result, voice.players.value, voice.picture.value)]
+
+
 def test_the_widget_shows_what_was_uploaded_or_why_not(loaded, audio):
     voice = Voice(loaded, seconds=1.0)
-    voice.upload.value = (
-        {"name": "x.wav", "type": "audio/wav", "size": 1, "content": wav(audio), "last_modified": NOW},
-    )
+    upload(voice, wav(audio), "<x>.wav")
     assert voice.result.codes.shape == (13, 16) and "13 frames" in voice.message.value
+    assert "<p>&lt;x&gt;.wav, the first 1 of 2.6 s: 13 frames" in voice.message.value
     assert voice.players.value.count("<audio") == 2 and 'alt="codes of 13 frames"' in voice.picture.value
     kept = voice.result
     voice.chunk.value = 1
-    assert voice.result is not kept and voice.bar.value == 13
-    kept = voice.result
-    voice.upload.value = ({"name": "x.wav", "type": "audio/wav", "size": 1, "content": b"?", "last_modified": NOW},)
-    assert "x.wav: cannot be read as sound" in voice.message.value and voice.result is kept
+    assert voice.result is not kept and voice.bar.value == 13 and "x&gt;.wav" in voice.message.value
+
+
+@pytest.mark.parametrize("content", [b"?", wav(np.zeros(0)), wav(np.full(24000, np.nan))])
+def test_what_cannot_be_encoded_is_named_and_takes_the_last_result_away(loaded, audio, content):
+    voice = Voice(loaded, seconds=0.1)
+    upload(voice, wav(audio))
+    assert shown(voice) == [True] * 3
+    upload(voice, content, "odd.ogg")
+    assert "role='alert'" in voice.message.value and "odd.ogg: " in voice.message.value
+    assert shown(voice) == [False] * 3
+    voice.chunk.value = 2
+    assert "odd.ogg: " in voice.message.value and shown(voice) == [False] * 3
+
+
+def test_a_file_that_jupyter_does_not_carry_is_named_before_it_is_lost(loaded, audio):
+    """The page announces a file beside sending it; see test_lab_browser for the page's part."""
+    voice = Voice(loaded, seconds=0.1)
+    upload(voice, wav(audio))
+    voice.message.coming = [{"name": "small.wav", "size": FILE_BYTES, "content": {}}]
+    assert shown(voice) == [True] * 3, "it will come"
+    voice.message.coming = [{"name": "big.wav", "size": FILE_BYTES + 1, "content": {}}]
+    assert "big.wav has 10.0 MB, and Jupyter takes at most 10 MB from a page" in voice.message.value
+    assert shown(voice) == [False] * 3
+    voice.chunk.value = 2
+    assert "big.wav" in voice.message.value, "a slider does not bring back the file before"
+    assert "10 MB" in voice.upload.description and voice.upload.value == ()
+
+
+def test_a_server_that_carries_more_is_welcome(loaded, audio):
+    voice = Voice(loaded, seconds=0.1)
+    content = wav(np.resize(audio, FILE_BYTES // 4))
+    for when in ("before", "after"):  # the two messages may come in any order
+        if when == "after":
+            upload(voice, content)
+        voice.message.coming = []
+        voice.message.coming = [{"name": "x.wav", "size": len(content), "content": {}}]
+        if when == "before":
+            assert shown(voice) == [False] * 3
+            upload(voice, content)
+        assert shown(voice) == [True] * 3, when
 
 
 def test_the_widget_says_what_a_header_gets_wrong_and_names_what_it_cannot_read(loaded, audio):
-    def upload(name, content):
-        file = {"name": name, "type": "", "size": 1, "content": content, "last_modified": NOW}
-        voice.upload.value = (file,)
-        return voice.message.value
-
     voice, whole = Voice(loaded, seconds=0.3), bytearray(wav(audio[:7200]))
     place = whole.index(b"data") + 4
     whole[place : place + 4] = bytes(4)  # as a recorder leaves it that was stopped
-    message = upload("x<1>.wav", bytes(whole))
-    assert "<p role='status'>x&lt;1&gt;.wav: its header says 0 bytes of samples, there are 28800; the 7200" in message
+    upload(voice, bytes(whole), "x<1>.wav")
+    assert "<p role='status'>x&lt;1&gt;.wav: its header says 0 bytes of samples, there are 28800; the 7200" in voice.message.value
     np.testing.assert_array_equal(voice.result.audio, audio[:7200])
-    assert "header" not in upload("y.wav", wav(audio[:7200])) and "4 frames" in voice.message.value
-    message = upload("my voice.m4a", b"\0\0\0\x20ftypM4A \0\0\0\0")
+    upload(voice, wav(audio[:7200]), "y.wav")
+    assert "header" not in voice.message.value and "4 frames" in voice.message.value
+    upload(voice, b"\0\0\0\x20ftypM4A \0\0\0\0", "my voice.m4a")
+    message = voice.message.value
     assert "it is MPEG-4" in message
     assert "ffmpeg -i &#x27;my voice.m4a&#x27; -ar 24000 -ac 1 &#x27;my voice.wav&#x27;" in message
 

@@ -4,6 +4,7 @@
 """
 
 import html
+import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -99,9 +100,10 @@ def read_upload(
     return mono if rate == sample_rate else resample(mono, rate, sample_rate)
 
 
-# A message from the page to Python holds so much: tornado's `websocket_max_message_size`, which Jupyter leaves as it is.
-# What is larger ends the connection, and Python never hears of it.
+# What a message from a page to Python may have: tornado's `websocket_max_message_size`, which Jupyter leaves at 10 MB.
+# A larger one ends the connection, and Python never hears of it. A file's message has some words beside the file.
 MESSAGE_BYTES = 10 * 2**20
+FILE_BYTES = MESSAGE_BYTES - 2**14
 
 
 class _Message(widgets.HTML):
@@ -116,8 +118,8 @@ class _Message(widgets.HTML):
 class Voice(widgets.VBox):
     """Choose a sound file, and hear what the codes keep of it. `result` is the last `RoundTrip`.
 
-    `seconds` is the most that is taken. Another file takes the last one's result away before it arrives; one that
-    cannot be encoded, or that is too large for Jupyter, leaves none, and `message` says why.
+    `seconds` is the most that is taken. A file that cannot be encoded, or that is too large for Jupyter, leaves no
+    result, and `message` says why.
     """
 
     def __init__(self, checkpoint: Checkpoint, seconds: float = 10.0):
@@ -130,44 +132,46 @@ class Voice(widgets.VBox):
         self.bar = widgets.IntProgress(layout={"width": "98%", "height": "14px"})
         self.message, self.players, self.picture = _Message(), widgets.HTML(), widgets.HTML()
         super().__init__([widgets.HBox([self.upload, self.chunk]), self.bar, self.message, self.players, self.picture])
+        self._one_at_a_time = threading.RLock()  # JupyterLab lets each widget speak to a thread of its own
         self._link = widgets.jsdlink((self.upload, "value"), (self.message, "coming"))
         self.message.observe(self._announced, "coming")
         self.upload.observe(self._arrived, "value")
         self.chunk.observe(self._changed, "value")
 
     def _announced(self, change) -> None:
-        for file in change.new:
-            self._clear()
-            name, size = html.escape(file["name"]), file["size"]
-            self.message.value = f"<p>{name} ({size / 2**20:.1f} MB) is on its way …</p>"
-            if size >= MESSAGE_BYTES:
-                self._complain(
-                    f"{name} has {size / 2**20:.1f} MB. Jupyter takes {MESSAGE_BYTES // 2**20} MB from a page: choose a "
-                    f"part of it ({self.seconds:g} s are heard), or a .flac"
-                )
+        with self._one_at_a_time:
+            for file in change.new:
+                name, size = file["name"], file["size"]
+                if size <= FILE_BYTES or (self._chosen and self._chosen[0] == name and len(self._chosen[1]) == size):
+                    continue  # it comes, or is here already
+                self._chosen = None
+                limit = f"Jupyter takes at most {MESSAGE_BYTES // 2**20} MB from a page"
+                part = f"choose a part of it ({self.seconds:g} s are heard)"
+                self._complain(f"{name} has {size / 2**20:.1f} MB, and {limit}: {part}")
 
     def _arrived(self, change) -> None:
-        for file in change.new:
-            self._chosen = file["name"], bytes(file["content"])
-            self.upload.value = ()  # kept here alone: a page that is opened again would announce it again
-            self._changed()
+        with self._one_at_a_time:
+            for file in change.new:
+                self._chosen = file["name"], bytes(file["content"])
+                self.upload.value = ()  # kept here alone: a page that is opened again would announce it again
+                self._changed()
 
     def _changed(self, _change=None) -> None:
-        if not self._chosen:
-            return
-        name, content = self._chosen
-        self._clear()
-        try:
-            rate, notes = self._encoder.spec.sample_rate, []
-            audio = read_upload(content, rate, name, notes.append)
-            heard = audio[: int(self.seconds * rate)]
-            self.show(round_trip(self._encoder, self._decoder, heard, self.chunk.value, self._progress), notes)
-            part = f", the first {self.seconds:g} of {len(audio) / rate:.1f} s" if len(heard) < len(audio) else ""
-            self.message.value = f"<p>{html.escape(name)}{part}:</p>{self.message.value}"
-        except Exception as error:  # a callback's traceback is shown nowhere
+        with self._one_at_a_time:
+            if not self._chosen:
+                return
+            name, content = self._chosen
             self._clear()
-            words = str(error)
-            self._complain(html.escape(words if words.startswith(name) else f"{name}: {words}"))
+            try:
+                rate, notes = self._encoder.spec.sample_rate, []
+                audio = read_upload(content, rate, name, notes.append)
+                heard = audio[: int(self.seconds * rate)]
+                part = f", the first {self.seconds:g} of {len(audio) / rate:.1f} s" if len(heard) < len(audio) else ""
+                trip = round_trip(self._encoder, self._decoder, heard, self.chunk.value, self._progress)
+                self.show(trip, f"{name}{part}: ", notes)
+            except Exception as error:  # a callback's traceback is shown nowhere
+                words = str(error)
+                self._complain(words if words.startswith(name) else f"{name}: {words}")
 
     def _clear(self) -> None:
         """Nothing is shown, so that no result stands under another file's name."""
@@ -175,7 +179,8 @@ class Voice(widgets.VBox):
         self.message.value = self.players.value = self.picture.value = ""
 
     def _complain(self, words: str) -> None:
-        self.message.value = f"<p role='alert' style='color: #b00020'>✗ {words}</p>"
+        self._clear()
+        self.message.value = f"<p role='alert' style='color: #b00020'>✗ {html.escape(words)}</p>"
 
     def _progress(self, parts, **_):
         self.bar.max = len(parts)
@@ -183,11 +188,11 @@ class Voice(widgets.VBox):
             yield part
             self.bar.value = done
 
-    def show(self, result: RoundTrip, notes: Sequence[str] = ()) -> None:
+    def show(self, result: RoundTrip, title: str = "", notes: Sequence[str] = ()) -> None:
         """Numbers, players and the codes of a result, and above them what is to be said of its file."""
         self.result = result
         self.message.value = "".join(f"<p role='status'>{html.escape(note)}</p>" for note in notes) + (
-            f"<p>{len(result.codes)} frames of {result.codes.shape[1]} codes; first sound after "
+            f"<p>{html.escape(title)}{len(result.codes)} frames of {result.codes.shape[1]} codes; first sound after "
             f"{result.first_sound_ms:.0f} ms; SNR {snr_db(result.audio, result.decoded):.1f} dB</p>"
         )
         parts = [

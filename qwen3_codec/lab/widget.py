@@ -4,6 +4,7 @@
 """
 
 import html
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,6 +41,7 @@ class Lab(widgets.VBox):
         self.checkpoints = dict(checkpoints)
         self.result: Result | None = None
         self._adjusting = False
+        self._one_at_a_time = threading.RLock()  # JupyterLab lets each control speak to a thread of its own
         self.weights = widgets.Dropdown(options=list(self.checkpoints), description="weights", **_WIDE)
         self.other = widgets.Text(
             description="load other weights", placeholder="a folder or a Hub id, then Enter", **_LATE, **_WIDE
@@ -72,7 +74,7 @@ class Lab(widgets.VBox):
 
     def _load(self, change) -> None:
         source = change.new.strip()
-        with self._failures_shown():
+        with self._one_at_a_time, self._failures_shown():
             if source and source not in self.checkpoints:
                 self.checkpoints[source] = load(source)
                 with self._adjusting_controls():
@@ -80,12 +82,13 @@ class Lab(widgets.VBox):
             self.weights.value = source or self.weights.value
 
     def _changed(self, _change=None) -> None:
-        if self._adjusting:  # a control that was only made to fit another one
-            return
-        with self._failures_shown():
-            with self._adjusting_controls():
-                self._adjust()
-            self._show(run(self.checkpoint, self.settings, self._progress))
+        with self._one_at_a_time:
+            if self._adjusting:  # a control that was only made to fit another one
+                return
+            with self._failures_shown():
+                with self._adjusting_controls():
+                    self._adjust()
+                self._show(run(self.checkpoint, self.settings, self._progress))
 
     @contextmanager
     def _adjusting_controls(self) -> Iterator[None]:
