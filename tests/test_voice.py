@@ -70,8 +70,10 @@ def test_an_upload_is_mixed_and_brought_to_the_rate(audio):
         read_upload(wav(audio[:0]), 24000)
 
 
-def upload(voice, content, name="x.wav"):
-    voice.upload.value = ({"name": name, "type": "", "size": len(content), "content": content, "last_modified": NOW},)
+def upload(voice, content, name="x.wav", button=None):
+    (button or voice.upload).value = (
+        {"name": name, "type": "", "size": len(content), "content": content, "last_modified": NOW},
+    )
 
 
 def shown(voice):
@@ -107,25 +109,27 @@ def test_a_file_that_jupyter_does_not_carry_is_named_before_it_is_lost(loaded, a
     upload(voice, wav(audio))
     voice.message.coming = [{"name": "small.wav", "size": FILE_BYTES, "content": {}}]
     assert shown(voice) == [True] * 3, "it will come"
+    lost = voice.upload
     voice.message.coming = [{"name": "big.wav", "size": FILE_BYTES + 1, "content": {}}]
     assert "big.wav has 10.0 MB, and Jupyter takes at most 10 MB from a page" in voice.message.value
     assert shown(voice) == [False] * 3
     voice.chunk.value = 2
     assert "big.wav" in voice.message.value, "a slider does not bring back the file before"
     assert "10 MB" in voice.upload.description and voice.upload.value == ()
+    assert voice.upload is not lost and voice.upload in voice.controls.children and lost not in voice.controls.children
 
 
 def test_a_server_that_carries_more_is_welcome(loaded, audio):
     voice = Voice(loaded, seconds=0.1)
-    content = wav(np.resize(audio, FILE_BYTES // 4))
+    content, button = wav(np.resize(audio, FILE_BYTES // 4)), voice.upload
     for when in ("before", "after"):  # the two messages may come in any order
         if when == "after":
-            upload(voice, content)
+            upload(voice, content, button=button)
         voice.message.coming = []
         voice.message.coming = [{"name": "x.wav", "size": len(content), "content": {}}]
         if when == "before":
             assert shown(voice) == [False] * 3
-            upload(voice, content)
+            upload(voice, content, button=button)
         assert shown(voice) == [True] * 3, when
 
 
@@ -134,7 +138,8 @@ def test_the_widget_says_what_a_header_gets_wrong_and_names_what_it_cannot_read(
     place = whole.index(b"data") + 4
     whole[place : place + 4] = bytes(4)  # as a recorder leaves it that was stopped
     upload(voice, bytes(whole), "x<1>.wav")
-    assert "<p role='status'>x&lt;1&gt;.wav: its header says 0 bytes of samples, there are 28800; the 7200" in voice.message.value
+    words = "<p role='status'>x&lt;1&gt;.wav: its header says 0 bytes of samples, there are 28800; the 7200"
+    assert words in voice.message.value
     np.testing.assert_array_equal(voice.result.audio, audio[:7200])
     upload(voice, wav(audio[:7200]), "y.wav")
     assert "header" not in voice.message.value and "4 frames" in voice.message.value

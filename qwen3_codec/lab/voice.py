@@ -125,18 +125,24 @@ class Voice(widgets.VBox):
     def __init__(self, checkpoint: Checkpoint, seconds: float = 10.0):
         self.checkpoint, self.seconds, self.result, self._chosen = checkpoint, seconds, None, None
         self._encoder, self._decoder = sessions(checkpoint)
-        kinds = "audio/*,.m4a,.opus,.webm"  # what cannot be read is named when it is chosen
-        label = f"a sound file of at most {MESSAGE_BYTES // 2**20} MB"
-        self.upload = widgets.FileUpload(accept=kinds, description=label, layout={"width": "auto"})
         self.chunk = widgets.IntSlider(3, 1, 24, description="frames in a chunk", continuous_update=False)
         self.bar = widgets.IntProgress(layout={"width": "98%", "height": "14px"})
         self.message, self.players, self.picture = _Message(), widgets.HTML(), widgets.HTML()
-        super().__init__([widgets.HBox([self.upload, self.chunk]), self.bar, self.message, self.players, self.picture])
+        self.controls = widgets.HBox()
+        super().__init__([self.controls, self.bar, self.message, self.players, self.picture])
         self._one_at_a_time = threading.RLock()  # JupyterLab lets each widget speak to a thread of its own
-        self._link = widgets.jsdlink((self.upload, "value"), (self.message, "coming"))
+        self._offer_upload()
         self.message.observe(self._announced, "coming")
-        self.upload.observe(self._arrived, "value")
         self.chunk.observe(self._changed, "value")
+
+    def _offer_upload(self) -> None:
+        """A new button: on the page, one whose message was lost waits for the answer and sends no other."""
+        kinds = "audio/*,.m4a,.opus,.webm"  # what cannot be read is named when it is chosen
+        label = f"a sound file of at most {MESSAGE_BYTES // 2**20} MB"
+        self.upload = widgets.FileUpload(accept=kinds, description=label, layout={"width": "auto"})
+        self.upload.observe(self._arrived, "value")
+        self._link = widgets.jsdlink((self.upload, "value"), (self.message, "coming"))
+        self.controls.children = self.upload, self.chunk
 
     def _announced(self, change) -> None:
         with self._one_at_a_time:
@@ -148,12 +154,13 @@ class Voice(widgets.VBox):
                 limit = f"Jupyter takes at most {MESSAGE_BYTES // 2**20} MB from a page"
                 part = f"choose a part of it ({self.seconds:g} s are heard)"
                 self._complain(f"{name} has {size / 2**20:.1f} MB, and {limit}: {part}")
+                self._offer_upload()
 
     def _arrived(self, change) -> None:
         with self._one_at_a_time:
             for file in change.new:
                 self._chosen = file["name"], bytes(file["content"])
-                self.upload.value = ()  # kept here alone: a page that is opened again would announce it again
+                change.owner.value = ()  # kept here alone: a page that is opened again would announce it again
                 self._changed()
 
     def _changed(self, _change=None) -> None:
