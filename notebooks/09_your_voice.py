@@ -245,7 +245,7 @@ plots.player(trip.decoded if not fits else audio, rate)
 # %% [markdown]
 # ## 7. Take your own voice
 #
-# Choose a sound file. **The demo knows seven sentences and nothing else**: your voice comes out of it as noise that resembles
+# Choose a sound file of at most 10 MB: JupyterLab takes no more from a page. **The demo knows seven sentences and nothing else**: your voice comes out of it as noise that resembles
 # speech at best. With the official weights it is your voice:
 # `make walkthrough CHECKPOINT=Qwen/Qwen3-TTS-Tokenizer-12Hz AUDIO=my.wav`.
 
