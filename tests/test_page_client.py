@@ -125,6 +125,8 @@ def test_calls_that_are_not_awaited_take_their_turns(replayed):
         assert turns["errors"] == [None, "frame 0 has 1 codes, must have 16", "out of memory", None, None]
         assert turns["frames"] == [len(codes), 9, 8]
         assert turns["twice"] == [0, 0, "the stream is finished; reset() starts a new one"]
+        for piece in turns["crowd"]:
+            same(piece, alone(codes[:5]))
         trunk, branch, begun = turns["branches"]
         same(begun + trunk, alone(codes[:5], codes[5:8]))
         same(begun + branch, alone(codes[:5], codes[9:12]))

@@ -102,7 +102,10 @@ async function unawaited({ graph, about }) {
   const begun = trunk.push(part(0, 5));
   const branch = trunk.fork().fork();
   const branches = await Promise.all([trunk.push(part(5, 8), true), branch.push(part(9, 12), true), begun]);
+  // Streams that share the session, all at once.
+  const crowd = await Promise.all([...Array(6)].map(() => session.stream().push(part(0, 5), true)));
   return {
+    crowd: crowd.map((piece) => [...piece]),
     waiting: [waiting, whole.waiting, branch.waiting],
     together,
     anew: flat([second, end]),

@@ -17,6 +17,10 @@
 
 const ARRAYS = { float32: Float32Array, int64: BigInt64Array };
 
+// The run before, of any session. All sessions share one WebAssembly memory, and two runs at once corrupt it ("memory
+// access out of bounds"). Such runs would be no faster: there is one thread.
+let running = Promise.resolve();
+
 /** Codes, or a graph and its description, that do not fit; the message names the value and its place. */
 export class CodecError extends Error {}
 
@@ -72,7 +76,9 @@ export class CodecSession {
       const wrong = tensor.dims.length !== shape.length || shape.some((n, i) => typeof n === "number" && tensor.dims[i] !== n);
       if (wrong) throw new CodecError(`${name} has the shape [${tensor.dims}], must be [${shape}]`);
     }
-    return this.inference.run(feeds);
+    const outputs = running.then(() => this.inference.run(feeds));
+    running = outputs.catch(() => {}); // the caller has the error
+    return outputs;
   }
 
   /** Frames [[Q codes], ...] as the tensor [1, N, Q]; a CodecError names the first value that is wrong. */
