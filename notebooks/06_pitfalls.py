@@ -53,7 +53,7 @@ from qwen3_codec.lab import plots, schematics
 from qwen3_codec.lab.folders import build_folder
 from qwen3_codec.model import checkpoint
 from qwen3_codec.pitfalls import SPECIMENS
-from qwen3_codec.pitfalls.pages import code, fall, mend, monospace
+from qwen3_codec.pitfalls.pages import code, fall, mend
 from qwen3_codec.streaming.kv_stack import sliding_window_mask
 
 versions = {module.__name__: module.__version__ for module in (torch, transformers, onnx, onnxruntime)}
@@ -61,7 +61,6 @@ print(len(SPECIMENS), "specimens on", ", ".join(f"{name} {version}" for name, ve
 reported = Counter(specimen.reported for specimen in SPECIMENS.values())
 print("reported by:", ", ".join(f"{by} {count}" for by, count in reported.most_common()))
 assert len(SPECIMENS) >= 30 and set(reported) == {"error", "warning", "nothing"}
-monospace()
 
 # %% [markdown]
 # ## 1. A branch on a tensor vanishes

@@ -51,7 +51,7 @@ from qwen3_codec.metrics import max_error, snr_db
 from qwen3_codec.model import checkpoint
 from qwen3_codec.pitfalls import fails_with
 from qwen3_codec.pitfalls.precision import to_int8
-from qwen3_codec.precision import PRECISIONS, export_in, sensitivity, wrapper_in
+from qwen3_codec.precision import EXAMPLE_FRAMES, PRECISIONS, export_in, sensitivity, wrapper_in
 from qwen3_codec.promise import promise_of
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.verify import one_shot, verify
@@ -170,10 +170,11 @@ assert promises["float32"] is None and promises["float16"].snr_db > promises["in
 assert not SPEECH or (promises["int8"].snr_db >= 35 and promises["float16"].snr_db >= 55)
 
 # %% [markdown]
-# `verify` holds such a file to its promise, and not to the limits of float32:
+# `verify` holds such a file to its promise, and not to the limits of float32. A file that was held to nothing promises something for the codes alone that it
+# was measured on, so these are taken; of others `verify` would say that it judged nothing.
 
 # %%
-example = checkpoint.example_codes(loaded, FRAMES)
+example = checkpoint.example_codes(loaded, EXAMPLE_FRAMES)
 report = verify(
     loaded, wrapper_in(loaded, "int8"), example, ((3,), (7, 1, 2)), sessions["int8"], progress=plots.progress
 )

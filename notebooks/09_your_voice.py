@@ -31,7 +31,7 @@ import os
 CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "demo")
 AUDIO = os.environ.get("QWEN3_CODEC_AUDIO", "")
 BUILD = os.environ.get("QWEN3_CODEC_BUILD", "")  # where graphs go; by default the project's build/
-FRAMES = int(os.environ.get("QWEN3_CODEC_VOICE_FRAMES", "100"))
+FRAMES = int(os.environ.get("QWEN3_CODEC_VOICE_FRAMES", "0"))  # 0: past the attention window
 
 # %%
 import numpy as np
@@ -60,7 +60,8 @@ except checkpoint.CheckpointError as error:
     print(f"{error}: the demo takes its place on this page")
     loaded = checkpoint.load("demo")
     encoder = loaded.encoder
-audio = checkpoint.example_audio(loaded, FRAMES)
+wrapper = StreamEncoderWrapper(encoder)
+audio = checkpoint.example_audio(loaded, FRAMES or wrapper.spec.frames_to_fill + 18)
 rate, step = encoder.config.sampling_rate, encoder.samples_per_frame
 print(f"weights: {loaded.weights}; {len(audio) / rate:.1f} s of sound, {step} samples a frame at {rate} Hz")
 
@@ -78,7 +79,6 @@ plots.table(
 )
 
 # %%
-wrapper = StreamEncoderWrapper(encoder)
 spec, memory = wrapper.spec, conv_memory(wrapper)
 sizes = {name: size for name, _, size in state_table(spec)}
 attention = sum(size for name, size in sizes.items() if name.startswith(("key", "value")))

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
-from IPython.display import HTML, Markdown
+from IPython.display import Markdown
 
 from . import SPECIMENS
 from .specimen import Specimen
@@ -47,11 +47,6 @@ def source(part: Callable) -> str:
     folder = Path(sys.modules[part.__module__.split(".")[0]].__file__).parents[1]
     file = Path(inspect.getsourcefile(inspect.unwrap(part))).relative_to(folder).as_posix()
     return f"`{part.__qualname__}` in `{file}`:\n\n{_block(textwrap.dedent(inspect.getsource(part)), 'python')}"
-
-
-def monospace() -> HTML:
-    """nbconvert's pages set code inside a Markdown output in the text's own font: this sets it as code."""
-    return HTML("<style>.jp-OutputArea-output .highlight pre { font-family: monospace }</style>")
 
 
 def _block(text: str, language: str = "text") -> str:
