@@ -17,7 +17,7 @@ EXECUTED := $(NOTEBOOKS:notebooks/%=$(PAGES)/%)
 # A kernel would warn that it listens on an unencrypted port of this machine.
 CONVERT := $(BIN)/jupyter nbconvert --log-level ERROR --ExecutePreprocessor.extra_arguments=--IPKernelApp.log_level=40
 # Pages that load nothing from other people's servers.
-PAGE := --template walkthrough --TemplateExporter.extra_template_basedirs=qwen3_codec/lab/templates
+PAGE := --template walkthrough --TemplateExporter.extra_template_basedirs=qwen3_codec/course/templates
 GRAPH := build/onnx_export/qwen3_tts_decoder_stateful.onnx
 
 export QWEN3_CODEC_BUILD := $(CURDIR)/build
@@ -55,7 +55,7 @@ $(TRITON): requirements-server.txt | setup
 # Executed first, converted second: a progress bar's many updates can only be folded into one line afterwards.
 walkthrough: export OMP_NUM_THREADS := 1
 walkthrough: setup
-	@$(if $(QWEN3_CODEC_CHECKPOINT)$(QWEN3_CODEC_AUDIO),$(BIN)/python -m qwen3_codec.lab.given)
+	@$(if $(QWEN3_CODEC_CHECKPOINT)$(QWEN3_CODEC_AUDIO),$(BIN)/python -m qwen3_codec.course.given)
 	@mkdir -p $(PAGES)
 	@$(MAKE) --no-print-directory -j 2 $(EXECUTED)
 	@$(CONVERT) --to html $(PAGE) --CoalesceStreamsPreprocessor.enabled=True $(EXECUTED)

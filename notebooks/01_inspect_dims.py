@@ -31,14 +31,15 @@ CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "demo")
 # %%
 import numpy as np
 
-from qwen3_codec.cli import versions
-from qwen3_codec.dimensions import dimensions, stages, state_table
-from qwen3_codec.exercises import check, solution
-from qwen3_codec.lab import course, plots, schematics
-from qwen3_codec.model import checkpoint, inspection
-from qwen3_codec.pitfalls import fails_with
+from qwen3_codec.cli.main import versions
+from qwen3_codec.course.exercises import check, solution
+from qwen3_codec.course.lab import course, plots, schematics
+from qwen3_codec.course.pitfalls import fails_with
+from qwen3_codec.model import checkpoint
+from qwen3_codec.model import receptive_field as inspection
+from qwen3_codec.model.dimensions import dimensions, stages, state_table
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verify import TorchSession
+from qwen3_codec.verification.decoder import TorchSession
 
 loaded = checkpoint.load(CHECKPOINT)
 decoder, config = loaded.decoder, loaded.decoder.config

@@ -32,13 +32,14 @@ import numpy as np
 import torch
 from ipywidgets import IntSlider, interact
 
-from qwen3_codec.exercises import check, solution
-from qwen3_codec.lab import plots, schematics
-from qwen3_codec.metrics import chunks, max_error, mse, per_chunk, snr_db
-from qwen3_codec.model import checkpoint, inspection
-from qwen3_codec.pitfalls.state import SaturatingPositions
+from qwen3_codec.course.exercises import check, solution
+from qwen3_codec.course.lab import plots, schematics
+from qwen3_codec.course.pitfalls.state import SaturatingPositions
+from qwen3_codec.model import checkpoint
+from qwen3_codec.model import receptive_field as inspection
+from qwen3_codec.runtime.metrics import chunks, max_error, mse, per_chunk, snr_db
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verify import MAX_ERROR, MAX_MSE, ONE_SHOT, WRAPPER, TorchSession, verify
+from qwen3_codec.verification.decoder import MAX_ERROR, MAX_MSE, ONE_SHOT, WRAPPER, TorchSession, verify
 
 loaded = checkpoint.load(CHECKPOINT, audio=AUDIO)
 decoder = loaded.decoder

@@ -33,17 +33,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from qwen3_codec.exercises import check, solution
-from qwen3_codec.export import exported
-from qwen3_codec.lab import plots
-from qwen3_codec.lab.folders import build_folder
-from qwen3_codec.metrics import chunks, max_error, scaled_error, snr_db
-from qwen3_codec.model import checkpoint, inspection
-from qwen3_codec.pitfalls import fails_with
+from qwen3_codec.course.exercises import check, solution
+from qwen3_codec.course.lab import plots
+from qwen3_codec.course.pitfalls import fails_with
+from qwen3_codec.exporting.export import exported
+from qwen3_codec.files import build_folder
+from qwen3_codec.model import checkpoint
+from qwen3_codec.model import receptive_field as inspection
 from qwen3_codec.runtime import CodecSession, CodesError
-from qwen3_codec.stream import stream_of
+from qwen3_codec.runtime.metrics import chunks, max_error, scaled_error, snr_db
+from qwen3_codec.runtime.stream import stream_of
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verify import MAX_MSE, ONE_SHOT, ONNX, verify, wrapper_like
+from qwen3_codec.verification.decoder import MAX_MSE, ONE_SHOT, ONNX, verify, wrapper_like
 
 build = build_folder(BUILD)
 loaded = checkpoint.load(CHECKPOINT, audio=AUDIO)

@@ -39,26 +39,28 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from qwen3_codec.bench import benchmark
-from qwen3_codec.dimensions import conv_memory, memory_stages, state_table
-from qwen3_codec.exercises import check, solution
-from qwen3_codec.export import exported
-from qwen3_codec.lab import plots, schematics
-from qwen3_codec.lab.folders import build_folder
+from qwen3_codec.course.exercises import check, solution
+from qwen3_codec.course.lab import plots, schematics
+from qwen3_codec.course.pitfalls.pages import code
+from qwen3_codec.course.pitfalls.state import short_histories, wrong_states
+from qwen3_codec.exporting.export import exported
+from qwen3_codec.files import build_folder
+from qwen3_codec.measure.bench import benchmark
+from qwen3_codec.model import checkpoint
+from qwen3_codec.model import receptive_field as inspection
+from qwen3_codec.model.dimensions import conv_memory, memory_stages, state_table
+from qwen3_codec.model.one_shot import one_shot
+from qwen3_codec.runtime import CodecSession
 
 # %%
-from qwen3_codec.metrics import max_error, snr_db
-from qwen3_codec.model import checkpoint, inspection
-from qwen3_codec.pitfalls.pages import code
-from qwen3_codec.pitfalls.state import short_histories, wrong_states
-from qwen3_codec.runtime import CodecSession
-from qwen3_codec.states import random_codes
+from qwen3_codec.runtime.metrics import max_error, snr_db
+from qwen3_codec.spec import random_codes
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.finder import find_states
 from qwen3_codec.streaming.kv_stack import TraceableKVStack, sliding_window_mask, stream_layers
 from qwen3_codec.streaming.layers import StreamConv, StreamTransConv
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verify import MAX_ERROR, MAX_MSE, ONE_SHOT, ONNX, one_shot, verify
+from qwen3_codec.verification.decoder import MAX_ERROR, MAX_MSE, ONE_SHOT, ONNX, verify
 
 # %%
 build = build_folder(BUILD)
@@ -160,7 +162,7 @@ code(stream_layers, TraceableKVStack.update)
 #
 # These parts are not tied to this decoder. For another model, `find_states` lists what it has to remember; `StreamConv` and `StreamTransConv` take torch's own
 # convolutions; `stream_layers` takes any transformer with `layers`, `rotary_emb` and `config.sliding_window`; `exact_spec` declares the states; and `export` and
-# `verify` take an `OtherModel` (of `qwen3_codec.model.checkpoint`) where they take a checkpoint here. [Notebook 12](12_another_codec.ipynb) does all of it.
+# `verify` take an `OtherModel` (of `qwen3_codec.model.checkpoint.loading`) where they take a checkpoint here. [Notebook 12](12_another_codec.ipynb) does all of it.
 
 # %% [markdown]
 # ## 3. The stream equals one shot
@@ -344,7 +346,7 @@ assert [float(snr) for _, snr in rows] == sorted(float(snr) for _, snr in rows)
 # another. **A trap that one does not hear, only a measurement finds.**
 #
 # Turn it round: a test that passes proves nothing about a state whose loss it would not have shown. On random weights that is the usual case for keys, since
-# attention then looks everywhere alike. `parity` (of `qwen3_codec.parity`) loses each state of a graph in turn and names those; notebook 12 shows it.
+# attention then looks everywhere alike. `parity` (of `qwen3_codec.verification.parity`) loses each state of a graph in turn and names those; notebook 12 shows it.
 #
 # ## 8. Listen
 #

@@ -49,11 +49,11 @@ import onnxruntime
 import torch
 import transformers
 
-from qwen3_codec.lab import plots, schematics
-from qwen3_codec.lab.folders import build_folder
+from qwen3_codec.course.lab import plots, schematics
+from qwen3_codec.course.pitfalls import SPECIMENS
+from qwen3_codec.course.pitfalls.pages import code, fall, mend
+from qwen3_codec.files import build_folder
 from qwen3_codec.model import checkpoint
-from qwen3_codec.pitfalls import SPECIMENS
-from qwen3_codec.pitfalls.pages import code, fall, mend
 from qwen3_codec.streaming.kv_stack import sliding_window_mask
 
 versions = {module.__name__: module.__version__ for module in (torch, transformers, onnx, onnxruntime)}
@@ -123,7 +123,7 @@ mend("an end of a slice as a tensor")
 # The naive code calls transformers' own forward between the codec's two projections:
 
 # %%
-from qwen3_codec.pitfalls import caches
+from qwen3_codec.course.pitfalls import caches
 
 code(caches.library_forward)
 
@@ -227,7 +227,7 @@ mend("head_dim by the formula")
 # of length 2; `NAMES` are the names of all inputs and outputs.
 
 # %%
-from qwen3_codec.pitfalls import signatures
+from qwen3_codec.course.pitfalls import signatures
 
 code(signatures.Variadic)
 
@@ -389,7 +389,7 @@ mend("range() on a length, torchscript")
 # `int()`, `float()` and `range` make an axis static that was declared dynamic. It warns of none of them. The last column is the symbolic twin.
 
 # %%
-from qwen3_codec.pitfalls.lengths import verdicts
+from qwen3_codec.course.pitfalls.lengths import verdicts
 
 found = verdicts()
 rows = [
@@ -427,7 +427,7 @@ mend("an example of length 1")
 
 # %%
 from qwen3_codec.model.checkpoint import random_checkpoint
-from qwen3_codec.model.config import small_config
+from qwen3_codec.model.checkpoint.config import small_config
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 
 
@@ -441,8 +441,8 @@ decoder = random_checkpoint(config, source="two layers").decoder
 wrapper, draft = Mine(decoder), build_folder(BUILD) / "mine.onnx"
 
 # %%
-from qwen3_codec.export import example_inputs, trace
-from qwen3_codec.pitfalls import axes_of, find_frozen_axes
+from qwen3_codec.course.pitfalls import axes_of, find_frozen_axes
+from qwen3_codec.exporting.export import example_inputs, trace
 
 trace(wrapper, draft, "torchscript")
 example, axes = example_inputs(wrapper.spec), axes_of(wrapper.spec)
@@ -549,7 +549,7 @@ mend("too little conv history")
 # The step is a small filter whose state is a running mean; each call is bound like this:
 
 # %%
-from qwen3_codec.pitfalls import streams
+from qwen3_codec.course.pitfalls import streams
 
 code(streams.HighPass, streams.run_bound)
 
@@ -582,7 +582,7 @@ assert bound["two_buffers"].error < 5e-5
 # these two functions.
 
 # %%
-from qwen3_codec.pitfalls import precision
+from qwen3_codec.course.pitfalls import precision
 
 code(precision.to_half, precision.to_int8)
 
@@ -638,7 +638,7 @@ mend("8-bit convolutions straight from the exporter")
 # and comes to 35 dB.
 
 # %%
-from qwen3_codec.pitfalls.precision import precisions
+from qwen3_codec.course.pitfalls.precision import precisions
 
 measured = precisions()
 rows = [(p.name, f"{p.bytes / 1e6:.2f}", f"{p.snr_db:.1f}", f"{p.time_ratio:.2f}") for p in measured]
@@ -929,6 +929,6 @@ mend("the entry with the largest product")
 #
 # To try next:
 #
-# - `python -m qwen3_codec.pitfalls` runs every specimen and says how each is reported and which have changed: try it after an update of torch.
-# - Write a step of your own, export it with `qwen3_codec.pitfalls.graphs.export_step`, and ask `find_frozen_axes`.
+# - `python -m qwen3_codec.course.pitfalls` runs every specimen and says how each is reported and which have changed: try it after an update of torch.
+# - Write a step of your own, export it with `qwen3_codec.course.pitfalls.graphs.export_step`, and ask `find_frozen_axes`.
 # - Hear the states' traps: [7 · The lab](07_lab.ipynb).

@@ -41,20 +41,21 @@ import numpy as np
 import torch
 from pystoi import stoi
 
-from qwen3_codec.bench import benchmark
-from qwen3_codec.bits.int8 import TREATMENTS, treatment
-from qwen3_codec.bits.integers import IntegerProduct
-from qwen3_codec.export import ExportError, exported
-from qwen3_codec.lab import plots
-from qwen3_codec.lab.folders import build_folder
-from qwen3_codec.metrics import max_error, snr_db
+from qwen3_codec.course.lab import plots
+from qwen3_codec.course.pitfalls import fails_with
+from qwen3_codec.course.pitfalls.precision import to_int8
+from qwen3_codec.exporting.export import ExportError, exported
+from qwen3_codec.exporting.precision.export import EXAMPLE_FRAMES, PRECISIONS, export_in, sensitivity, wrapper_in
+from qwen3_codec.exporting.precision.int8 import TREATMENTS, treatment
+from qwen3_codec.exporting.precision.integers import IntegerProduct
+from qwen3_codec.files import build_folder
+from qwen3_codec.measure.bench import benchmark
 from qwen3_codec.model import checkpoint
-from qwen3_codec.pitfalls import fails_with
-from qwen3_codec.pitfalls.precision import to_int8
-from qwen3_codec.precision import EXAMPLE_FRAMES, PRECISIONS, export_in, sensitivity, wrapper_in
-from qwen3_codec.promise import promise_of
+from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.runtime import CodecSession
-from qwen3_codec.verify import one_shot, verify
+from qwen3_codec.runtime.measured_snr import promise_of
+from qwen3_codec.runtime.metrics import max_error, snr_db
+from qwen3_codec.verification.decoder import verify
 
 # %%
 loaded = checkpoint.load(CHECKPOINT, audio=AUDIO)

@@ -44,21 +44,23 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from qwen3_codec.bench import cost_of, gflop_per_frame
-from qwen3_codec.export import exported
-from qwen3_codec.lab import plots
-from qwen3_codec.lab.folders import build_folder
-from qwen3_codec.metrics import chunks, max_error
+from qwen3_codec.course.lab import plots
+from qwen3_codec.exporting.export import exported
+from qwen3_codec.files import build_folder
+from qwen3_codec.measure import load
+from qwen3_codec.measure.bench import cost_of, gflop_per_frame
 from qwen3_codec.model import checkpoint
-from qwen3_codec.model.config import OFFICIAL_CONFIG
+from qwen3_codec.model.checkpoint.config import OFFICIAL_CONFIG
+from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.runtime import CodecSession, GraphError
-from qwen3_codec.serving import client, load, repository
+from qwen3_codec.runtime.metrics import chunks, max_error
+from qwen3_codec.serving import client, repository
 from qwen3_codec.serving.server import NoServer, Server, find
 from qwen3_codec.serving.simulation import Request, SimulatedServer
-from qwen3_codec.states import random_codes
+from qwen3_codec.spec import random_codes
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verify import MAX_ERROR, one_shot
+from qwen3_codec.verification.decoder import MAX_ERROR
 
 # %%
 loaded = checkpoint.load(CHECKPOINT)
@@ -266,7 +268,7 @@ plots.table(
 )
 
 # %% [markdown]
-# `python -m qwen3_codec.serving.load GRAPH` measures the whole way: clients in real time, server, model, and back. The README has
+# `python -m qwen3_codec.measure.load GRAPH` measures the whole way: clients in real time, server, model, and back. The README has
 # what it said for this model and for the official dimensions.
 #
 # ## 7. Ten thousand streams are a matter of arithmetic

@@ -42,9 +42,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from qwen3_codec.exercises import EXERCISES, check, progress, solution
-from qwen3_codec.exercises.attention import rotate, window_attention
-from qwen3_codec.exercises.proof import CLOSE, schedules
+from qwen3_codec.course.exercises import EXERCISES, check, progress, solution
+from qwen3_codec.course.exercises.attention import rotate, window_attention
+from qwen3_codec.course.exercises.proof import CLOSE, schedules
 
 if BUILD:
     os.environ["QWEN3_CODEC_BUILD"] = BUILD

@@ -35,26 +35,26 @@ import torch
 from torch import nn
 from transformers import MimiConfig, MimiModel
 
-from qwen3_codec.export import export
-from qwen3_codec.lab import plots
-from qwen3_codec.lab.folders import build_folder
-from qwen3_codec.metrics import max_error
+from qwen3_codec.course.lab import plots
+from qwen3_codec.course.pitfalls import fails_with
+from qwen3_codec.exporting.export import export
+from qwen3_codec.files import build_folder
 from qwen3_codec.model.checkpoint import OtherModel
 from qwen3_codec.model.encoder import CodecEncoder
-
-# %% [markdown]
-# The parts that do it:
-# %%
-from qwen3_codec.parity import parity
-from qwen3_codec.pitfalls import fails_with
 from qwen3_codec.runtime import CodecSession
-from qwen3_codec.states import exact_spec
+from qwen3_codec.runtime.metrics import max_error
+from qwen3_codec.spec import exact_spec
 from qwen3_codec.streaming.encoder import StreamEncoderWrapper
 from qwen3_codec.streaming.finder import find_states
 from qwen3_codec.streaming.kv_stack import stream_layers
 from qwen3_codec.streaming.layers import ConvStates, StreamSequence, StreamTransConv
 from qwen3_codec.streaming.session import TorchSession
-from qwen3_codec.verify import MAX_ERROR, verify
+from qwen3_codec.verification.decoder import MAX_ERROR, verify
+
+# %% [markdown]
+# The parts that do it:
+# %%
+from qwen3_codec.verification.parity import parity
 
 # %%
 build = build_folder(BUILD) / "another_codec"

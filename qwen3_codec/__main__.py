@@ -1,8 +1,8 @@
 import sys
 
-from .console import importing
+from .runtime.console import importing
 
 with importing(__name__):
-    from .cli import main
+    from .cli.main import main
 
 sys.exit(main())

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and where the notebooks keep what they make."""
 
 import os
 import shutil
@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[1]
 
 
 @contextmanager
@@ -64,3 +66,20 @@ def folder_written_whole(path: str | os.PathLike) -> Iterator[Path]:
             if before.exists():
                 os.replace(before, path)
             raise
+
+
+def build_folder(given: str | os.PathLike = "") -> Path:
+    """The folder `given`, or without one `build/` of the checkout (installed elsewhere: of the working directory).
+
+    It is made, and tried. Raises OSError that says which variable to set, where nothing can be written there.
+    """
+    root = CHECKOUT if (CHECKOUT / "notebooks").is_dir() else Path.cwd()
+    folder = Path(given).expanduser() if given else root / "build"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(
+            f"{folder}: cannot be written ({error.strerror}); set BUILD, or QWEN3_CODEC_BUILD, to a folder of yours"
+        ) from error
+    return folder

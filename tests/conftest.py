@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from qwen3_codec import states
-from qwen3_codec.export import export
+from qwen3_codec import spec as states
+from qwen3_codec.exporting.export import export
 from qwen3_codec.model import checkpoint
-from qwen3_codec.model.config import small_config
+from qwen3_codec.model.checkpoint.config import small_config
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper

@@ -14,11 +14,11 @@ import soundfile
 import soxr
 from conftest import random_codes
 
-from qwen3_codec import cli
-from qwen3_codec.audio import pcm16, read_waveform, row_paths, write_waveforms
-from qwen3_codec.export import export
-from qwen3_codec.resampling import check_rates, resample, resampled
+from qwen3_codec.cli import main as cli
+from qwen3_codec.exporting.export import export
 from qwen3_codec.runtime import CodecSession
+from qwen3_codec.runtime.audio import pcm16, read_waveform, row_paths, write_waveforms
+from qwen3_codec.runtime.resampling import check_rates, resample, resampled
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 
 STEP = 1 / 32768

@@ -4,12 +4,13 @@ import json
 
 import pytest
 
-from qwen3_codec import card, cli
-from qwen3_codec.bench import CALLS, benchmark, cost_of, gflop_per_frame
-from qwen3_codec.export import ExportError
+from qwen3_codec.cli import main as cli
+from qwen3_codec.exporting.export import ExportError
+from qwen3_codec.measure import card
+from qwen3_codec.measure.bench import CALLS, benchmark, cost_of, gflop_per_frame
 from qwen3_codec.model import checkpoint
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
-from qwen3_codec.verify import MAX_ERROR
+from qwen3_codec.verification.decoder import MAX_ERROR
 
 
 def test_all_designs_are_there_and_their_errors_are_measured(tiny, tmp_path):

@@ -15,21 +15,24 @@ from conftest import random_codes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qwen3_codec import cli, demo, precision
-from qwen3_codec.bits import int8
-from qwen3_codec.bits.integers import BlockProduct, IntegerProduct
-from qwen3_codec.export import ExportError, exported
-from qwen3_codec.metrics import max_error, snr_db
+from qwen3_codec import demo
+from qwen3_codec.cli import main as cli
+from qwen3_codec.exporting.export import ExportError, exported
+from qwen3_codec.exporting.precision import export as precision
+from qwen3_codec.exporting.precision import int8
+from qwen3_codec.exporting.precision.export import export_in, measured, sensitivity, wrapper_in
+from qwen3_codec.exporting.precision.integers import BlockProduct, IntegerProduct
 from qwen3_codec.model import checkpoint
-from qwen3_codec.precision import export_in, measured, sensitivity, wrapper_in
-from qwen3_codec.promise import INT8, Promise, fingerprint, promise_of
+from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.runtime import CodecSession, GraphError
+from qwen3_codec.runtime.measured_snr import INT8, Promise, fingerprint, promise_of
+from qwen3_codec.runtime.metrics import max_error, snr_db
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.fixed import FixedAxes
 from qwen3_codec.streaming.layers import sine_squared
 from qwen3_codec.streaming.session import TorchSession
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verify import one_shot, verify, wrapper_like
+from qwen3_codec.verification.decoder import verify, wrapper_like
 
 ANY = float("-inf")  # random weights are held to no SNR
 

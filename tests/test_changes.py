@@ -9,16 +9,16 @@ import pytest
 import torch
 from conftest import random_codes, small_checkpoint
 
-from qwen3_codec import cli
-from qwen3_codec import verify as verify_module
-from qwen3_codec.bench import benchmark
-from qwen3_codec.export import ExportError, export, exported, random_inputs
-from qwen3_codec.metrics import max_error
+from qwen3_codec.cli import main as cli
+from qwen3_codec.exporting.export import ExportError, export, exported, random_inputs
+from qwen3_codec.measure.bench import benchmark
 from qwen3_codec.model import checkpoint
 from qwen3_codec.model.checkpoint import CheckpointError
-from qwen3_codec.promise import Promise
+from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.runtime import CodecSession
-from qwen3_codec.states import BATCH, ENCODER, TensorSpec
+from qwen3_codec.runtime.measured_snr import Promise
+from qwen3_codec.runtime.metrics import max_error
+from qwen3_codec.spec import BATCH, ENCODER, TensorSpec
 from qwen3_codec.streaming import exact
 from qwen3_codec.streaming.encoder import StreamEncoderWrapper
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
@@ -26,8 +26,9 @@ from qwen3_codec.streaming.kv_stack import sliding_window_mask
 from qwen3_codec.streaming.layers import StreamTransConv
 from qwen3_codec.streaming.session import TorchSession
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verify import MAX_ERROR, Limits, one_shot, verify, wrapper_like
-from qwen3_codec.verify_encoder import verify_encoder
+from qwen3_codec.verification import decoder as verify_module
+from qwen3_codec.verification.decoder import MAX_ERROR, Limits, verify, wrapper_like
+from qwen3_codec.verification.encoder import verify_encoder
 
 
 class Halved(ExactStreamingWrapper):

@@ -15,12 +15,13 @@ import torch
 from conftest import UPSTREAM, random_codes
 from safetensors.torch import load_file, save_file
 
-from qwen3_codec.codes import CodesError
 from qwen3_codec.model import checkpoint
-from qwen3_codec.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, CheckpointError
-from qwen3_codec.model.config import DECODER_DEFAULTS, OFFICIAL_CONFIG
-from qwen3_codec.model.weights import INDEX_FILE
-from qwen3_codec.verify import one_shot
+from qwen3_codec.model.checkpoint import CheckpointError
+from qwen3_codec.model.checkpoint.config import DECODER_DEFAULTS, OFFICIAL_CONFIG
+from qwen3_codec.model.checkpoint.hub import CONFIG_FILE
+from qwen3_codec.model.checkpoint.weights import INDEX_FILE, WEIGHTS_FILE
+from qwen3_codec.model.one_shot import one_shot
+from qwen3_codec.runtime.codes import CodesError
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from conftest import random_codes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_codec.codes import CodesError, check_codes, check_rows, padded, read_codes
-from qwen3_codec.export import export
-from qwen3_codec.model.inspection import conv_reach
+from qwen3_codec.exporting.export import export
+from qwen3_codec.model.one_shot import one_shot
+from qwen3_codec.model.receptive_field import conv_reach
 from qwen3_codec.runtime import CodecSession
+from qwen3_codec.runtime.codes import CodesError, check_codes, check_rows, padded, read_codes
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verify import one_shot
 
 # Another order of additions in a batch of another size; a wrong sample is above 1e-4.
 ROUNDING = 5e-5

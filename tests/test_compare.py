@@ -9,16 +9,16 @@ import soundfile
 import soxr
 from scipy.signal import resample, resample_poly
 
-from qwen3_codec import cli
-from qwen3_codec.alignment import best_lag
-from qwen3_codec.compare import both_sides_cut, compare
+from qwen3_codec.cli import main as cli
+from qwen3_codec.course.pitfalls.state import dropped
 from qwen3_codec.demo import codes as codes_of
 from qwen3_codec.model import checkpoint
 from qwen3_codec.model.decoder import CausalTransConv
-from qwen3_codec.pitfalls.state import dropped
+from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.session import TorchSession
-from qwen3_codec.verify import one_shot
+from qwen3_codec.verification.alignment import best_lag
+from qwen3_codec.verification.compare import both_sides_cut, compare
 
 FRAMES = 60
 
@@ -283,7 +283,7 @@ def test_the_command(demo, mine, cut_on_both_sides, tmp_path, capsys):
 
 
 def test_the_command_takes_rates_from_a_graph(shallow, tmp_path, capsys):
-    from qwen3_codec.export import export
+    from qwen3_codec.exporting.export import export
     from qwen3_codec.streaming.exact import ExactStreamingWrapper
 
     graph = export(shallow, ExactStreamingWrapper(shallow.decoder), tmp_path / "graph.onnx").path

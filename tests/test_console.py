@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from conftest import random_codes
 
-from qwen3_codec import cli
-from qwen3_codec.console import alone
-from qwen3_codec.exercises import check
-from qwen3_codec.exercises.exercise import Verdict
-from qwen3_codec.export import export
+from qwen3_codec.cli import main as cli
+from qwen3_codec.course.exercises import check
+from qwen3_codec.course.exercises.exercise import Verdict
+from qwen3_codec.course.pitfalls import SPECIMENS
+from qwen3_codec.course.pitfalls.__main__ import main as pitfalls
+from qwen3_codec.course.pitfalls.specimen import Outcome, Wrong
+from qwen3_codec.exporting.export import export
 from qwen3_codec.model import checkpoint
-from qwen3_codec.pitfalls import SPECIMENS
-from qwen3_codec.pitfalls.__main__ import main as pitfalls
-from qwen3_codec.pitfalls.specimen import Outcome, Wrong
 from qwen3_codec.runtime import CodecSession
+from qwen3_codec.runtime.console import alone
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 
 # None has all of these letters.
@@ -93,16 +93,16 @@ def test_every_command_succeeds(files, console, command, tmp_path, monkeypatch):
 
 def test_what_takes_longer_succeeds_too(files, console, monkeypatch, tmp_path):
     """`bench`, `card`, `encode` and `page` with their work taken out: what they print is left."""
-    from qwen3_codec import bench, card
-    from qwen3_codec.lab import site
+    from qwen3_codec.course.page import site
+    from qwen3_codec.measure import bench, card
 
     monkeypatch.setattr(bench, "benchmark", lambda loaded, *_: loaded.weights)
     monkeypatch.setattr(card, "make", lambda *_: ((), type("Cost", (), {"rows": ()})))
     monkeypatch.setattr(card, "markdown", lambda *_: "# ✓\n")
     monkeypatch.setattr(site, "build", lambda folder, _: [files / GRAPH])
     encoder = type("Session", (), {"spec": None, "encode": lambda *_: np.zeros((1, 2, 3), np.int64)})
-    monkeypatch.setattr("qwen3_codec.commands.options.session", lambda _: encoder())
-    monkeypatch.setattr("qwen3_codec.commands.options.read_audio", lambda *_: np.zeros(10, np.float32))
+    monkeypatch.setattr("qwen3_codec.cli.options.session", lambda _: encoder())
+    monkeypatch.setattr("qwen3_codec.cli.options.read_audio", lambda *_: np.zeros(10, np.float32))
     lines = [
         ["bench", "--checkpoint", str(files / WEIGHTS)],
         ["card", "--checkpoint", str(files / WEIGHTS), "--output", str(tmp_path / f"{NAME}.md")],
@@ -139,8 +139,9 @@ def test_modules_that_are_commands_of_their_own(files, console, monkeypatch, tmp
     out, err = printed()
     assert "CHANGED: RuntimeError: \\u4f60\\u597d" in out and "no specimen has '\\u4f60" in err
     pytest.importorskip("tritonclient.grpc", reason="needs the extra [serve]")
-    from qwen3_codec.lab import given
-    from qwen3_codec.serving import client, load, server
+    from qwen3_codec.course import given
+    from qwen3_codec.measure import load
+    from qwen3_codec.serving import client, server
 
     nowhere = str(tmp_path / NAME)
     monkeypatch.setattr(client, "dimensions", lambda *_: client.Dimensions(24000, 1920, 3, 64))

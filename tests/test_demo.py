@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from qwen3_codec import demo
-from qwen3_codec.model import checkpoint, config
+from qwen3_codec.model import checkpoint
+from qwen3_codec.model.checkpoint import config
 from qwen3_codec.streaming.encoder import StreamEncoderWrapper
 from qwen3_codec.streaming.session import TorchSession
 
@@ -84,7 +85,7 @@ class TestSpeech:
     @each_utterance()
     def test_one_shot_decode_says_what_was_recorded(self, record, loaded):
         pytest.importorskip("pystoi")
-        from qwen3_codec.demo import evaluate
+        from qwen3_codec.demo.training import evaluate
 
         result = evaluate.score(loaded.decoder, record.name, record.codes, demo.FOLDER)
         assert result.clipped == 0
@@ -104,13 +105,13 @@ class TestSpeech:
 
     def test_the_round_trip_says_what_was_recorded(self, loaded):
         pytest.importorskip("pystoi")
-        from qwen3_codec.demo import evaluate
+        from qwen3_codec.demo.training import evaluate
 
         assert all(row.stoi >= 0.93 and row.codes >= 0.98 for row in evaluate.round_trips(loaded))
 
     def test_evaluate_fails_where_the_limits_are_not_reached(self, tmp_path, capsys):
         pytest.importorskip("pystoi")
-        from qwen3_codec.demo import evaluate
+        from qwen3_codec.demo.training import evaluate
 
         record = SHORT[0]
         for part in ("codes", "recordings"):
@@ -133,7 +134,7 @@ class TestCodeMaker:
     def features(self):
         pytest.importorskip("librosa")
         pytest.importorskip("sklearn")
-        from qwen3_codec.demo import features
+        from qwen3_codec.demo.training import features
 
         return features
 
@@ -183,7 +184,7 @@ class TestCrops:
 
     def test_a_crop_decodes_as_the_whole_utterance_does(self, loaded):
         torch = pytest.importorskip("torch")
-        from qwen3_codec.demo import crops
+        from qwen3_codec.demo.training import crops
 
         corpus = crops.Corpus(demo.FOLDER, loaded.decoder.samples_per_frame)
         late = len(PASSAGE.codes) - crops.LENGTH
@@ -197,7 +198,7 @@ class TestCrops:
                 assert not part[len(expected) :].any()
 
     def test_late_and_early_frames_are_drawn(self, loaded):
-        from qwen3_codec.demo import crops
+        from qwen3_codec.demo.training import crops
 
         corpus = crops.Corpus(demo.FOLDER, loaded.decoder.samples_per_frame)
         drawn = np.zeros(len(PASSAGE.codes), int)
@@ -207,7 +208,7 @@ class TestCrops:
         assert drawn.min() > drawn.mean() / 3
 
     def test_an_utterance_of_weight_zero_is_not_drawn(self, loaded):
-        from qwen3_codec.demo import crops
+        from qwen3_codec.demo.training import crops
 
         corpus = crops.Corpus(demo.FOLDER, loaded.decoder.samples_per_frame)
         drawn = corpus.draw(np.random.default_rng(0), 50, [1.0] * len(SHORT) + [0.0])
@@ -220,7 +221,7 @@ class TestEncoderTraining:
         torch = pytest.importorskip("torch")
         import shutil
 
-        from qwen3_codec.demo import train_encoder
+        from qwen3_codec.demo.training import train_encoder
 
         for name in ("config.json", "model.safetensors", "utterances.json"):
             shutil.copy(demo.FOLDER / name, tmp_path)

@@ -8,7 +8,7 @@ import warnings
 import pytest
 import torch
 
-from qwen3_codec.diagnostics import STDERR, STDOUT, Diagnostic, captured, is_advice
+from qwen3_codec.exporting.diagnostics import STDERR, STDOUT, Diagnostic, captured, is_advice
 
 
 def settings():

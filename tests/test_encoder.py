@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen3_codec.model import checkpoint
-from qwen3_codec.model.config import small_config
-from qwen3_codec.model.encoder_config import ENCODER_DEFAULTS
+from qwen3_codec.model.checkpoint.config import small_config
+from qwen3_codec.model.checkpoint.encoder_config import ENCODER_DEFAULTS
 from qwen3_codec.streaming.encoder import StreamEncoderWrapper
 
 FOLDER = Path(__file__).parent / "upstream_encoder"

@@ -8,19 +8,20 @@ import pytest
 import torch
 from test_encoder import FOLDER, NEAR_TIE, noise
 
-from qwen3_codec import cli, selftest
-from qwen3_codec.audio import write_waveforms
-from qwen3_codec.export import export
+from qwen3_codec.cli import main as cli
+from qwen3_codec.exporting.export import export
 from qwen3_codec.model import checkpoint
 from qwen3_codec.model.checkpoint import CheckpointError
-from qwen3_codec.model.config import small_config
-from qwen3_codec.model.encoder_config import ENCODER_DEFAULTS
+from qwen3_codec.model.checkpoint.config import small_config
+from qwen3_codec.model.checkpoint.encoder_config import ENCODER_DEFAULTS
 from qwen3_codec.runtime import CodecSession, CodesError, EncoderStream, GraphError
+from qwen3_codec.runtime import self_test as selftest
+from qwen3_codec.runtime.audio import write_waveforms
 from qwen3_codec.streaming.encoder import StreamEncoderWrapper, code_gap
 from qwen3_codec.streaming.fixed import FixedAxes
 from qwen3_codec.streaming.session import TorchSession
-from qwen3_codec.verify import wrapper_like
-from qwen3_codec.verify_encoder import verify_encoder
+from qwen3_codec.verification.decoder import wrapper_like
+from qwen3_codec.verification.encoder import verify_encoder
 
 FRAME = 1920
 

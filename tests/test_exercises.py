@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from qwen3_codec import exercises
-from qwen3_codec.exercises import EXERCISES, check, progress, proof, solution
-from qwen3_codec.exercises.attention import rotate, window_attention
-from qwen3_codec.exercises.exercise import Case, Exercise, grade
-from qwen3_codec.exercises.proof import CLOSE, schedules
+from qwen3_codec.course import exercises
+from qwen3_codec.course.exercises import EXERCISES, check, progress, proof, solution
+from qwen3_codec.course.exercises.attention import rotate, window_attention
+from qwen3_codec.course.exercises.exercise import Case, Exercise, grade
+from qwen3_codec.course.exercises.proof import CLOSE, schedules
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 # What the notebooks import before the exercises.

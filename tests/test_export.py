@@ -7,12 +7,12 @@ import pytest
 import torch
 from conftest import random_codes, small_checkpoint
 
-from qwen3_codec import export as export_module
-from qwen3_codec.export import ExportError, check_graph, export, probe, probe_cases, trace
-from qwen3_codec.model.inspection import conv_reach
+from qwen3_codec.exporting import export as export_module
+from qwen3_codec.exporting.export import ExportError, check_graph, export, probe, probe_cases, trace
+from qwen3_codec.model.receptive_field import conv_reach
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verify import verify, wrapper_like
+from qwen3_codec.verification.decoder import verify, wrapper_like
 
 
 def test_the_graph_agrees_chunk_by_chunk_and_state_by_state(small, exact_window, session):

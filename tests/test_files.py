@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from qwen3_codec import console
 from qwen3_codec.files import written_whole
+from qwen3_codec.runtime import console
 
 
 def write(path, text="new"):
@@ -81,7 +81,7 @@ def test_an_error_names_the_file_asked_for(tmp_path):
 def test_a_terminated_command_leaves_nothing(tmp_path):
     """SIGTERM, as a server's supervisor sends it, in the middle of writing."""
     code = (
-        "import sys, time\nfrom qwen3_codec import cli, files\nfrom qwen3_codec.commands import inspect\n"
+        "import sys, time\nfrom qwen3_codec import cli, files\nfrom qwen3_codec.cli import inspect\n"
         "def run(args):\n    with files.written_whole(sys.argv[1]) as draft:\n        draft.write_text('half')\n"
         "        print('writing', flush=True)\n        time.sleep(60)\n"
         "inspect.run = run\nsys.exit(cli.main(['inspect']))\n"

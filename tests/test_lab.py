@@ -10,9 +10,8 @@ import pytest
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-from qwen3_codec.codes import CodesError
-from qwen3_codec.lab import experiment
-from qwen3_codec.lab.experiment import (
+from qwen3_codec.course.lab import experiment
+from qwen3_codec.course.lab.experiment import (
     EXACT,
     NO_TRAP,
     ONE_SHOT,
@@ -24,9 +23,10 @@ from qwen3_codec.lab.experiment import (
     run,
     schedule,
 )
-from qwen3_codec.lab.widget import Lab
-from qwen3_codec.metrics import max_error
+from qwen3_codec.course.lab.widget import Lab
 from qwen3_codec.model import checkpoint
+from qwen3_codec.runtime.codes import CodesError
+from qwen3_codec.runtime.metrics import max_error
 
 # At chunks of 5 every trap but one shows; that one wants chunks shorter than the first convolution's history.
 CHUNK = {"history from the new frames alone": 1}

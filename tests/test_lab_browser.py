@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 KEPT = Path(os.environ.get("QWEN3_CODEC_BUILD", ROOT / "build")) / "lab_browser"
 NAME = "07_lab.ipynb"
 VOICE = """
-from qwen3_codec.lab.voice import Voice
+from qwen3_codec.course.lab.voice import Voice
 from qwen3_codec.model import checkpoint
 Voice(checkpoint.load("demo"), seconds=0.5)
 """

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3_codec import metrics
+from qwen3_codec.runtime import metrics
 
 
 @given(total=st.integers(0, 500), schedule=st.lists(st.integers(1, 60), min_size=1, max_size=6))

@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 from conftest import random_codes, small_checkpoint
 from test_notebooks import FOLDER, NAMES
 
-from qwen3_codec.lab.folders import build_folder
+from qwen3_codec.files import build_folder
 from qwen3_codec.model import checkpoint
 
 ODD = {

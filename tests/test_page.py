@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from test_lab_browser import CHROMIUM, DRIVER, FLAGS
 
-from qwen3_codec.lab import experiment, site
-from qwen3_codec.lab.experiment import EXACT, NO_TRAP, ONE_SHOT, WINDOWED, Settings
+from qwen3_codec.course.lab import experiment
+from qwen3_codec.course.lab.experiment import EXACT, NO_TRAP, ONE_SHOT, WINDOWED, Settings
+from qwen3_codec.course.page import site
 from qwen3_codec.model import checkpoint
 
 ROOT = Path(__file__).parents[1]

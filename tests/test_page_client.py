@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from qwen3_codec import demo
-from qwen3_codec.describe import description
-from qwen3_codec.export import exported
-from qwen3_codec.lab import site
-from qwen3_codec.metrics import chunks
+from qwen3_codec.course.page import site
+from qwen3_codec.exporting.export import exported
 from qwen3_codec.model import checkpoint
 from qwen3_codec.runtime import CodecSession
+from qwen3_codec.runtime.describe import description
+from qwen3_codec.runtime.metrics import chunks
 from qwen3_codec.streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 

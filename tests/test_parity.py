@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from qwen3_codec.diagnostics import captured
-from qwen3_codec.parity import PairedGraph, parity
+from qwen3_codec.exporting.diagnostics import captured
 from qwen3_codec.runtime import GraphError
+from qwen3_codec.verification.parity import PairedGraph, parity
 
 
 class Echo(nn.Module):
@@ -111,7 +111,7 @@ def test_a_window_that_is_not_full_is_named(exact, shallow):
     """Without metadata: the zeros at the beginning of keys and values are there to be counted."""
     from conftest import random_codes
 
-    from qwen3_codec.verify import one_shot as whole
+    from qwen3_codec.model.one_shot import one_shot as whole
 
     codes = random_codes(shallow.decoder, 30)
     found = parity(exact.path, lambda codes: whole(shallow.decoder, codes), codes, [[5]])
@@ -162,7 +162,7 @@ def test_the_projects_own_graph_passes_as_any_other(exact, shallow):
     """The exact graph without its metadata: the second opinion needs none."""
     from conftest import random_codes
 
-    from qwen3_codec.verify import one_shot as whole
+    from qwen3_codec.model.one_shot import one_shot as whole
 
     codes = random_codes(shallow.decoder, 80, 2)
     found = parity(exact.path, lambda codes: whole(shallow.decoder, codes), codes, [[1], [7, 1, 2]])
@@ -174,7 +174,7 @@ class TestAModelThatIsNotOurs:
 
     @pytest.fixture
     def echo(self):
-        from qwen3_codec.states import StateSpec, TensorSpec, audio_codes_spec
+        from qwen3_codec.spec import StateSpec, TensorSpec, audio_codes_spec
 
         class Wrapper(Echo):
             spec = StateSpec(
@@ -198,10 +198,10 @@ class TestAModelThatIsNotOurs:
         return Wrapper()
 
     def test_it_is_exported_and_verified(self, echo, tmp_path):
-        from qwen3_codec.export import export, exported
+        from qwen3_codec.exporting.export import export, exported
         from qwen3_codec.model.checkpoint import OtherModel
         from qwen3_codec.runtime import CodecSession
-        from qwen3_codec.verify import verify
+        from qwen3_codec.verification.decoder import verify
 
         def reference(codes):
             return one_shot(codes[..., 0].astype(np.float32) / 50)

@@ -10,18 +10,29 @@ import pytest
 import torch
 from conftest import random_codes
 
-from qwen3_codec.diagnostics import Diagnostic, captured
-from qwen3_codec.export import example_inputs, trace
-from qwen3_codec.metrics import max_error, snr_db
-from qwen3_codec.pitfalls import SPECIMENS, Says, Wrong, axes_of, fails_with, find_frozen_axes, lengths, pages, signals
-from qwen3_codec.pitfalls.__main__ import main
-from qwen3_codec.pitfalls.graphs import export_step, row
-from qwen3_codec.pitfalls.lengths import LENGTHS, Verdict, verdicts
-from qwen3_codec.pitfalls.precision import precisions
-from qwen3_codec.pitfalls.state import dropped, short_histories, wrong_states
-from qwen3_codec.pitfalls.streams import exact_graph_bound, two_buffers
+from qwen3_codec.course.pitfalls import (
+    SPECIMENS,
+    Says,
+    Wrong,
+    axes_of,
+    fails_with,
+    find_frozen_axes,
+    lengths,
+    pages,
+    signals,
+)
+from qwen3_codec.course.pitfalls.__main__ import main
+from qwen3_codec.course.pitfalls.graphs import export_step, row
+from qwen3_codec.course.pitfalls.lengths import LENGTHS, Verdict, verdicts
+from qwen3_codec.course.pitfalls.precision import precisions
+from qwen3_codec.course.pitfalls.state import dropped, short_histories, wrong_states
+from qwen3_codec.course.pitfalls.streams import exact_graph_bound, two_buffers
+from qwen3_codec.exporting.diagnostics import Diagnostic, captured
+from qwen3_codec.exporting.export import example_inputs, trace
+from qwen3_codec.model.one_shot import one_shot
+from qwen3_codec.runtime.metrics import max_error, snr_db
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verify import MAX_ERROR, one_shot
+from qwen3_codec.verification.decoder import MAX_ERROR
 
 # Notebook 6 is executed with the tests, and stops where a trap or a fix that it shows is no longer as described, or
 # where what is said is not what is recorded. So each trap is run once, with nothing suppressed: on the page, or here.

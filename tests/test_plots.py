@@ -10,11 +10,11 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 from matplotlib.text import Text
 
-from qwen3_codec.bench import Row
-from qwen3_codec.lab import plots
-from qwen3_codec.precision import Sensitivity
-from qwen3_codec.report import ChunkResult, PathResult
-from qwen3_codec.serving.load import Load
+from qwen3_codec.course.lab import plots
+from qwen3_codec.exporting.precision.export import Sensitivity
+from qwen3_codec.measure.bench import Row
+from qwen3_codec.measure.load import Load
+from qwen3_codec.verification.report import ChunkResult, PathResult
 
 CHUNKS = [ChunkResult(3 * i, 3, 5760, 10.0**-i, 0.1, 0.0, 0.01 * (i + 1)) for i in range(5)]
 RESULT = PathResult("ONNX Runtime", [3], 28800, 1e-3, 0.1, 20.0, 0.0, 0, None, 0.5, CHUNKS)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from qwen3_codec.console import alone
-from qwen3_codec.lab import given
+from qwen3_codec.course import given
+from qwen3_codec.runtime.console import alone
 
 ROOT = Path(__file__).parents[1]
 GIT = shutil.which("git")
@@ -181,7 +181,7 @@ class TestMake:
         """The rule calls a module, which is run here without starting torch anew."""
         (clone / ".venv" / ".installed").touch()
         lines = make(clone, "-n", "walkthrough", variable).stdout.splitlines()
-        looks = lines.index(".venv/bin/python -m qwen3_codec.lab.given")
+        looks = lines.index(".venv/bin/python -m qwen3_codec.course.given")
         assert looks < min(i for i, line in enumerate(lines) if line.startswith("mkdir") or "nbconvert" in line)
         assert not [line for line in make(clone, "-n", "walkthrough").stdout.splitlines() if "lab.given" in line]
         (clone / ".venv" / ".installed").unlink()
@@ -189,9 +189,9 @@ class TestMake:
         name, _, value = variable.partition("=")
         said = io.StringIO()
         with redirect_stderr(said):
-            assert alone(given, "qwen3_codec.lab.given", [f"--{name.lower()}", str(ROOT / value)]) == 2
+            assert alone(given, "qwen3_codec.course.given", [f"--{name.lower()}", str(ROOT / value)]) == 2
         (line,) = said.getvalue().splitlines()
-        assert words in line and line.startswith("qwen3_codec.lab.given: ")
+        assert words in line and line.startswith("qwen3_codec.course.given: ")
 
     def test_the_lab_starts_for_root_too(self, clone):
         (clone / ".venv" / ".installed").touch()

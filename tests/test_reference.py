@@ -5,10 +5,10 @@ import pytest
 import torch
 from conftest import UPSTREAM, random_codes
 
-from qwen3_codec.dimensions import dimensions, stages, state_table
-from qwen3_codec.model.inspection import receptive_field
+from qwen3_codec.model.dimensions import dimensions, stages, state_table
+from qwen3_codec.model.one_shot import one_shot
+from qwen3_codec.model.receptive_field import receptive_field
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verify import one_shot
 
 
 def test_equals_upstreams_own_decode(upstream):

@@ -8,9 +8,9 @@ import onnx
 import pytest
 from conftest import random_codes
 
-from qwen3_codec.metrics import chunks
+from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.runtime import CodecSession, CodesError, GraphError
-from qwen3_codec.verify import one_shot
+from qwen3_codec.runtime.metrics import chunks
 
 
 @pytest.fixture(scope="module")

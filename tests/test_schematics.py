@@ -11,9 +11,9 @@ from conftest import random_codes
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-from qwen3_codec.dimensions import memory_stages
-from qwen3_codec.lab import course, schematics
-from qwen3_codec.pitfalls.state import StoredRotatedStack
+from qwen3_codec.course.lab import course, schematics
+from qwen3_codec.course.pitfalls.state import StoredRotatedStack
+from qwen3_codec.model.dimensions import memory_stages
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.session import TorchSession
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper

@@ -15,23 +15,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_codec import cli
-from qwen3_codec.codes import CodesError
-from qwen3_codec.console import alone
+from qwen3_codec.cli import main as cli
 from qwen3_codec.files import folder_written_whole
-from qwen3_codec.metrics import chunks, max_error
+from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.runtime import GraphError
-from qwen3_codec.states import TensorSpec
+from qwen3_codec.runtime.codes import CodesError
+from qwen3_codec.runtime.console import alone
+from qwen3_codec.runtime.metrics import chunks, max_error
+from qwen3_codec.spec import TensorSpec
 from qwen3_codec.streaming.encoder import StreamEncoderWrapper
 from qwen3_codec.streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from qwen3_codec.streaming.fixed import FixedAxes
-from qwen3_codec.verify import MAX_ERROR, one_shot
+from qwen3_codec.verification.decoder import MAX_ERROR
 
 repository = pytest.importorskip("qwen3_codec.serving.repository", reason="needs the extra [serve]")
 import grpc  # noqa: E402
 from tritonclient.grpc import service_pb2, service_pb2_grpc  # noqa: E402
 
-from qwen3_codec.serving import client, load  # noqa: E402
+from qwen3_codec.measure import load  # noqa: E402
+from qwen3_codec.serving import client  # noqa: E402
 from qwen3_codec.serving import server as serving  # noqa: E402
 from qwen3_codec.serving.simulation import Request, SimulatedServer  # noqa: E402
 

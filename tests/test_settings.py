@@ -15,24 +15,26 @@ import pytest
 import torch
 from conftest import random_codes
 
-from qwen3_codec import bench, cli, dimensions
-from qwen3_codec.bits.float16 import to_half
-from qwen3_codec.bits.int8 import Int8StreamingWrapper
-from qwen3_codec.demo import train_encoder
-from qwen3_codec.exercises.check import EXERCISES
-from qwen3_codec.exercises.exercise import grade
-from qwen3_codec.export import export
-from qwen3_codec.model import checkpoint
-from qwen3_codec.model.inspection import attention_influence, conv_influence, conv_reach, receptive_field
-from qwen3_codec.parity import parity
-from qwen3_codec.pitfalls import precision as converters
-from qwen3_codec.pitfalls.modules import CutBothSides, at_the_official_rates
+from qwen3_codec.cli import main as cli
+from qwen3_codec.course.exercises.check import EXERCISES
+from qwen3_codec.course.exercises.exercise import grade
+from qwen3_codec.course.pitfalls import precision as converters
+from qwen3_codec.course.pitfalls.modules import CutBothSides, at_the_official_rates
+from qwen3_codec.demo.training import train_encoder
+from qwen3_codec.exporting.export import export
+from qwen3_codec.exporting.precision.float16 import to_half
+from qwen3_codec.exporting.precision.int8 import Int8StreamingWrapper
+from qwen3_codec.measure import bench
+from qwen3_codec.model import checkpoint, dimensions
+from qwen3_codec.model.one_shot import one_shot
+from qwen3_codec.model.receptive_field import attention_influence, conv_influence, conv_reach, receptive_field
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.streaming.encoder import StreamEncoderWrapper
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.session import TorchSession
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verify import one_shot, verify
+from qwen3_codec.verification.decoder import verify
+from qwen3_codec.verification.parity import parity
 
 
 def settings() -> dict:

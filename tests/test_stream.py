@@ -12,14 +12,14 @@ import onnxruntime
 import pytest
 from conftest import random_codes
 
-from qwen3_codec import runtime, stream
-from qwen3_codec.cores import sums_overflow, usable_cores
-from qwen3_codec.export import export
-from qwen3_codec.runtime import CodecSession
+from qwen3_codec.exporting.export import export
+from qwen3_codec.model.one_shot import one_shot
+from qwen3_codec.runtime import CodecSession, stream
+from qwen3_codec.runtime import session as runtime
+from qwen3_codec.runtime.cpu import sums_overflow, usable_cores
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.session import TorchSession
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verify import one_shot
 
 ATOL = 5e-5  # float32 operations in another order, as everywhere
 

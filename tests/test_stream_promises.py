@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from conftest import random_codes, small_checkpoint
 
-from qwen3_codec import saved, stream
-from qwen3_codec.bits.int8 import Int8StreamingWrapper
+from qwen3_codec.exporting.precision.int8 import Int8StreamingWrapper
 from qwen3_codec.model import checkpoint
-from qwen3_codec.model.config import small_config
-from qwen3_codec.model.encoder_config import ENCODER_DEFAULTS
-from qwen3_codec.runtime import AsyncStream, CodesError
-from qwen3_codec.states import windowed_spec
-from qwen3_codec.stream import CodecStream
+from qwen3_codec.model.checkpoint.config import small_config
+from qwen3_codec.model.checkpoint.encoder_config import ENCODER_DEFAULTS
+from qwen3_codec.runtime import AsyncStream, CodesError, stream
+from qwen3_codec.runtime import stream_file as saved
+from qwen3_codec.runtime.stream import CodecStream
+from qwen3_codec.spec import windowed_spec
 from qwen3_codec.streaming.encoder import StreamEncoderWrapper
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.fixed import FixedAxes

@@ -8,14 +8,16 @@ import onnx
 import pytest
 from conftest import random_codes
 
-from qwen3_codec import cli, selftest
-from qwen3_codec.export import export, exported
+from qwen3_codec.cli import main as cli
+from qwen3_codec.exporting.export import export, exported
+from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.runtime import CodecSession, CodesError
-from qwen3_codec.states import StateSpec
+from qwen3_codec.runtime import self_test as selftest
+from qwen3_codec.spec import StateSpec
 from qwen3_codec.streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from qwen3_codec.streaming.fixed import FixedAxes
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verify import one_shot, verify, wrapper_like
+from qwen3_codec.verification.decoder import verify, wrapper_like
 
 ATOL = 5e-5  # float32 operations in another order, as everywhere
 MAKE = {

@@ -14,13 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qwen3_codec.console import alone
-from qwen3_codec.metrics import chunks, max_error
-from qwen3_codec.states import random_codes
-from qwen3_codec.verify import MAX_ERROR, one_shot
+from qwen3_codec.model.one_shot import one_shot
+from qwen3_codec.runtime.console import alone
+from qwen3_codec.runtime.metrics import chunks, max_error
+from qwen3_codec.spec import random_codes
+from qwen3_codec.verification.decoder import MAX_ERROR
 
 pytest.importorskip("tritonclient.grpc", reason="needs the extra [serve]")
-from qwen3_codec.serving import client, load, repository
+from qwen3_codec.measure import load
+from qwen3_codec.serving import client, repository
 from qwen3_codec.serving import server as serving
 
 try:

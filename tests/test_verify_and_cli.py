@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from conftest import UPSTREAM, random_codes
 
-from qwen3_codec import cli
+from qwen3_codec.cli import main as cli
+from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.runtime import CodecSession
-from qwen3_codec.verify import TorchSession, one_shot, verify
+from qwen3_codec.verification.decoder import TorchSession, verify
 
 
 class Meddler:
@@ -185,6 +186,6 @@ def test_a_module_that_no_extra_brings_is_a_bug_and_keeps_its_traceback(monkeypa
     def run(args):
         import no_such_module_of_ours  # noqa: F401
 
-    monkeypatch.setattr("qwen3_codec.commands.inspect.run", run)
+    monkeypatch.setattr("qwen3_codec.cli.inspect.run", run)
     with pytest.raises(ModuleNotFoundError, match="no_such_module_of_ours"):
         cli.main(["inspect"])

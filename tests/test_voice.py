@@ -13,15 +13,15 @@ import soundfile
 matplotlib.use("agg")
 
 from qwen3_codec import demo
-from qwen3_codec.export import export
-from qwen3_codec.lab import experiment
-from qwen3_codec.lab.voice import FILE_BYTES, Voice, read_upload, round_trip, sessions
+from qwen3_codec.course.lab import experiment
+from qwen3_codec.course.lab.voice import FILE_BYTES, Voice, read_upload, round_trip, sessions
+from qwen3_codec.exporting.export import export
 from qwen3_codec.model import checkpoint
 from qwen3_codec.model.checkpoint import CheckpointError
+from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.streaming.encoder import StreamEncoderWrapper
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
-from qwen3_codec.verify import one_shot
 
 NOW = datetime.datetime.now(datetime.UTC)
 

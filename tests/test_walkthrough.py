@@ -9,8 +9,8 @@ import nbformat
 from bs4 import BeautifulSoup
 from nbconvert import HTMLExporter
 
-from qwen3_codec.exercises import EXERCISES, solution
-from qwen3_codec.pitfalls.pages import code
+from qwen3_codec.course.exercises import EXERCISES, solution
+from qwen3_codec.course.pitfalls.pages import code
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.layers import StreamConv
 

@@ -8,23 +8,25 @@ import pytest
 import torch
 from torch import nn
 
-from qwen3_codec import cli, selftest
-from qwen3_codec.commands import options
-from qwen3_codec.describe import description
-from qwen3_codec.diagnostics import captured, short
-from qwen3_codec.export import EXPORTERS, ExportError, export, trace
+from qwen3_codec.cli import main as cli
+from qwen3_codec.cli import options
+from qwen3_codec.exporting.diagnostics import captured
+from qwen3_codec.exporting.export import EXPORTERS, ExportError, export, trace
+from qwen3_codec.exporting.precision.export import export_in, wrapper_in
+from qwen3_codec.exporting.wording import described, tells_of_a_loss
 from qwen3_codec.model.checkpoint import OtherModel
-from qwen3_codec.parity import parity
-from qwen3_codec.precision import export_in, wrapper_in
 from qwen3_codec.runtime import CodecSession
-from qwen3_codec.states import StateSpec, TensorSpec, audio_codes_spec
+from qwen3_codec.runtime import self_test as selftest
+from qwen3_codec.runtime.describe import description
+from qwen3_codec.spec import StateSpec, TensorSpec, audio_codes_spec
 from qwen3_codec.streaming.encoder import StreamEncoderWrapper
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.fixed import FixedAxes
+from qwen3_codec.streaming.places import short
 from qwen3_codec.streaming.session import TorchSession
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verify import verify
-from qwen3_codec.wording import described, tells_of_a_loss
+from qwen3_codec.verification.decoder import verify
+from qwen3_codec.verification.parity import parity
 
 
 class Decay(nn.Module):
@@ -177,7 +179,7 @@ class TestStrict:
                 return past_all_probes(waveform[:, :100]) if waveform.size(1) > 10**6 else waveform, *after
 
         monkeypatch.setattr(options, "wrapper", lambda *_: Branches(tiny.decoder))
-        monkeypatch.setattr("qwen3_codec.model.checkpoint.load", lambda *_: tiny)
+        monkeypatch.setattr("qwen3_codec.model.checkpoint.loading.load", lambda *_: tiny)
         command = ["export", "--checkpoint", "random-small", "--output", str(tmp_path / "x.onnx")]
         assert cli.main(command) == 2 and not [*tmp_path.iterdir()]
         line = "waveform.size(1) > 10**6 is decided once, as in the example"

@@ -7,18 +7,19 @@ from conftest import random_codes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_codec.metrics import chunks, max_error, mse
-from qwen3_codec.model.inspection import conv_reach
-from qwen3_codec.pitfalls.state import (
+from qwen3_codec.course.pitfalls.state import (
     HistoryFromNewFramesAlone,
     SaturatingPositions,
     SeesTheFuture,
     TrimmedBeforeAttention,
 )
+from qwen3_codec.model.one_shot import one_shot
+from qwen3_codec.model.receptive_field import conv_reach
+from qwen3_codec.runtime.metrics import chunks, max_error, mse
 from qwen3_codec.streaming.fixed import FixedAxes
 from qwen3_codec.streaming.kv_stack import drop_last, keep_last
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verify import MAX_ERROR, MAX_MSE, TorchSession, one_shot, verify, windowed_oracle
+from qwen3_codec.verification.decoder import MAX_ERROR, MAX_MSE, TorchSession, verify, windowed_oracle
 
 LONG = 410  # past the 72-frame window, past upstream's own chunk of 300
 

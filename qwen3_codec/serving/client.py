@@ -23,10 +23,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..audio import row_paths, write_waveforms
-from ..codes import CodesError, read_rows
-from ..console import alone, importing, progress
-from ..metrics import chunks, parse_schedule
+from ..runtime.audio import row_paths, write_waveforms
+from ..runtime.codes import CodesError, read_rows
+from ..runtime.console import alone, importing, progress
+from ..runtime.metrics import chunks, parse_schedule
 from . import MODEL
 
 with importing(__name__):

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from qwen3_codec.codes import check_codes
 from qwen3_codec.runtime import CodecSession
+from qwen3_codec.runtime.codes import check_codes
 
 START, END = 1, 2  # bits of a request's flags (tritonserver.h, TRITONSERVER_RequestFlag)
 PATIENCE = 1.5  # times the server's idle time: what it still knows must not be missing here

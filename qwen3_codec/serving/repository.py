@@ -18,8 +18,9 @@ from tritonclient.grpc import model_config_pb2 as pb  # comes first: where it is
 from google.protobuf import text_format
 
 from ..files import folder_written_whole
-from ..runtime import CPU, CodecSession, GraphError
-from ..states import DECODER, StateSpec, TensorSpec
+from ..runtime import CodecSession, GraphError
+from ..runtime.session import CPU
+from ..spec import DECODER, StateSpec, TensorSpec
 from . import MODEL
 
 GRAPH, SOURCE, CONFIG = "model.onnx", "model.py", "config.pbtxt"  # the server looks for these names

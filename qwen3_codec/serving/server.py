@@ -23,8 +23,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NoReturn
 
-from ..console import alone, importing, signals_wait
-from ..lab.folders import CHECKOUT, build_folder
+from ..files import CHECKOUT, build_folder
+from ..runtime.console import alone, importing, signals_wait
 from . import MODEL
 
 with importing(__name__):

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..model.encoder import CodecEncoder
-from ..states import StateSpec, encoder_spec
+from ..spec import StateSpec, encoder_spec
 from .kv_stack import stream_layers
 from .layers import ConvStates, StreamConv, StreamSequence, eval_own
 

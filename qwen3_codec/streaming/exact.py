@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..model.decoder import NUM_SEMANTIC_QUANTIZERS, CausalConv, CausalTransConv, CodecDecoder
-from ..states import StateSpec, exact_spec, one_shot_spec
+from ..spec import StateSpec, exact_spec, one_shot_spec
 from .kv_stack import stream_transformer
 from .layers import ConvStates, StreamConv, StreamTransConv, eval_own, streaming
 

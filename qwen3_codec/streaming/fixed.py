@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from ..states import with_fixed_axes
+from ..spec import with_fixed_axes
 
 
 class FixedAxes(nn.Module):

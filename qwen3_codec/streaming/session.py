@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..diagnostics import Place
 from ..model.checkpoint import fingerprint
-from ..states import StateSpec
-from ..stream import Stream, load_stream, stream_of
+from ..runtime.stream import Stream, load_stream, stream_of
+from ..spec import StateSpec
+from .places import Place
 
 
 class TorchSession:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..model.decoder import CodecDecoder
-from ..states import StateSpec, windowed_spec
+from ..spec import StateSpec, windowed_spec
 from .kv_stack import drop_last, keep_last, stream_transformer
 from .layers import eval_own
 

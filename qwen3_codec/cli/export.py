@@ -1,0 +1,71 @@
+"""`export`: a checkpoint to an ONNX file."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..runtime.codes import read_rows
+from ..runtime.console import progress
+from ..runtime.measured_snr import FLOAT32, promise_of
+from . import options
+
+ABOUT = "write the stateful graph to an ONNX file, checked"
+EXAMPLE = "--checkpoint random-small --output build/decoder.onnx"
+
+
+def add_options(parser) -> None:
+    options.checkpoint(parser)
+    options.part(parser)
+    options.design(parser)
+    options.precision(parser)
+    parser.add_argument("--exporter", choices=("torchscript", "dynamo"), default="torchscript", help="who traces")
+    parser.add_argument("--opset", type=int, default=18, help="ONNX opset: 14 to 23, with dynamo 18 to 24")
+    for flag, what in (("--frames", "frames in a call"), ("--batch", "rows in a call")):
+        parser.add_argument(flag, type=int, metavar="N", help=f"fix the number of {what}, for compilers that want it")
+    parser.add_argument(
+        "--strict",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="refuse a graph of which the exporter warns that it lost something",
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
+
+
+def run(args) -> int:
+    from ..exporting.precision.export import export_in
+    from ..model import checkpoint
+    from ..runtime import CodecSession
+    from ..streaming.fixed import FixedAxes
+
+    loaded = checkpoint.load(args.checkpoint)
+    wrapper = options.wrapper(loaded, args, args.precision)
+    if args.frames is not None or args.batch is not None:
+        wrapper = FixedAxes(wrapper, args.frames, args.batch)
+    if args.precision == FLOAT32 and (args.codes or args.min_snr is not None):
+        raise ValueError(
+            "--codes and --min-snr are for --precision int8 and float16; float32 is held to its own limits"
+        )
+    codes = read_rows(args.codes, loaded.decoder.config)[0][None] if args.codes else None
+    print(f"exporting {loaded.weights} with {args.exporter} ...", file=sys.stderr)
+    done = export_in(
+        args.precision,
+        loaded,
+        wrapper,
+        args.output,
+        args.exporter,
+        progress(),
+        args.opset,
+        codes,
+        args.min_snr,
+        strict=args.strict,
+    )
+    for warning in done.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    spec = wrapper.spec
+    print(
+        f"{done.path}: {done.bytes / 2**20:.1f} MiB, {len(spec.all_inputs)} inputs, {len(spec.all_outputs)} outputs, "
+        f"{sum(done.nodes.values())} nodes; {done.probes} probe runs within {done.probe_error:.1e} of the wrapper"
+    )
+    if promise := promise_of(CodecSession(done.path).metadata):
+        print(promise)
+    return 0

@@ -1,0 +1,97 @@
+"""What several commands take: options of one meaning have one text."""
+
+import argparse
+import sys
+from pathlib import Path
+
+CHECKPOINT_HELP = (
+    "demo (a small speech model), random-small, random (official dimensions), a folder with config.json and "
+    "model.safetensors (or one that has it as speech_tokenizer/), or a Hub id such as "
+    "Qwen/Qwen3-TTS-Tokenizer-12Hz"
+)
+
+# Of history and of look-ahead, in the windowed design.
+WINDOWED_FRAMES = 4
+
+
+def checkpoint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", default="demo", help=CHECKPOINT_HELP)
+
+
+def part(parser: argparse.ArgumentParser) -> None:
+    choices = ("decoder", "encoder")
+    parser.add_argument("--part", choices=choices, default="decoder", help="codes to sound, or sound to codes")
+
+
+def design(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--state", choices=("exact", "windowed"), default="exact", help="the design")
+    for flag, meaning in (("--conv-history", "decoded again"), ("--lookahead", "held back")):
+        parser.add_argument(
+            flag, type=int, metavar="FRAMES", help=f"windowed: frames {meaning} (default: {WINDOWED_FRAMES})"
+        )
+
+
+def precision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--precision", choices=("float32", "float16", "int8"), default="float32", help="bits")
+    parser.add_argument(
+        "--min-snr",
+        type=float,
+        metavar="DB",
+        help="write nothing below this SNR against float32 (default: 30 for int8, 50 for float16)",
+    )
+    parser.add_argument(
+        "--codes", type=Path, metavar="FILE", help="what the SNR is measured on (default: the checkpoint's example)"
+    )
+
+
+def wrapper(checkpoint, args, precision: str = "float32"):
+    """The wrapper that `part`'s and `design`'s options ask for."""
+    from ..exporting.precision.export import wrapper_in
+    from ..streaming.encoder import StreamEncoderWrapper
+    from ..streaming.windowed import StatefulCodecONNXWrapper
+
+    decoder, flags = checkpoint.decoder, {"--conv-history": args.conv_history, "--lookahead": args.lookahead}
+    if args.state == "windowed" and args.part == "encoder":
+        raise ValueError("--part encoder has no --state windowed: the encoder's stream is exact")
+    if args.state == "windowed":
+        return StatefulCodecONNXWrapper(decoder, *(WINDOWED_FRAMES if n is None else n for n in flags.values()))
+    if given := [flag for flag, frames in flags.items() if frames is not None]:
+        raise ValueError(f"--state {args.state} has no {' and no '.join(given)}: that is the windowed design's")
+    if args.part == "encoder":
+        return StreamEncoderWrapper(checkpoint.encoder)
+    return wrapper_in(checkpoint, precision)
+
+
+def graph(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("graph", type=Path, metavar="FILE", help="an exported .onnx file")
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="ONNX Runtime threads; 0: one for each usable core"
+    )
+    parser.add_argument(
+        "--provider", default="cpu", help="ONNX Runtime's execution provider: cpu, cuda, ...; --version lists them"
+    )
+
+
+def session(args):
+    """The graph that `graph`'s options name."""
+    from ..runtime import CodecSession
+
+    return CodecSession(args.graph, args.threads, [args.provider])
+
+
+def read_audio(path: Path, spec, resample: bool = False):
+    """One channel of samples at the graph's rate; ValueError where the file has another and `resample` is not said."""
+    from ..runtime import resampling
+    from ..runtime.audio import read_waveform
+
+    audio, rate = read_waveform(path, spec.sample_rate, tell)
+    if rate in (None, spec.sample_rate):
+        return audio
+    if not resample:
+        raise ValueError(f"{path}: is at {rate} Hz, the encoder takes {spec.sample_rate}; encode has --resample")
+    return resampling.resample(audio, rate, spec.sample_rate)
+
+
+def tell(note: str) -> None:
+    """What a reader should know of what was read, as a line of its own that is in no one's pipe."""
+    print(note, file=sys.stderr)

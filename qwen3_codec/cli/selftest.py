@@ -1,0 +1,18 @@
+"""`selftest`: does this machine's runtime compute what the exporter did?"""
+
+from . import options
+
+ABOUT = "replay the self-test that a graph carries (needs no torch); exit 1 where this machine computes something else"
+EXAMPLE = "build/decoder.onnx --threads 2"
+
+
+def add_options(parser) -> None:
+    options.graph(parser)
+
+
+def run(args) -> int:
+    from ..runtime.self_test import replay
+
+    outcome = replay(options.session(args))
+    print(outcome)
+    return 0 if outcome.passed else 1

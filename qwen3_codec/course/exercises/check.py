@@ -1,0 +1,116 @@
+"""What the notebooks call: `check` an answer, unfold a `solution`, and see how far one is.
+
+How far one is stands in `exercises.json` in the build folder, and nowhere else.
+"""
+
+import hashlib
+import html
+import inspect
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from types import CodeType
+
+from ...files import build_folder, written_whole
+from ..lab import plots
+from . import ages, attention, block, convolutions, frozen, graphs, names, proof
+from .exercise import Exercise, Verdict, codes_of, grade
+
+# In the order of the notebooks; in `11_your_turn` from small to large.
+EXERCISES: dict[str, Exercise] = {
+    exercise.name: exercise
+    for exercise in (
+        attention.HEAD_DIM,
+        convolutions.HISTORY,
+        graphs.IF,
+        frozen.FROZEN,
+        attention.EMPTY,
+        convolutions.LENGTH,
+        graphs.LENGTHS,
+        names.NAMES,
+        graphs.VALID,
+        convolutions.TRANSPOSED,
+        attention.KEYS,
+        ages.AGES,
+        ages.UPSAMPLED,
+        names.PAIRS,
+        block.TWIN,
+        proof.PROOF,
+    )
+}
+FILE = "exercises.json"
+NOTHING = {"tries": 0, "passed": False, "last": ""}
+
+
+def check(name: str, answer) -> Verdict:
+    """Try `answer` on all cases of the exercise `name`, and say what is wrong with it and why; it raises nothing.
+
+    Another wrong answer gets another hint; the same one, run again, is no new try. Whether it was right, and after how
+    many tries, is kept.
+    """
+    if name not in EXERCISES:
+        return Verdict(str(name), False, off="no exercise of that name", hint=f"there are {', '.join(EXERCISES)}")
+    entry = _read().get(name, NOTHING)
+    mark = _mark(answer)
+    tries = entry["tries"] + (mark != entry["last"])
+    verdict = grade(EXERCISES[name], answer, 0 if entry["passed"] else tries - 1)
+    if not entry["passed"]:
+        # Read again: while this answer was tried, another notebook may have written.
+        kept = _read() | {name: {"tries": tries, "passed": verdict.passed, "last": mark}}
+        verdict = replace(verdict, notes=_write(kept))
+    return verdict
+
+
+def solution(name: str):
+    """The solution's code, folded: a click on it shows it."""
+    from IPython.display import HTML
+
+    source = html.escape(inspect.getsource(EXERCISES[name].solution))
+    # nbconvert's pages let a block of code inherit the text's font, so it stands in an element that has another.
+    block = f'<div style="font-family: monospace"><pre>{source}</pre></div>'
+    return HTML(f"<details><summary>A solution of “{html.escape(name)}”</summary>{block}</details>")
+
+
+def progress():
+    """A table of all exercises: where each stands, how often it was tried, whether it is solved."""
+    kept = _read()
+    rows = [
+        (name, f"[{exercise.notebook}]({exercise.notebook}.ipynb)", entry["tries"], "✓" if entry["passed"] else "")
+        for name, exercise in EXERCISES.items()
+        for entry in [kept.get(name, NOTHING)]
+    ]
+    return plots.table(["exercise", "in", "tries", "solved"], rows, most=len(rows))
+
+
+def _mark(answer) -> str:
+    """What tells two answers apart: a hash of what they do, whatever the blanks and comments."""
+
+    def told(code):
+        return code.co_code, code.co_names, [told(c) if isinstance(c, CodeType) else c for c in code.co_consts]
+
+    return hashlib.sha256(repr([told(code) for code in codes_of(answer)] or answer).encode()).hexdigest()[:12]
+
+
+def _path() -> Path:
+    return build_folder(os.environ.get("QWEN3_CODEC_BUILD", "")) / FILE
+
+
+def _read() -> dict:
+    """What is kept, or nothing where there is no such file or it cannot be read."""
+    try:
+        entries = json.loads(_path().read_text(encoding="utf-8"))
+        kinds = {"tries": int, "passed": bool, "last": str}
+        return {name: {key: kind(entry[key]) for key, kind in kinds.items()} for name, entry in entries.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def _write(kept: dict) -> list[str]:
+    """Keep it; where that cannot be done, say so: an answer is worth more than its record."""
+    try:
+        with written_whole(_path()) as draft:
+            Path(draft).write_text(json.dumps(kept, indent=1), encoding="utf-8")
+    except OSError as error:
+        return [f"(not kept in {FILE}: {error})"]
+    return []

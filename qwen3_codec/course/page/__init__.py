@@ -1,0 +1,1 @@
+"""The lab as a page that runs in a browser: `site` builds it from `static`."""

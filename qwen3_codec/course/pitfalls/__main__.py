@@ -1,0 +1,53 @@
+"""Run every specimen and say which traps are as described: for anyone trying a new torch, transformers or onnxruntime.
+
+python -m qwen3_codec.course.pitfalls            # all of them, about two minutes
+python -m qwen3_codec.course.pitfalls head_dim   # those with the word in their name
+
+As described means: the result is as wrong as recorded, and what is said on the way (warnings, log, what is printed) is
+what is recorded. Behind a trap stands how it is reported: by an error, by a warning, or by nothing.
+"""
+
+import sys
+
+from ...runtime.console import alone, importing
+
+with importing(__name__):
+    from tqdm import tqdm
+
+from ...exporting.wording import gist
+from . import SPECIMENS
+
+ABOUT = "run every specimen and say which traps are as described, about two minutes; exit 1 where one is not"
+EXAMPLE = "head_dim"
+
+
+def add_options(parser) -> None:
+    parser.add_argument("word", nargs="?", default="", help="run the specimens with this word in their name")
+
+
+def run(args) -> int:
+    chosen = [specimen for name, specimen in SPECIMENS.items() if args.word in name]
+    if not chosen:
+        raise ValueError(f"no specimen has {args.word!r} in its name; there are: {', '.join(SPECIMENS)}")
+    changed = 0
+    for specimen in tqdm(chosen, unit="trap"):
+        for role, run, well in (
+            ("naive", specimen.fall, f"as described, reported by: {specimen.reported}"),
+            ("fix", specimen.mend, "as described"),
+        ):
+            try:
+                verdict = well
+                run()
+            except Exception as error:  # whatever it is, it is not what the specimen says
+                verdict, changed = f"CHANGED: {gist(error, lines=1)}", changed + 1
+            tqdm.write(f"{specimen.name} ({role}): {verdict}")
+    return min(changed, 1)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns 0 where each trap and each fix is as described, else 1; 2 where no specimen has the word."""
+    return alone(sys.modules[__name__], "qwen3_codec.course.pitfalls", arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

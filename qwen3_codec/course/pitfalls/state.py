@@ -1,0 +1,122 @@
+"""Streams whose state is wrong in one way: wrappers with one mistake each, and states meddled with between calls."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from ...model.receptive_field import conv_reach
+from ...runtime import CodecStream
+from ...streaming.exact import ExactStreamingWrapper
+from ...streaming.kv_stack import TraceableKVStack, keep_last, sliding_window_mask
+from ...streaming.windowed import StatefulCodecONNXWrapper
+from ...verification.decoder import TorchSession
+
+
+class StoredRotatedStack(TraceableKVStack):
+    """Keys are stored as they were rotated; `stream_transformer` takes positions from the length of the trimmed store.
+
+    Right until the window is full. From then on that length stays, every call begins at the position of the one before
+    it, and the distances to older keys are wrong.
+    """
+
+    def update(self, key_states, value_states, layer_idx, *args, **kwargs):
+        keys = torch.cat([self.keys[layer_idx], key_states], dim=2)
+        values = torch.cat([self.values[layer_idx], value_states], dim=2)
+        self.keys[layer_idx] = keep_last(keys, self.keep, dim=2)
+        self.values[layer_idx] = keep_last(values, self.keep, dim=2)
+        return keys, values
+
+
+class TrimmedBeforeAttentionStack(TraceableKVStack):
+    """Keys and values are cut to the window before attention: a chunk's early queries lose the oldest ones."""
+
+    def update(self, key_states, value_states, layer_idx, *args, **kwargs):
+        keys, values = super().update(key_states, value_states, layer_idx)
+        return keep_last(keys, self.keep, dim=2), keep_last(values, self.keep, dim=2)
+
+
+def mask_of_what_is_left(positions, past, window, dtype, past_frames=None):
+    """`sliding_window_mask` for the keys that `TrimmedBeforeAttentionStack` leaves."""
+    return keep_last(sliding_window_mask(positions, past, window, dtype), window)
+
+
+def mask_seeing_the_future(positions, past, window, dtype, past_frames=None):
+    """`sliding_window_mask`, one column off: a query sees the frame after its own."""
+    distance = positions[past:, None] - positions[None, :]
+    visible = (distance >= -1) & (distance < window)
+    return torch.where(visible, torch.zeros(()), torch.full((), torch.finfo(dtype).min))[None, None]
+
+
+class SaturatingPositions(StatefulCodecONNXWrapper):
+    """A windowed wrapper with `StoredRotatedStack`."""
+
+    def _transform(self, hidden, past):
+        return super()._transform(hidden, past, stack_type=StoredRotatedStack)
+
+
+class TrimmedBeforeAttention(StatefulCodecONNXWrapper):
+    """A windowed wrapper with `TrimmedBeforeAttentionStack`."""
+
+    def _transform(self, hidden, past):
+        return super()._transform(hidden, past, stack_type=TrimmedBeforeAttentionStack, mask=mask_of_what_is_left)
+
+
+class SeesTheFuture(StatefulCodecONNXWrapper):
+    """A windowed wrapper with `mask_seeing_the_future`."""
+
+    def _transform(self, hidden, past):
+        return super()._transform(hidden, past, mask=mask_seeing_the_future)
+
+
+class HistoryFromNewFramesAlone(StatefulCodecONNXWrapper):
+    """The next `pre_conv_h` is cut from the new frames only: too short where a chunk is shorter than the history."""
+
+    def forward(self, audio_codes, *rest):
+        outputs = list(super().forward(audio_codes, *rest))
+        # The fifth output is `next_pre_conv_h`; the right one joins the old history and the new frames first.
+        outputs[4] = keep_last(self.decoder.quantizer.decode(audio_codes), self.decoder.pre_conv.history)
+        return tuple(outputs)
+
+
+def dropped(*prefixes: str) -> Callable[[dict], dict]:
+    """What to do to a state between two calls: zeros for every tensor whose name begins with one of `prefixes`."""
+    return lambda state: {n: np.zeros_like(a) if n.startswith(prefixes) else a for n, a in state.items()}
+
+
+def stream_meddled(stream: CodecStream, codes, chunk: int, meddle: Callable[[dict], dict] = dict) -> np.ndarray:
+    """Push codes [B, N, Q] in chunks, with `meddle` applied to the state between two calls."""
+    pieces = []
+    for piece in stream.pushes(codes, [chunk]):
+        pieces.append(piece)
+        stream.state = meddle(stream.state)
+    return np.concatenate(pieces, axis=1)
+
+
+def wrong_states(decoder, codes: np.ndarray, chunk: int = 3, warm: int = 0) -> dict[str, np.ndarray]:
+    """Streams that lose one part of their state between calls, {what is wrong: waveform of all but `warm` frames}.
+
+    The first is right, to compare with. The last keeps all of its state, but its positions stop growing at the window.
+    The first `warm` frames go through in one call, unharmed: a quick way past the attention window.
+    """
+    wrappers = (
+        ExactStreamingWrapper(decoder),
+        SaturatingPositions(decoder, conv_reach(decoder), lookahead_frames=0),
+    )
+    exact, saturating = (CodecStream(TorchSession(wrapper), codes.shape[0]) for wrapper in wrappers)
+    if warm:
+        exact.push(codes[:, :warm])
+        saturating.push(codes[:, :warm])
+    rest = codes[:, warm:]
+    attention = ("past_frames", "key_", "value_")
+    losses = {"nothing": (), "all state": ("",), "conv state": ("conv_",), "keys and values": attention}
+    found = {
+        f"{name} dropped": stream_meddled(exact.fork(), rest, chunk, dropped(*parts)) for name, parts in losses.items()
+    }
+    return found | {"positions stop at the window": stream_meddled(saturating, rest, chunk)}
+
+
+def short_histories(decoder, codes: np.ndarray, histories, chunk: int = 3) -> dict[int, np.ndarray]:
+    """The windowed design without look-ahead, {frames of conv history: waveform}."""
+    sessions = {h: TorchSession(StatefulCodecONNXWrapper(decoder, h, 0)) for h in histories}
+    return {h: stream_meddled(session.stream(codes.shape[0]), codes, chunk) for h, session in sessions.items()}

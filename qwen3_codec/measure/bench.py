@@ -1,0 +1,354 @@
+"""What each design costs: `python -m qwen3_codec bench`. Times are of one machine in one run; read them as ratios.
+
+Ways to decode the same codes: the one-shot decoder in PyTorch and in ONNX Runtime; the stateless graph that decodes 25
+frames of context again for each chunk (upstream's `chunked_decode` and many servers do this); the windowed design with
+4 + 4 frames and with a full history; the exact design in float32, in fewer bits, and with several streams in one call.
+
+Each is measured alone: loaded, warmed up, called, and unloaded again, in several rounds in turn so that a change of the
+machine's speed meets them all. (Graphs that share a process hurt each other's caches, and their threads wait for each
+other. How much is measured too: the column "in turn" has all of them loaded, and called one after the other.)
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import product
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..exporting.export import exported
+from ..exporting.precision.export import export_in, wrapper_in
+from ..model.checkpoint import Checkpoint, example_codes
+from ..model.decoder import CodecDecoder, code2wav_config
+from ..model.one_shot import one_shot
+from ..model.receptive_field import conv_reach
+from ..runtime import CodecSession
+from ..runtime.measured_snr import FLOAT16, FLOAT32, INT8
+from ..runtime.metrics import chunk_lengths, max_error, snr_db
+from ..runtime.session import CPU, provider_name
+from ..spec import StateSpec
+from ..streaming.exact import ExactStreamingWrapper, OneShotWrapper
+from ..streaming.windowed import StatefulCodecONNXWrapper
+
+CONTEXT_FRAMES = 25  # upstream's `left_context_size`
+CHUNKS = (1, 3, 4, 12)
+STREAMS = (4, 16)  # rows of one call, at one frame a call
+ROUNDS = 3
+CALLS = 5  # that are timed, of each design in each round
+GEMM_SIZE = 1536
+EXACT = {"exact": FLOAT32, "exact_float16": FLOAT16, "exact_int8": INT8}  # graph: precision
+DESIGNS = ("one_shot", "windowed", "full_history", *EXACT)  # graphs, each of which has its rows
+
+
+@dataclass(frozen=True)
+class Row:
+    """One design at one chunk length. Times in ms; `first_audio_ms` is the audio time waited for, plus compute.
+
+    `median_ms` is that of the quickest round, `p95_ms` and `call_ms` are of all.
+
+    `ms_per_frame` is for one stream's frame: a call's time over its frames and its `streams`. `in_turn_ms` is the
+    median call where every other design is loaded and called in between.
+    """
+
+    design: str
+    chunk: int
+    streams: int
+    median_ms: float
+    p95_ms: float
+    in_turn_ms: float
+    ms_per_frame: float
+    realtime_factor: float
+    first_audio_ms: float
+    max_error: float
+    snr_db: float
+    state_bytes: int
+    file_bytes: int
+    call_ms: list[float] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """All rows, and what the machine can do: `gemm_gflops` is the rate of a float32 matrix product in this run."""
+
+    weights: str
+    threads: int
+    frames: int
+    gemm_gflops: float
+    gflop_per_frame: float
+    frame_ms: float
+    rows: list[Row]
+
+    @property
+    def limit_ms_per_frame(self) -> float:
+        """Time for one frame if every operation ran at the matrix product's rate."""
+        return 1000 * self.gflop_per_frame / self.gemm_gflops
+
+    @property
+    def chunked(self) -> list[Row]:
+        """The rows of one stream that is decoded chunk by chunk."""
+        return [row for row in self.rows if row.streams == 1 and row.chunk < self.frames]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self) | {"limit_ms_per_frame": self.limit_ms_per_frame}, indent=2)
+
+    def __str__(self) -> str:
+        lines = [
+            f"weights: {self.weights}; {self.frames} frames of {self.frame_ms:.0f} ms; {self.threads} threads",
+            f"matrix product: {self.gemm_gflops:.0f} GFLOP/s; the decoder: {self.gflop_per_frame:.2f} GFLOP a frame, "
+            f"so at least {self.limit_ms_per_frame:.1f} ms",
+            f"{'design':28} {'N':>4} {'ms/call':>8} {'p95':>8} {'in turn':>8} {'ms/frame':>9} {'x real':>7} "
+            f"{'first audio':>12} {'max error':>10} {'SNR dB':>7} {'state bytes':>12} {'file MB':>8}",
+        ]
+        for r in self.rows:
+            lines.append(
+                f"{r.design:28} {r.chunk:4} {r.median_ms:8.1f} {r.p95_ms:8.1f} {r.in_turn_ms:8.1f} "
+                f"{r.ms_per_frame:9.1f} {r.realtime_factor:7.2f} {r.first_audio_ms:9.0f} ms {r.max_error:10.1e} "
+                f"{r.snr_db:7.1f} {r.state_bytes:12,} {r.file_bytes / 1e6:8.1f}"
+            )
+        return "\n".join(lines)
+
+
+@dataclass
+class _Case:
+    """One design at one chunk length.
+
+    `start(session, codes, warm)` begins a stream that has seen the first `warm` frames, and gives what each call gives.
+    """
+
+    design: str
+    graph: str | None  # None: PyTorch
+    chunk: int
+    start: Callable[[CodecSession | None, np.ndarray, int], Iterator[np.ndarray]]
+    streams: int = 1
+    lookahead: int = 0
+    state_bytes: int = 0
+    file_bytes: int = 0
+    waveform: np.ndarray | None = None
+    seconds: list[float] = field(default_factory=list)
+    in_turn: list[float] = field(default_factory=list)
+
+    def listen(self, session: CodecSession | None, codes: np.ndarray) -> None:
+        """Keep the sound of all codes; this is the warm-up too."""
+        self.waveform = np.concatenate([*self.start(session, codes, 0)], axis=1)
+
+    def row(self, reference: np.ndarray, frame_ms: float) -> Row:
+        times = 1000 * np.array(self.seconds)
+        # Of the round that was least disturbed: what else a machine does falls on whole seconds.
+        median = float(np.median(times.reshape(-1, CALLS), axis=1).min())
+        first_calls = ceil((self.lookahead + 1) / self.chunk)
+        pair = np.repeat(reference, self.streams, 0)[:, : self.waveform.shape[1]], self.waveform
+        return Row(
+            design=self.design,
+            chunk=self.chunk,
+            streams=self.streams,
+            median_ms=median,
+            p95_ms=float(np.percentile(times, 95)),
+            in_turn_ms=1000 * float(np.median(self.in_turn)),
+            ms_per_frame=median / self.chunk / self.streams,
+            realtime_factor=median / (self.chunk * frame_ms),
+            first_audio_ms=first_calls * self.chunk * frame_ms + median,
+            max_error=max_error(*pair),
+            snr_db=snr_db(*pair),
+            state_bytes=self.state_bytes,
+            file_bytes=self.file_bytes,
+            call_ms=times.tolist(),
+        )
+
+
+def _call(calls: Iterator[np.ndarray], seconds: list[float]) -> None:
+    """One call, its time into `seconds`."""
+    start = time.perf_counter()
+    next(calls)
+    seconds.append(time.perf_counter() - start)
+
+
+def benchmark(
+    checkpoint: Checkpoint,
+    folder: Path,
+    frames: int = 48,
+    chunks: tuple[int, ...] = CHUNKS,
+    threads: int = 2,
+    progress: Callable = lambda iterable, **_: iterable,
+    provider: str = CPU,
+    rounds: int = ROUNDS,
+    designs: Sequence[str] = DESIGNS,
+) -> Benchmark:
+    """Measure `designs` on the same codes; graphs are kept in `folder` and made again only where they do not fit.
+
+    PyTorch's one-shot decoder is always among them. Errors are of the first `frames`; times are of full chunks behind
+    them. In fewer bits, graphs are written whatever their SNR is: it stands in the row. Raises ValueError for frames,
+    threads, rounds or chunks below 1, for a chunk that is longer than the codes, and for a design that there is not;
+    CheckpointError where the decoder's config was changed after it was loaded.
+    """
+    checkpoint.check_unchanged()
+    numbers = ("frames", frames), ("threads", threads), ("rounds", rounds), *(("a chunk", chunk) for chunk in chunks)
+    for name, value in numbers:
+        if value < 1:
+            raise ValueError(f"{name} is {value}, must be at least 1")
+    if max(chunks) > frames:
+        raise ValueError(f"a chunk of {max(chunks)} frames is longer than the codes, which have {frames}")
+    if odd := [design for design in designs if design not in DESIGNS]:
+        raise ValueError(f"there is no design {odd[0]!r}; there are {', '.join(DESIGNS)}")
+    provider_name(provider)
+    codes = example_codes(checkpoint, frames)
+    with _torch_threads(threads):
+        return _measured(checkpoint, codes, folder, frames, chunks, threads, progress, provider, rounds, designs)
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    """PyTorch with so many threads, until the block ends."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _measured(checkpoint, codes, folder, frames, chunks, threads, progress, provider, rounds, designs) -> Benchmark:
+    decoder = checkpoint.decoder
+    reference = one_shot(decoder, codes)
+    paths, specs = _graphs(checkpoint, folder, designs, progress)
+    cases = _cases(decoder, paths, specs, frames, chunks)
+
+    def load(graph: str | None) -> CodecSession | None:
+        return CodecSession(paths[graph], threads, [provider]) if graph else None
+
+    # Long enough that each design has all its history when its calls are timed.
+    timed = np.resize(codes, (1, CONTEXT_FRAMES + CALLS * max(frames, *chunks), codes.shape[2]))
+    for number, graph in progress([*product(range(rounds), (None, *paths))], desc="alone", unit="design"):
+        session = load(graph)
+        for case in (case for case in cases if case.graph == graph):
+            if number == 0:
+                case.listen(session, codes)
+            calls = case.start(session, timed, CONTEXT_FRAMES)
+            for _ in range(CALLS):
+                _call(calls, case.seconds)
+        del session, calls
+    sessions = {graph: load(graph) for graph in (None, *paths)}
+    runs = [
+        (case.start(sessions[case.graph], timed, CONTEXT_FRAMES), case.in_turn)
+        for case in progress(cases, desc="start", unit="design")
+    ]
+    for _ in progress(range(CALLS), desc="in turn", unit="round"):
+        for run in runs:
+            _call(*run)
+
+    frame_ms = 1000 * decoder.samples_per_frame / checkpoint.sample_rate
+    return Benchmark(
+        weights=checkpoint.weights,
+        threads=threads,
+        frames=frames,
+        gemm_gflops=gemm_gflops(),
+        gflop_per_frame=gflop_per_frame(ExactStreamingWrapper(decoder)),
+        frame_ms=frame_ms,
+        rows=[case.row(reference, frame_ms) for case in cases],
+    )
+
+
+def _graphs(
+    checkpoint: Checkpoint, folder: Path, designs: Sequence[str], progress: Callable
+) -> tuple[dict[str, Path], dict[str, StateSpec]]:
+    """{name: path} and {name: spec}, exported where they are not there yet."""
+    decoder = checkpoint.decoder
+    makers = {
+        "one_shot": lambda: OneShotWrapper(decoder),
+        "windowed": lambda: StatefulCodecONNXWrapper(decoder, 4, 4),
+        "full_history": lambda: StatefulCodecONNXWrapper(decoder, conv_reach(decoder), 0),
+    }
+    makers |= {name: partial(wrapper_in, checkpoint, precision) for name, precision in EXACT.items()}
+    wrappers = {name: makers[name]() for name in DESIGNS if name in designs}
+    paths = {}
+    for name, wrapper in progress(wrappers.items(), desc="graphs", unit="graph"):
+        precision = EXACT.get(name, FLOAT32)
+        options = {} if precision == FLOAT32 else {"least_snr_db": float("-inf")}
+        paths[name] = export_in(precision, checkpoint, wrapper, folder / f"{name}.onnx", write=exported, **options)
+    return paths, {name: wrapper.spec for name, wrapper in wrappers.items()}
+
+
+def _cases(decoder, paths: dict[str, Path], specs: dict[str, StateSpec], frames: int, chunks) -> list[_Case]:
+    def stream(chunk, streams=1):
+        def start(session, codes, warm):
+            rows = np.repeat(codes, streams, axis=0)
+            stream = session.stream(streams)
+            if warm:
+                stream.push(rows[:, :warm])
+            return stream.pushes(rows[:, warm:], [chunk])
+
+        return start
+
+    def whole(decode):
+        """One call for all codes, over and over where it is timed."""
+        return lambda session, codes, warm: (decode(session, codes[:, :frames]) for _ in range(CALLS if warm else 1))
+
+    def case(design, graph, chunk, start, streams=1):
+        spec, size = specs[graph], paths[graph].stat().st_size
+        return _Case(design, graph, chunk, start, streams, spec.lookahead_frames, spec.bytes_per_stream(), size)
+
+    def again(chunk):
+        return lambda session, codes, warm: _with_context(session, codes, chunk, warm)
+
+    def name_of(graph):
+        """As the report says it; the windowed designs by their frames of history and of look-ahead."""
+        if graph in EXACT:
+            return graph.replace("_", ", ")
+        return "windowed {history_frames}+{latent_frames}".format_map(specs[graph].limits)
+
+    names = {graph: name_of(graph) for graph in specs if graph != "one_shot"}
+    cases = [_Case("PyTorch one-shot", None, frames, whole(lambda _, codes: one_shot(decoder, codes)))]
+    if "one_shot" in specs:
+        run = whole(lambda session, codes: session.stream().push(codes))
+        cases.append(case("ONNX one-shot", "one_shot", frames, run))
+    for chunk in chunks:
+        if "one_shot" in specs:
+            cases.append(case(f"ONNX, {CONTEXT_FRAMES} frames again", "one_shot", chunk, again(chunk)))
+        cases += [case(design, graph, chunk, stream(chunk)) for graph, design in names.items()]
+    for graph, streams in product([graph for graph in EXACT if graph in specs], STREAMS):
+        cases.append(case(f"{names[graph]}, {streams} streams", graph, 1, stream(1, streams), streams))
+    return cases
+
+
+def _with_context(session: CodecSession, codes: np.ndarray, chunk: int, start: int) -> Iterator[np.ndarray]:
+    """Each chunk from `start` on decoded with the frames before it, of which only the new ones' samples are kept."""
+    rate = session.spec.samples_per_frame
+    for length in chunk_lengths(codes.shape[1] - start, [chunk]):
+        first = max(0, start - CONTEXT_FRAMES)
+        yield session.stream().push(codes[:, first : start + length])[:, (start - first) * rate :]
+        start += length
+
+
+def gemm_gflops(size: int = GEMM_SIZE, repeats: int = 10) -> float:
+    """Best rate of a float32 matrix product in PyTorch, in GFLOP/s: what this machine can do at most."""
+    a, b = torch.randn(2, size, size, generator=torch.Generator().manual_seed(0))
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        a @ b
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds) / 1e9
+
+
+def cost_of(config: dict) -> tuple[float, StateSpec]:
+    """GFLOP a frame and the interface of the exact design for a checkpoint's `config`. Shapes say both: no weights."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        decoder = CodecDecoder(code2wav_config(config["decoder_config"], config["output_sample_rate"]))
+        wrapper = ExactStreamingWrapper(decoder)
+        return gflop_per_frame(wrapper), wrapper.spec
+
+
+def gflop_per_frame(wrapper: ExactStreamingWrapper, frames: int = 12) -> float:
+    """Operations of matrix products and convolutions for one frame (PyTorch's own counter), in GFLOP."""
+    state = [torch.from_numpy(array) for array in wrapper.spec.zero_state().values()]
+    codes = torch.zeros(1, frames, wrapper.spec.num_quantizers, dtype=torch.int64)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        wrapper(codes, *state)
+    return counter.get_total_flops() / frames / 1e9

@@ -1,0 +1,137 @@
+"""One page on a checkpoint: what its exports weigh, how exact they are and what they cost, on this machine.
+
+Whoever has weights that this project does not have runs it once: `python -m qwen3_codec card --checkpoint ...`.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
+
+from ..exporting.export import EXPORTERS, ExportError
+from ..exporting.precision.export import PRECISIONS, export_in, wrapper_in
+from ..model.checkpoint import Checkpoint, example_codes
+from ..runtime import CodecSession
+from ..runtime.cpu import usable_cores
+from ..runtime.measured_snr import FLOAT32, promise_of
+from ..runtime.session import CPU
+from ..spec import random_codes
+from ..verification.decoder import verify
+from .bench import Benchmark, benchmark
+
+SCHEDULES = ([3], [12], [7, 1, 2])
+MORE_THAN_WINDOWS = 2  # so many windows of attention are verified, and a rest that no chunk divides
+
+
+@dataclass(frozen=True)
+class Made:
+    """One export and what its verification gave; `problem` says what stopped it."""
+
+    precision: str
+    exporter: str
+    seconds: float = 0.0
+    bytes: int = 0
+    snr_db: float = 0.0
+    max_error: float = 0.0
+    verdict: str = ""
+    problem: str = ""
+
+
+def make(
+    checkpoint: Checkpoint,
+    folder: Path,
+    frames: int = 48,
+    chunks: tuple[int, ...] = (1, 4, 12),
+    threads: int = 2,
+    progress: Callable = lambda iterable, **_: iterable,
+    provider: str = CPU,
+    exporters: tuple[str, ...] = EXPORTERS,
+) -> tuple[list[Made], Benchmark]:
+    """Export in every precision by all `exporters`, verify each past the window, and measure what they cost.
+
+    Raises ValueError for an exporter that is none.
+    """
+    if odd := [name for name in exporters if name not in EXPORTERS]:
+        raise ValueError(f"exporter is {odd[0]!r}, must be one of {', '.join(EXPORTERS)}")
+    every = [*product(PRECISIONS, exporters)]
+    made = [_made(checkpoint, folder, *each) for each in progress(every, desc="exports", unit="graph")]
+    return made, benchmark(checkpoint, folder, frames, chunks, threads, progress, provider)
+
+
+def _made(checkpoint: Checkpoint, folder: Path, precision: str, exporter: str) -> Made:
+    wrapper, path = wrapper_in(checkpoint, precision), folder / f"{precision}_{exporter}.onnx"
+    # Past the window. What a file in fewer bits is measured on too, so that its verification is held to a number.
+    frames = MORE_THAN_WINDOWS * wrapper.spec.frames_to_fill + 5
+    example = example_codes(checkpoint, frames)
+    least = {} if precision == FLOAT32 else {"least_snr_db": float("-inf"), "codes": example}
+    start = time.perf_counter()
+    try:
+        done = export_in(precision, checkpoint, wrapper, path, exporter, **least)
+    except ExportError as error:
+        return Made(precision, exporter, problem=str(error))
+    seconds = time.perf_counter() - start
+    session = CodecSession(path)
+    codes = example if promise_of(session.metadata) else random_codes(session.spec, frames)
+    report = verify(checkpoint, wrapper, codes, SCHEDULES, session)
+    graph = [result for result in report.results if result.path != report.results[0].path]
+    return Made(
+        precision,
+        exporter,
+        seconds,
+        done.bytes,
+        min(result.snr_db for result in graph),
+        max(result.max_error for result in graph),
+        report.verdict,
+        "; ".join(report.failures),
+    )
+
+
+def markdown(checkpoint: Checkpoint, made: list[Made], cost: Benchmark, versions: str) -> str:
+    """The page: what was exported, how far it is from the one-shot decoder, and the benchmark's table."""
+    dims = checkpoint.decoder.config
+    lines = [
+        f"# {Path(checkpoint.source).name or checkpoint.source}, {datetime.now(UTC):%Y-%m-%d}",
+        "",
+        f"- weights: {checkpoint.weights}, SHA-256 {checkpoint.fingerprint()}",
+        f"- {dims.num_quantizers} codebooks of {dims.codebook_size}, window {dims.sliding_window}, "
+        f"{checkpoint.decoder.samples_per_frame} samples a frame at {checkpoint.sample_rate} Hz",
+        f"- {versions}",
+        f"- machine: {machine()}; {cost.threads} threads",
+        "",
+        f"Exports, each verified in chunks of {' and '.join(','.join(map(str, each)) for each in SCHEDULES)} past the "
+        "attention window. SNR is the lowest, the error the largest, against the one-shot decoder in PyTorch.",
+        "",
+        "| precision | exporter | MB | seconds | SNR, dB | largest error | |",
+        "|---|---|--:|--:|--:|--:|---|",
+    ]
+    for row in made:
+        numbers = f"{row.bytes / 1e6:.1f} | {row.seconds:.0f} | {row.snr_db:.1f} | {row.max_error:.1e}"
+        verdict = f"{row.verdict} {row.problem}".strip()
+        lines.append(f"| {row.precision} | {row.exporter} | {numbers if row.bytes else '| | |'} | {verdict} |")
+    lines += [
+        "",
+        f"Cost: {cost.gemm_gflops:.0f} GFLOP/s in a matrix product, {cost.gflop_per_frame:.2f} GFLOP a frame, so at "
+        f"least {cost.limit_ms_per_frame:.1f} ms in float32. A frame is {cost.frame_ms:g} ms. Each design alone.",
+        "",
+        "| design | N | ms a call | p95 | ms a frame | of real time | first audio, ms | largest error | SNR, dB |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in cost.rows:
+        lines.append(
+            f"| {row.design} | {row.chunk} | {row.median_ms:.1f} | {row.p95_ms:.1f} | {row.ms_per_frame:.1f} | "
+            f"{row.realtime_factor:.2f} | {row.first_audio_ms:.0f} | {row.max_error:.1e} | {row.snr_db:.1f} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def machine() -> str:
+    """This processor, in words, and the cores that are ours."""
+    name = platform.processor() or platform.machine()
+    if (file := Path("/proc/cpuinfo")).is_file():  # Linux, which says no more than x86_64 above
+        lines = (line.partition(":") for line in file.read_text().splitlines())
+        name = next((value.strip() for key, _, value in lines if key.strip() == "model name"), name)
+    return f"{name}, {usable_cores()} of {os.cpu_count()} cores, {platform.system()}"

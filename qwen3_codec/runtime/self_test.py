@@ -1,0 +1,115 @@
+"""The self-test that an exported file carries: a few codes, and samples of what the exporter's wrapper made of them.
+
+Published builds of ONNX Runtime have computed convolutions wrongly on some processors. With this a client finds out
+where it runs, with nothing but the file: `python -m qwen3_codec selftest FILE.onnx`.
+"""
+
+import base64
+import json
+from dataclasses import dataclass
+from math import gcd
+
+import numpy as np
+
+from ..spec import ENCODER, random_codes
+from . import CodecSession
+from .metrics import max_error
+from .stream import CodecStream, stream_of
+
+KEY = "self_test"  # in the file's metadata
+FRAMES = 6
+FLIPS = 0.02  # share of an encoder's codes that rounding may choose otherwise
+SAMPLES = 256  # kept of each run: 1 KB
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The largest error of each run against what the file says, {chunk lengths: error}, and how large it may be."""
+
+    errors: dict[str, float]
+    limit: float
+
+    @property
+    def passed(self) -> bool:
+        return all(error <= self.limit for error in self.errors.values())  # NaN is not
+
+    def __str__(self) -> str:
+        lines = [f"chunks of {lengths:>4}: largest error {error:.1e}" for lengths, error in self.errors.items()]
+        says = "passed: this machine's runtime computes what the exporter did"
+        return "\n".join([*lines, f"{says if self.passed else 'FAILED'} (limit {self.limit:.0e})"])
+
+
+def record(session, limit: float) -> str:
+    """The self-test of a graph as JSON; `session` runs its wrapper (a `TorchSession`).
+
+    Codes are random, one row for all; each schedule has samples of its own, since a design may differ by it. Of an
+    encoder the file has the codes of a noise that any machine makes to the bit.
+    """
+    spec = session.spec
+    if spec.part == ENCODER:
+        return json.dumps({"codes": _encoded(session, [FRAMES])[0].tolist(), "limit": FLIPS})
+    frames = 2 * spec.fixed_frames + 1 if spec.fixed_frames else FRAMES  # the last chunk is a short one
+    codes = random_codes(spec, frames)
+    runs = []
+    for schedule in [[spec.fixed_frames]] if spec.fixed_frames else [[1], [2], [frames]]:
+        samples = _streamed(CodecStream(session), codes, schedule)[0]
+        runs.append({"schedule": schedule, "samples": base64.b64encode(_kept(samples).tobytes()).decode()})
+    return json.dumps({"codes": codes[0].tolist(), "limit": limit, "runs": runs})
+
+
+def replay(session: CodecSession) -> Outcome:
+    """Stream the file's own codes through it; ValueError where it carries no self-test, or none that can be read."""
+    if KEY not in session.metadata:
+        raise ValueError(f"{session.path}: carries no self-test; export it again")
+    try:
+        test = json.loads(session.metadata[KEY])
+        codes, limit = np.asarray(test["codes"], np.int64)[None], float(test["limit"])
+        if session.spec.part == ENCODER:
+            return Outcome({str(n): _share(_encoded(session, [n]), codes) for n in (1, 2, FRAMES)}, limit)
+        expected = {
+            tuple(run["schedule"]): np.frombuffer(base64.b64decode(run["samples"], validate=True), "<f4")
+            for run in test["runs"]
+        }
+        if not expected:
+            raise ValueError("it has no runs")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{session.path}: its self-test cannot be read ({error!r})") from error
+    errors = {}
+    for schedule, wanted in expected.items():
+        rows = [_kept(row) for row in _streamed(session.stream(), codes, schedule)]
+        fits = all(row.shape == wanted.shape for row in rows)
+        errors[",".join(map(str, schedule))] = max(max_error(wanted, row) for row in rows) if fits else float("inf")
+    return Outcome(errors, limit)
+
+
+def _streamed(stream: CodecStream, codes: np.ndarray, schedule) -> np.ndarray:
+    return np.concatenate([*stream.pushes(np.repeat(codes, stream.batch, axis=0), schedule)], axis=1)
+
+
+def _encoded(session, schedule) -> np.ndarray:
+    """Codes of the noise, for all rows; the last frame is not full."""
+    stream, spec = stream_of(session), session.spec
+    noise = _noise(FRAMES * spec.samples_per_frame - spec.samples_per_frame // 3)
+    return np.concatenate([*stream.pushes(np.repeat(noise[None], stream.batch, axis=0), schedule)], axis=1)
+
+
+def _noise(samples: int, value: int = 1) -> np.ndarray:
+    """Noise in [-0.5, 0.5) in whole-number arithmetic (the generator of Park and Miller, CACM 31, 1988)."""
+    values = []
+    for _ in range(samples):
+        value = 16807 * value % (2**31 - 1)
+        values.append(value >> 15)
+    return np.array(values, np.float32) / 2**16 - np.float32(0.5)
+
+
+def _share(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Of codes that differ; infinite where there are more or fewer."""
+    return float((found != wanted).mean()) if found.shape[1:] == wanted.shape[1:] else float("inf")
+
+
+def _kept(samples: np.ndarray) -> np.ndarray:
+    """Every k-th sample of the whole, at most SAMPLES; k shares no factor with the length, so that all phases come."""
+    step = max(1, -(-samples.size // SAMPLES))
+    while gcd(step, samples.size) > 1:
+        step += 1
+    return samples[::step].astype("<f4")

@@ -1,0 +1,324 @@
+"""A stream: the states that go from call to call, and what one listener has heard. Needs numpy alone."""
+
+import copy
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from ..spec import ENCODER
+from . import stream_file as saved
+from .audio import check_audio
+from .codes import CodesError, check_codes
+from .metrics import chunks
+
+# A longer push is cut into pieces of so many frames: exact, and what one call needs stays bounded. On the demo, with
+# one thread, a push of 4,000 frames took 2.6 GB and 12 s whole, 0.28 GB and 3.7 s so; pieces of 64 are no faster.
+PIECE_FRAMES = 128
+CHUNK_FRAMES = 12  # where nobody says otherwise
+
+
+class Stream:
+    """The state of `batch` rows that advance together, over any graph with a `StateSpec`.
+
+    `session` is anything with a `spec` and a `run`. `frames` holds the number of frames that each row has seen, int64
+    [batch]. Each method, copying and pickling too, does all or nothing: a call that fails leaves the stream as it was,
+    and until a call returns every attribute has the value from before it. One thread at a time may use the stream; a
+    second one gets a RuntimeError, and the stream goes on for the first.
+    """
+
+    def __init__(self, session, batch: int | None = None):
+        fixed = session.spec.fixed_batch
+        batch = fixed or 1 if batch is None else batch
+        if batch < 1:
+            raise ValueError(f"batch is {batch}, must be at least 1")
+        self.session = session
+        self._busy = threading.Lock()
+        self._start(batch)
+        self._check_batch()
+
+    def _start(self, batch: int) -> None:
+        self.state = self.session.spec.zero_state(batch)
+        self.frames = np.zeros(batch, np.int64)
+        self.finished = False
+        self._held_back = np.zeros((batch, 0), np.float32)
+        # Samples at the front of what is held back that nobody is to hear: the end of what `prime` was given.
+        self._unheard = 0
+
+    def _check_batch(self) -> None:
+        if (fixed := self.session.spec.fixed_batch) not in (None, self.batch):
+            raise ValueError(f"this graph takes {fixed} rows in a call, not {self.batch}")
+
+    @property
+    def batch(self) -> int:
+        """Rows of the stream."""
+        return len(self.frames)
+
+    def reset(self) -> None:
+        """Back to the start: nothing seen, nothing held back."""
+        with self._changed() as stream:
+            stream._start(self.batch)
+
+    def fork(self, rows: Sequence[int] | None = None):
+        """An independent copy, of all rows or of `rows` in that order (a row may be named twice, or left out).
+
+        What either does later, the other does not see: states are never written in place.
+        """
+        rows = list(range(self.batch) if rows is None else rows)
+        if not rows:
+            raise ValueError("a stream needs at least one row")
+        stream = copy.copy(self)
+        return stream._with(lambda get: get(stream)[rows])
+
+    def onto(self, session):
+        """An independent copy that goes on with `session`: another graph of the same weights and states.
+
+        So a stream goes from float32 to 8 bits in mid-sentence, or back. Raises ValueError where the two do not fit.
+        """
+        if odd := saved.differences(self.session, session.spec, saved.weights_of(session)):
+            raise ValueError(f"this stream cannot go on with that graph, which has another {' and another '.join(odd)}")
+        moved = self.fork()
+        moved.session = session
+        return moved
+
+    def join(self, *others: "Stream"):
+        """A new stream with the rows of this one and of `others`, to be decoded in one call from here on.
+
+        With an exact graph the rows may be of any age. A windowed graph's states grow with age, so there the rows must
+        have states of the same lengths; raises ValueError where they do not, where a stream is finished, or where one
+        is of other weights or another interface.
+        """
+        streams = [copy.copy(stream) for stream in (self, *others)]
+        for session in {stream.session for stream in others} - {self.session}:
+            if odd := saved.differences(self.session, session.spec, saved.weights_of(session)):
+                raise ValueError(f"the streams cannot share a call: a graph has another {' and another '.join(odd)}")
+        if any(stream.finished for stream in streams):
+            raise ValueError("a finished stream cannot be joined; reset() starts a new one")
+        for name in self.state:
+            if len({stream.state[name].shape[1:] for stream in streams}) > 1:
+                shapes = ", ".join(str(list(stream.state[name].shape)) for stream in streams)
+                raise ValueError(
+                    f"the streams' {name} have the shapes {shapes}: this graph joins streams of one age only"
+                )
+        if len({stream._unheard for stream in streams}) > 1:
+            raise ValueError(
+                "a stream that was just primed cannot be joined with one that was not: this graph holds back"
+            )
+        if len({stream._held_back.shape[1] for stream in streams}) > 1:
+            raise ValueError("the streams hold back different numbers of samples, so they cannot share a call")
+        return self._with(lambda get: np.concatenate([get(stream) for stream in streams]))
+
+    def _with(self, rows):
+        """A copy whose arrays are what `rows` makes of a getter: every array of a stream has the rows first."""
+        other = copy.copy(self)
+        other.state = {name: rows(lambda stream, name=name: stream.state[name]) for name in self.state}
+        other.frames = rows(lambda stream: stream.frames)
+        other._held_back = rows(lambda stream: stream._held_back)
+        other._check_batch()
+        return other
+
+    def _fields(self) -> dict:
+        return {name: value for name, value in vars(self).items() if name != "_busy"}
+
+    def __getstate__(self) -> dict:
+        with self._alone():
+            return self._fields()
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._busy = threading.Lock()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._busy.acquire(blocking=False):
+            raise RuntimeError("another thread is in a call of this stream; fork() gives each its own")
+        try:
+            yield
+        finally:
+            self._busy.release()
+
+    @contextmanager
+    def _changed(self) -> Iterator["Stream"]:
+        """A copy to work on, which the stream becomes when the block ends, and does not after an error."""
+        with self._alone():
+            work = object.__new__(type(self))
+            work.__setstate__(self._fields())
+            yield work
+            vars(self).update(work._fields())
+
+    def _check_going(self) -> None:
+        if self.finished:
+            raise RuntimeError("the stream is finished; reset() starts a new one")
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the stream to a .npz file; `session.load_stream(path)` goes on from it. See `saved`."""
+        saved.write(copy.copy(self), path)
+
+
+class CodecStream(Stream):
+    """A stream of a decoder: codes in, sound out."""
+
+    def push(self, codes: np.ndarray, last: bool = False) -> np.ndarray:
+        """Decode codes [N, Q] or [B, N, Q] and return the samples finished by them, float32 [B, n].
+
+        n is N * samples_per_frame, less what a graph with look-ahead still holds back (n may be 0 at the start).
+        `last` says that no more will come: nothing is held back. An exact graph is given many frames in pieces. A graph
+        whose number of frames is fixed wants a multiple of it; the last push alone may have fewer, they are filled up
+        and the sound is cut. Raises CodesError for codes that do not fit, RuntimeError after the last chunk.
+        """
+        with self._changed() as stream:
+            return stream._push(codes, last)
+
+    def _push(self, codes: np.ndarray, last: bool) -> np.ndarray:
+        self._check_going()
+        spec = self.session.spec
+        codes = check_codes(codes, spec, self.batch)
+        most = spec.fixed_frames or (PIECE_FRAMES if spec.kind == "exact" else codes.shape[1])
+        over = -codes.shape[1] % spec.fixed_frames if spec.fixed_frames else 0
+        if over and not last:
+            raise CodesError(
+                f"{codes.shape[1]} frames are no multiple of {most}, which this graph takes in a call; "
+                "the last push alone may have fewer"
+            )
+        parts = [*chunks(np.pad(codes, ((0, 0), (0, over), (0, 0))), [most])]
+        finished = [self._step(part, last and part is parts[-1]) for part in parts]
+        self.frames = self.frames - over
+        samples = np.concatenate(finished, axis=1) if parts[1:] else finished[0]
+        return samples[:, : samples.shape[1] - over * spec.samples_per_frame]
+
+    def _step(self, codes: np.ndarray, last: bool) -> np.ndarray:
+        """One call of the graph."""
+        spec = self.session.spec
+        inputs = {"audio_codes": codes, "is_last": np.array([last], np.float32)}
+        outputs = self.session.run({tensor.name: inputs[tensor.name] for tensor in spec.inputs} | self.state)
+        waveform = outputs[spec.outputs[0].name]
+        valid = int(outputs["valid_samples"][0]) if "valid_samples" in outputs else waveform.shape[1]
+
+        self.state = {before.name: outputs[after.name] for before, after in spec.states}
+        self.frames = self.frames + codes.shape[1]
+        self.finished = last
+        heard = min(self._unheard, valid)
+        self._held_back = waveform[:, max(self._unheard, valid) :]
+        self._unheard -= heard
+        return waveform[:, heard:valid]
+
+    def prime(self, codes: np.ndarray) -> None:
+        """Start warm: `codes` come first and nobody hears them, as a voice clone's reference; shapes as in `push`.
+
+        What is heard after it is what would follow them in one stream, to the sample, also where a graph holds frames
+        back. To speak many times with one voice, prime once and fork for each: `voice.fork().push(...)`.
+        """
+        with self._changed() as stream:
+            stream._push(codes, last=False)
+            stream._unheard += stream._held_back.shape[1]
+            stream._held_back = stream._held_back[:, :0]
+
+    def pushes(
+        self, codes: np.ndarray, schedule: Sequence[int] | None = None, progress=lambda iterable, **_: iterable
+    ) -> Iterator[np.ndarray]:
+        """`push` codes [N, Q] or [B, N, Q] chunk by chunk, the last one as the last; yields what each call finished.
+
+        `schedule` is the chunk lengths in frames; it repeats to the end (default: 12, or what the graph is fixed at).
+        `progress` wraps the loop (tqdm does). Who stops listening leaves the stream as it is after the chunk that was
+        heard last. Raises ValueError for a length that is no multiple of what a graph is fixed at, and CodesError for
+        codes that do not fit, before anything is decoded.
+        """
+        for part, last in progress(self.parts(codes, schedule), unit="chunk"):
+            yield self.push(part, last)
+
+    def parts(self, codes: np.ndarray, schedule: Sequence[int] | None = None) -> list[tuple[np.ndarray, bool]]:
+        """What `pushes` gives to `push`, one after the other: (codes [B, n, Q], whether they are the last)."""
+        spec = self.session.spec
+        schedule = schedule or [spec.fixed_frames or CHUNK_FRAMES]
+        if odd := next((length for length in schedule if length % (spec.fixed_frames or 1)), None):
+            raise ValueError(
+                f"a chunk of {odd} frames is no multiple of {spec.fixed_frames}, which this graph takes in a call"
+            )
+        return _and_last(chunks(check_codes(codes, spec, self.batch), schedule))
+
+    def finish(self) -> np.ndarray:
+        """End the stream and return the samples still held back, float32 [B, n]; a stream that has ended gives none.
+
+        For a producer that learns only afterwards that a chunk was the last. The graph had already decoded the frames
+        that it held back, and being causal it would give the same samples again, so nothing is run.
+        """
+        with self._changed() as stream:
+            tail, stream._held_back = stream._held_back, stream._held_back[:, :0]
+            stream.finished = True
+            return tail
+
+
+class EncoderStream(Stream):
+    """A stream of an encoder: sound in, codes out."""
+
+    def push(self, audio: np.ndarray, last: bool = False) -> np.ndarray:
+        """Encode samples [M] or [B, M] and return the codes of the frames that they complete, int64 [B, n, Q].
+
+        Any number of samples: what does not fill a frame waits for the next push, or for `finish`. n may be 0. `last`
+        says that no more will come: a last frame that the samples do not fill is encoded too. Many samples are encoded
+        in pieces. Raises ValueError for samples that are none, RuntimeError after the last ones.
+        """
+        audio = check_audio(audio, self.batch)
+        with self._changed() as stream:
+            stream._check_going()
+            return stream._push(audio, last)
+
+    def finish(self) -> np.ndarray:
+        """End the stream, and return the codes of a last frame that the samples did not fill, int64 [B, 0 or 1, Q].
+
+        A stream that has ended gives none.
+        """
+        with self._changed() as stream:
+            return stream._push(np.zeros((self.batch, 0), np.float32), last=True)
+
+    def pushes(
+        self, audio: np.ndarray, schedule: Sequence[int] | None = None, progress=lambda iterable, **_: iterable
+    ) -> Iterator[np.ndarray]:
+        """`push` samples [M] or [B, M] in chunks of `schedule` frames, the last as the last; yields each one's codes.
+
+        Who stops listening leaves the stream as it is after the chunk that was heard last.
+        """
+        for part, last in progress(self.parts(audio, schedule), unit="chunk"):
+            yield self.push(part, last)
+
+    def parts(self, audio: np.ndarray, schedule: Sequence[int] | None = None) -> list[tuple[np.ndarray, bool]]:
+        """What `pushes` gives to `push`, one after the other: (samples [B, m], whether they are the last)."""
+        lengths = [frames * self.session.spec.samples_per_frame for frames in schedule or [CHUNK_FRAMES]]
+        audio = check_audio(audio, self.batch)
+        return _and_last(chunks(audio, lengths)) or [(audio, True)]
+
+    def _push(self, audio: np.ndarray, last: bool) -> np.ndarray:
+        audio = np.concatenate([self._held_back, audio], axis=1)
+        whole = audio.shape[1] - (0 if last else audio.shape[1] % self.session.spec.samples_per_frame)
+        self._held_back, self.finished = audio[:, whole:], last
+        return self._encode(audio[:, :whole])
+
+    def _encode(self, audio: np.ndarray) -> np.ndarray:
+        spec = self.session.spec
+        codes = [np.zeros((self.batch, 0, spec.num_quantizers), np.int64)]
+        for part in chunks(audio, [PIECE_FRAMES * spec.samples_per_frame]):
+            outputs = self.session.run({"audio": np.ascontiguousarray(part)} | self.state)
+            self.state = {before.name: outputs[after.name] for before, after in spec.states}
+            codes.append(outputs["audio_codes"])
+        codes = np.concatenate(codes, axis=1)
+        self.frames = self.frames + codes.shape[1]
+        return codes
+
+
+def _and_last(parts: Iterator[np.ndarray]) -> list[tuple[np.ndarray, bool]]:
+    parts = [*parts]
+    return [(part, index == len(parts)) for index, part in enumerate(parts, 1)]
+
+
+def stream_of(session, batch: int | None = None) -> Stream:
+    """A new stream of what `session` runs."""
+    return (EncoderStream if session.spec.part == ENCODER else CodecStream)(session, batch)
+
+
+def load_stream(session, path: str | os.PathLike) -> Stream:
+    """The stream that `stream.save(path)` wrote; ValueError where it is not one of this interface and weights."""
+    stream = stream_of(session)
+    saved.read_into(stream, path)
+    return stream

@@ -1,0 +1,103 @@
+"""A stream in a file: .npz, without pickle, and tied to the weights and the interface that it belongs to."""
+
+import json
+import os
+import zipfile
+import zlib
+
+import numpy as np
+
+from ..files import written_whole
+from ..spec import BATCH, ENCODER, SAMPLES, StateSpec, TensorSpec
+
+
+def write(stream, path: str | os.PathLike) -> None:
+    """Write a `Stream`, whole or not at all. It fits each session of the same weights and the same spec, and no other:
+    a graph in fewer bits, or the wrapper in PyTorch, too.
+    """
+    session = stream.session
+    header = {"state_spec": session.spec.to_json(), "weights_sha256": weights_of(session)}
+    header |= {"finished": stream.finished, "unheard": stream._unheard}
+    arrays = {f"state.{name}": array for name, array in stream.state.items()}
+    arrays |= {"header": np.array(json.dumps(header)), "frames": stream.frames, "held_back": stream._held_back}
+    with written_whole(path) as draft, open(draft, "wb") as file:
+        np.savez(file, **arrays)
+
+
+def read_into(stream, path: str | os.PathLike) -> None:
+    """Make a `Stream` what `write` wrote.
+
+    Raises ValueError, and changes nothing, for a file that is truncated, of another interface or of other weights, or
+    that holds what no stream has; the message names the field.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: np.asarray(file[name]) for name in file.files}
+        header = json.loads(str(arrays.pop("header")))
+        frames, held_back = arrays.pop("frames"), arrays.pop("held_back")
+        spec, weights = StateSpec.from_json(header["state_spec"]), header["weights_sha256"]
+        finished, unheard = header["finished"], header["unheard"]
+    except _UNREADABLE as error:
+        raise ValueError(f"{path}: not a saved stream, or truncated ({error})") from error
+    if odd := differences(stream.session, spec, weights):
+        raise ValueError(f"{path}: was saved from a graph with another {odd[0]}")
+    state = {name.removeprefix("state."): array for name, array in arrays.items()}
+    if problem := _problem(spec, state, frames, held_back, finished, unheard):
+        raise ValueError(f"{path}: {problem}")
+    stream.state, stream.frames, stream._held_back = state, frames, held_back
+    stream.finished, stream._unheard = finished, unheard
+
+
+# What numpy, zipfile and json raise for a file that is cut, is something else, or was made to harm.
+_UNREADABLE = (
+    ValueError,
+    LookupError,
+    EOFError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+    OverflowError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def _problem(spec: StateSpec, state: dict, frames, held_back, finished, unheard) -> str | None:
+    """What is wrong with the first field that no stream of `spec` has, or None."""
+    if problem := TensorSpec("frames", (BATCH,), "int64").problem(frames, {}):
+        return problem
+    if not len(frames) or (frames < 0).any():
+        return f"frames are {frames.tolist()}, must be at least one number from 0 on"
+    if problem := spec.state_problem(state, len(frames)):
+        return problem
+    # A decoder holds back the frames that it looks ahead, an encoder what does not fill a frame.
+    frame, encoder = spec.samples_per_frame, spec.part == ENCODER
+    most = frame - 1 if encoder else spec.lookahead_frames * frame
+    if problem := TensorSpec("held_back", (BATCH, SAMPLES)).problem(held_back, {SAMPLES: most}):
+        return problem
+    if len(held_back) != len(frames):
+        return f"held_back has {len(held_back)} rows, must have {len(frames)}"
+    for name, array in (state | {"held_back": held_back}).items():
+        if not np.isfinite(array).all():
+            place = np.argwhere(~np.isfinite(array))[0].tolist()
+            return f"{name} holds {array[tuple(place)]} at {place}"
+    if type(finished) is not bool:
+        return f"finished is {finished!r}, must be true or false"
+    if finished and held_back.size:
+        return f"the stream is finished and holds back {held_back.shape[1]} samples"
+    most = 0 if encoder else most - held_back.shape[1]
+    if type(unheard) is not int or not 0 <= unheard <= most:
+        return f"unheard is {unheard!r}, must be a number of samples in 0..{most}"
+    return None
+
+
+def weights_of(session) -> str:
+    """SHA-256 of the weights behind a session, or nothing where it does not know them."""
+    return getattr(session, "weights_sha256", "")
+
+
+def differences(session, spec: StateSpec, weights: str) -> list[str]:
+    """What keeps `session` from going on with a stream of `spec` and `weights`."""
+    same = {"state spec": session.spec == spec, "weights sha256": weights_of(session) == weights}
+    return [what for what, equal in same.items() if not equal]

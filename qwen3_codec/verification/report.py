@@ -1,0 +1,193 @@
+"""What a verification measured, chunk by chunk and state by state, as text and as JSON; and what is too far apart."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from ..runtime.metrics import chunk_lengths
+
+ONE_SHOT, WRAPPER, ONNX = "one-shot", "PyTorch wrapper", "ONNX Runtime"
+# On the demo 100 times the rounding of a right wrapper (4e-7), and below what two frames of history too few make (3e-4
+# in chunks of 3). At the official dimensions, on random weights, some forty layers in another order round by 8e-6.
+MAX_ERROR = 5e-5
+# Mean over a chunk: a root mean square of 3e-5, stricter than the above where an error is as large everywhere.
+MAX_MSE = 1e-9
+PASSED, FAILED, NOT_JUDGED = "passed", "failed", "not judged"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far apart is too far: samples and a chunk's MSE against the oracle, states against the wrapper's.
+
+    The states' limit is over a state's largest value where that is above 1. Where `min_snr_db` is set, the audio is
+    judged by that alone: it is what a graph in fewer bits promises.
+    """
+
+    max_error: float = MAX_ERROR
+    max_mse: float = MAX_MSE
+    state_error: float = MAX_ERROR
+    min_snr_db: float | None = None
+
+
+@dataclass(frozen=True)
+class ChunkResult:
+    """One call. `mse` and `max_error` are against the one-shot decoder's samples, `oracle_mse` against the oracle's."""
+
+    start_frame: int
+    frames: int
+    samples: int
+    mse: float
+    max_error: float
+    oracle_mse: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PathResult:
+    """One way to decode (`path`), over one schedule. `realtime_factor` is compute time over audio time.
+
+    `mse`, `max_error` and `snr_db` are against the one-shot decoder: what the design costs. `oracle_error` is the
+    largest error against the *oracle*, what the design must give: that is judged. It is largest in `worst_frame`;
+    `first_wrong_frame` is the first one that is beyond a limit (None: none is).
+    """
+
+    path: str
+    schedule: list[int]
+    samples: int
+    mse: float
+    max_error: float
+    snr_db: float
+    oracle_error: float
+    worst_frame: int
+    first_wrong_frame: int | None
+    realtime_factor: float
+    chunks: list[ChunkResult]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """ONNX Runtime against the wrapper over one schedule: the audio and, after every call, each state.
+
+    `first_wrong_frame` is where either is beyond its limit for the first time: a frame of the audio, or the first frame
+    of the call that gave the state.
+    """
+
+    schedule: list[int]
+    max_error: float
+    state_error: float
+    worst_state: str
+    first_wrong_frame: int | None
+
+
+@dataclass
+class Report:
+    """What `verify` measured. `failures` says in words what is not as it must be.
+
+    `passed` means judged and right. `judged` is False for a file in fewer bits alone that promises nothing for these
+    codes: it is measured, and `verdict` is "not judged". `frames_to_fill` is the spec's: a stream that does not go past
+    that (`past_window`) says nothing of what comes after.
+    """
+
+    weights: str
+    design: str
+    frames: int
+    frames_to_fill: int = 0
+    limits: Limits = field(default_factory=Limits)
+    results: list[PathResult] = field(default_factory=list)
+    agreements: list[Agreement] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    waveforms: dict[tuple[str, tuple[int, ...]], np.ndarray] = field(default_factory=dict, repr=False)
+
+    @property
+    def peak(self) -> float:
+        """Largest |sample| of the reference. What clips at 1 shows where the reference goes there, and nowhere else."""
+        return float(np.max(np.abs(self.waveforms[ONE_SHOT, ()]), initial=0.0))
+
+    @property
+    def judged(self) -> bool:
+        """The audio was held against a limit that something can miss."""
+        return self.limits.min_snr_db != float("-inf")
+
+    @property
+    def passed(self) -> bool:
+        return self.judged and not self.failures
+
+    @property
+    def past_window(self) -> bool:
+        """A schedule made a call after all states were full, and not only just full."""
+        return past_window(self.frames, [result.schedule for result in self.results], self.frames_to_fill)
+
+    @property
+    def verdict(self) -> str:
+        """PASSED, FAILED or NOT_JUDGED."""
+        if self.failures:
+            return FAILED
+        return PASSED if self.judged else NOT_JUDGED
+
+    def to_json(self) -> str:
+        names = (
+            "weights",
+            "design",
+            "frames",
+            "frames_to_fill",
+            "past_window",
+            "judged",
+            "verdict",
+            "passed",
+            "failures",
+        )
+        entries = {name: getattr(self, name) for name in names}
+        entries["peak"] = self.peak
+        entries["limits"] = asdict(self.limits)
+        entries["results"] = [asdict(result) for result in self.results]
+        entries["agreements"] = [asdict(agreement) for agreement in self.agreements]
+        return json.dumps(entries, indent=2)
+
+    def __str__(self) -> str:
+        lines = [
+            f"weights: {self.weights}; design: {self.design}; {self.frames} frames",
+            "error: from what the design must give; MSE to SNR: from the one-shot decoder, "
+            f"which peaks at {self.peak:.2g}",
+            f"  {'path':16} {'chunks':>12} {'error':>9} {'MSE':>9} {'max error':>10} {'SNR dB':>7} {'real time':>10}",
+        ]
+        for r in self.results:
+            chunks_text = ",".join(map(str, r.schedule))
+            lines.append(
+                f"  {r.path:16} {chunks_text:>12} {r.oracle_error:9.1e} {r.mse:9.1e} {r.max_error:10.1e} "
+                f"{r.snr_db:7.1f} {r.realtime_factor:9.2f}x"
+            )
+        if self.agreements:
+            lines.append(f"{ONNX} against the {WRAPPER}:")
+            for a in self.agreements:
+                chunks_text = ",".join(map(str, a.schedule))
+                lines.append(
+                    f"  chunks {chunks_text:>12}: audio within {a.max_error:.1e}, "
+                    f"states within {a.state_error:.1e} ({a.worst_state})"
+                )
+        lines += [f"FAILED: {failure}" for failure in self.failures] or [self._last_line()]
+        return "\n".join(lines)
+
+    def _last_line(self) -> str:
+        if not self.judged:
+            worst = min(result.snr_db for result in self.results)
+            return f"{NOT_JUDGED}: the file promises nothing for these codes; {worst:.1f} dB against one-shot"
+        return PASSED if self.past_window else f"{PASSED}, {not_past_window(self.frames, self.frames_to_fill)}"
+
+
+def past_window(frames: int, schedules: Iterable[Sequence[int]], frames_to_fill: int) -> bool:
+    """Does one of `schedules` make a call of `frames` frames that begins after frame `frames_to_fill`?
+
+    The call that begins *at* it is still right where positions or counts stop growing; the next one is not.
+    """
+    starts = (frames - list(chunk_lengths(frames, schedule))[-1] for schedule in schedules)
+    return not frames_to_fill or any(start > frames_to_fill for start in starts)
+
+
+def not_past_window(frames: int, frames_to_fill: int) -> str:
+    """What a report on too few frames says in its last line."""
+    return (
+        f"but these {frames} frames do not go past the window: all states are full after {frames_to_fill}, "
+        "and no call that came later was tested"
+    )
