@@ -171,8 +171,8 @@ field = inspection.receptive_field(decoder)
 print(field)
 at = 2
 conv = inspection.conv_influence(decoder, frames=16, at=at)
-reach = inspection.attention_reach(config, decoder.pre_conv.history)
-rule = f"{layers} layers of {config.sliding_window - 1} frames and the {decoder.pre_conv.history} of pre_conv"
+reach = inspection.attention_reach(config, decoder.pre_conv.left_context)
+rule = f"{layers} layers of {config.sliding_window - 1} frames and the {decoder.pre_conv.left_context} of pre_conv"
 print(f"attention by the rule: {rule}, {reach} in all")
 attention = inspection.attention_influence(decoder, frames=reach + 20)
 figure = plots.receptive_field(conv, attention, decoder.samples_per_frame, at, loaded.weights)

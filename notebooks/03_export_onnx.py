@@ -198,21 +198,23 @@ code(trace)
 wrapper = StatefulCodecONNXWrapper(decoder, conv_history_frames=4, lookahead_frames=4)
 path = build / "onnx_export" / "qwen3_tts_decoder_stateful.onnx"
 done = export(loaded, wrapper, path, progress=plots.progress)
-print(f"{done.path.name}: {done.bytes / 2**20:.1f} MiB; {done.probes} probe runs, largest error {done.probe_error:.1e}")
-assert done.probe_error < 5e-5
+print(
+    f"{done.path.name}: {done.bytes / 2**20:.1f} MiB; {done.validation_runs} validation runs, largest error {done.validation_error:.1e}"
+)
+assert done.validation_error < 5e-5
 
 # %% [markdown]
 # That is some 40 times the rounding of a stream (4e-7 in notebook 5, same weights), because most of these runs start from a state of random normal values, far larger
-# than what speech leaves behind. The runs that start empty show the difference, so the limit is one for the probe runs and not a description of the sound:
+# than what speech leaves behind. The runs that start empty show the difference, so the limit is one for the validation runs and not a description of the sound:
 
 # %%
-from qwen3_codec.exporting.export import probe, probe_cases
+from qwen3_codec.exporting.export import compare_once, validation_cases
 from qwen3_codec.runtime import CodecSession
 
 session = CodecSession(path)
 errors = {fill: [] for fill in ("empty", "random")}
-for case in probe_cases(spec):
-    errors["random" if case["fill"] else "empty"].append(probe(wrapper, session, case))
+for case in validation_cases(spec):
+    errors["random" if case["fill"] else "empty"].append(compare_once(wrapper, session, case))
 print(", ".join(f"from {fill} states: at most {max(found):.1e}" for fill, found in errors.items()))
 assert max(errors["empty"]) < max(errors["random"])
 
@@ -263,7 +265,9 @@ tiny_config = small_config(num_hidden_layers=2, num_quantizers=4, upsample_rates
 tiny = checkpoint.random_checkpoint(tiny_config, source="tiny")
 for exporter in ("torchscript", "dynamo"):
     made = export(tiny, StatefulCodecONNXWrapper(tiny.decoder), build / f"tiny_{exporter}.onnx", exporter)
-    print(f"{exporter}: {sum(made.nodes.values())} nodes, {made.probes} probe runs within {made.probe_error:.1e}")
+    print(
+        f"{exporter}: {sum(made.nodes.values())} nodes, {made.validation_runs} validation runs within {made.validation_error:.1e}"
+    )
     made.path.unlink()
 
 # %% [markdown]
@@ -278,7 +282,7 @@ else:
     official = checkpoint.load("random")
     official_wrapper = StatefulCodecONNXWrapper(official.decoder)
     big = export(official, official_wrapper, build / "official.onnx", progress=plots.progress)
-    print(f"{official.weights}: {big.bytes / 2**20:.1f} MiB, largest probe error {big.probe_error:.1e}")
+    print(f"{official.weights}: {big.bytes / 2**20:.1f} MiB, largest error {big.validation_error:.1e}")
     assert round(big.bytes / 2**20) == 435
     big.path.unlink()
     del official, official_wrapper

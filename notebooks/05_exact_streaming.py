@@ -58,7 +58,7 @@ from qwen3_codec.spec import random_codes
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.finder import find_states
 from qwen3_codec.streaming.kv_stack import TraceableKVStack, sliding_window_mask, stream_layers
-from qwen3_codec.streaming.layers import StreamConv, StreamTransConv
+from qwen3_codec.streaming.layers import StreamingConv1d, StreamingConvTranspose1d
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 from qwen3_codec.verification.decoder import MAX_ERROR, MAX_MSE, ONE_SHOT, ONNX, verify
 
@@ -134,7 +134,7 @@ assert not any(array.any() for array in spec.zero_state().values()), "a stream s
 
 # %%
 found = find_states(decoder, torch.from_numpy(codes[:1, :40]), 40)
-first = next(state for state in found if state.kind == "ConvTranspose1d" and state.history)
+first = next(state for state in found if state.kind == "ConvTranspose1d" and state.left_context)
 title = f"{first.name}: kernel {first.kernel}, stride {first.stride}"
 figure = schematics.overlap(first.kernel, first.stride, inputs=5, border=3, title=title)
 
@@ -145,7 +145,12 @@ figure = schematics.overlap(first.kernel, first.stride, inputs=5, border=3, titl
 # the step that hands states out in the order of the data and collects them again.
 
 # %%
-code(StreamConv.forward, StreamTransConv.__init__, StreamTransConv.forward, ExactStreamingWrapper.forward)
+code(
+    StreamingConv1d.forward,
+    StreamingConvTranspose1d.__init__,
+    StreamingConvTranspose1d.forward,
+    ExactStreamingWrapper.forward,
+)
 
 # %% [markdown]
 # Keys and values are handed on in the same way. The layers of the transformer are called one by one, under a mask and positions that come from tensors. The library's
@@ -160,7 +165,7 @@ code(stream_layers, TraceableKVStack.update)
 # one step; a codec that upsamples before its attention has several, and then the mask gets frames × steps, clamped at `sliding_window − 1`, while
 # the count may stop at ⌈(`sliding_window − 1`) / steps⌉.
 #
-# These parts are not tied to this decoder. For another model, `find_states` lists what it has to remember; `StreamConv` and `StreamTransConv` take torch's own
+# These parts are not tied to this decoder. For another model, `find_states` lists what it has to remember; `StreamingConv1d` and `StreamingConvTranspose1d` take torch's own
 # convolutions; `stream_layers` takes any transformer with `layers`, `rotary_emb` and `config.sliding_window`; `exact_spec` declares the states; and `export` and
 # `verify` take an `OtherModel` (of `qwen3_codec.model.checkpoint.loading`) where they take a checkpoint here. [Notebook 12](12_another_codec.ipynb) does all of it.
 

@@ -50,17 +50,17 @@ import torch
 import transformers
 
 from qwen3_codec.course.lab import plots, schematics
-from qwen3_codec.course.pitfalls import SPECIMENS
+from qwen3_codec.course.pitfalls import TRAPS
 from qwen3_codec.course.pitfalls.pages import code, fall, mend
 from qwen3_codec.files import build_folder
 from qwen3_codec.model import checkpoint
 from qwen3_codec.streaming.kv_stack import sliding_window_mask
 
 versions = {module.__name__: module.__version__ for module in (torch, transformers, onnx, onnxruntime)}
-print(len(SPECIMENS), "specimens on", ", ".join(f"{name} {version}" for name, version in versions.items()))
-reported = Counter(specimen.reported for specimen in SPECIMENS.values())
+print(len(TRAPS), "specimens on", ", ".join(f"{name} {version}" for name, version in versions.items()))
+reported = Counter(specimen.reported for specimen in TRAPS.values())
 print("reported by:", ", ".join(f"{by} {count}" for by, count in reported.most_common()))
-assert len(SPECIMENS) >= 30 and set(reported) == {"error", "warning", "nothing"}
+assert len(TRAPS) >= 30 and set(reported) == {"error", "warning", "nothing"}
 
 # %% [markdown]
 # ## 1. A branch on a tensor vanishes
@@ -386,7 +386,7 @@ mend("range() on a length, torchscript")
 #
 # Measured for both exporters: what the exporter says, and at how many of the lengths tried the graph is right, wrong without an
 # error, or refuses to run. Dynamo knows `math.ceil` and `min`. It is wrong *without an error* for `max(0, past - 1)` and for `if`, and
-# `int()`, `float()` and `range` make an axis static that was declared dynamic. It warns of none of them. The last column is the symbolic twin.
+# `int()`, `float()` and `range` make an axis static that was declared dynamic. It warns of none of them. The last column is the export-safe rewrite.
 
 # %%
 from qwen3_codec.course.pitfalls.lengths import verdicts
@@ -396,7 +396,7 @@ rows = [
     (v.name, v.exporter, ", ".join(v.warns) or "–", v.right, v.wrong, v.refused, f"{v.fix} of {v.lengths}")
     for v in found
 ]
-plots.table(["on a length", "exporter", "warns", "right", "wrong, no error", "refused", "its twin is right at"], rows)
+plots.table(["on a length", "exporter", "warns", "right", "wrong, no error", "refused", "the export-safe rewrite is right at"], rows)
 
 # %%
 traced, dynamo = ({v.name: v for v in found if v.exporter == exporter} for exporter in ("torchscript", "dynamo"))

@@ -46,14 +46,14 @@ from qwen3_codec.course.pitfalls import fails_with
 from qwen3_codec.course.pitfalls.precision import to_int8
 from qwen3_codec.exporting.export import ExportError, exported
 from qwen3_codec.exporting.precision.export import EXAMPLE_FRAMES, PRECISIONS, export_in, sensitivity, wrapper_in
-from qwen3_codec.exporting.precision.int8 import TREATMENTS, treatment
+from qwen3_codec.exporting.precision.int8 import PRODUCT_OF_KIND, treatment
 from qwen3_codec.exporting.precision.integers import IntegerProduct
 from qwen3_codec.files import build_folder
 from qwen3_codec.measure.bench import benchmark
 from qwen3_codec.model import checkpoint
 from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.runtime import CodecSession
-from qwen3_codec.runtime.measured_snr import promise_of
+from qwen3_codec.runtime.measured_snr import measured_snr_of
 from qwen3_codec.runtime.metrics import max_error, snr_db
 from qwen3_codec.verification.decoder import verify
 
@@ -88,7 +88,7 @@ print("hurts least:", ", ".join(f"{row.name} ({row.snr_db:.1f} dB)" for row in o
 # %%
 plots.table(
     ["kind of layer", "in the first block", "in later ones"],
-    [(kind, treatment(kind, 0), treatment(kind, 99)) for kind in TREATMENTS],
+    [(kind, treatment(kind, 0), treatment(kind, 99)) for kind in PRODUCT_OF_KIND],
 )
 
 # %%
@@ -147,7 +147,7 @@ paths = {
     )
 }
 sessions = {precision: CodecSession(path, threads=1) for precision, path in paths.items()}
-promises = {precision: promise_of(session.metadata) for precision, session in sessions.items()}
+promises = {precision: measured_snr_of(session.metadata) for precision, session in sessions.items()}
 plots.table(
     ["precision", "MB", "promise"],
     [
@@ -243,7 +243,7 @@ figure = plots.cost_against_sound(result.chunked, f"Cost against sound ({result.
 half = FRAMES // 2
 stream = sessions["int8"].stream()
 pieces = [stream.push(codes[:, :half])]
-stream = stream.onto(sessions["float32"])
+stream = stream.move_to(sessions["float32"])
 pieces.append(stream.push(codes[:, half:], last=True))
 
 # %%

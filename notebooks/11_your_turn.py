@@ -262,11 +262,11 @@ solution("names that pair")
 class BlockTwin:
     def __init__(self, block):
         self.block = block
-        self.history = block.conv.dilation[0] * (block.conv.kernel_size[0] - 1)
+        self.left_context = block.conv.dilation[0] * (block.conv.kernel_size[0] - 1)
 
     def start(self, batch):
         channels = self.block.conv.in_channels
-        return torch.zeros(batch, channels, self.history), torch.zeros(batch, channels, 1)
+        return torch.zeros(batch, channels, self.left_context), torch.zeros(batch, channels, 1)
 
     def __call__(self, x, past, before):
         stride = self.block.up.stride[0]

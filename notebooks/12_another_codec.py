@@ -47,7 +47,7 @@ from qwen3_codec.spec import exact_spec
 from qwen3_codec.streaming.encoder import StreamEncoderWrapper
 from qwen3_codec.streaming.finder import find_states
 from qwen3_codec.streaming.kv_stack import stream_layers
-from qwen3_codec.streaming.layers import ConvStates, StreamSequence, StreamTransConv
+from qwen3_codec.streaming.layers import ConvStates, StreamingConvTranspose1d, StreamingSequence
 from qwen3_codec.streaming.session import TorchSession
 from qwen3_codec.verification.decoder import MAX_ERROR, verify
 
@@ -134,15 +134,15 @@ assert first >= 0, "it is causal"
 few = torch.from_numpy(codes[:1, :30]).transpose(1, 2)
 found = find_states(model, few, run=model.decode)
 fields = ["kind", "channels", "kernel", "stride", "groups", "bias", "history", "lookahead", "steps_per_frame"]
-rows = [(s.name.removeprefix("decoder."), *(getattr(s, field) for field in fields)) for s in found if s.history]
+rows = [(s.name.removeprefix("decoder."), *(getattr(s, field) for field in fields)) for s in found if s.left_context]
 plots.table(["layer", *(field.replace("_", " ") for field in fields)], rows)
 
 # %%
-unknown = [(s.name.removeprefix("decoder."), s.kind, s.why) for s in found if s.history is None]
+unknown = [(s.name.removeprefix("decoder."), s.kind, s.why) for s in found if s.left_context is None]
 plots.table(["layer", "kind", "what it does"], unknown)
 
 # %%
-assert {s.kind for s in found if s.history is None} == {"MimiAttention"} and not any(s.lookahead for s in found)
+assert {s.kind for s in found if s.left_context is None} == {"MimiAttention"} and not any(s.lookahead for s in found)
 
 # %% [markdown]
 # Read the first row. The upsampling is *depthwise* (as many groups as channels) and has no bias; and it stands **before** the transformer. So
@@ -151,7 +151,7 @@ assert {s.kind for s in found if s.history is None} == {"MimiAttention"} and not
 
 # %%
 upsample = next(s for s in found if s.name == "decoder.upsample.conv")
-assert (upsample.stride, upsample.groups, upsample.bias, upsample.history) == (2, config.hidden_size, False, 1)
+assert (upsample.stride, upsample.groups, upsample.bias, upsample.left_context) == (2, config.hidden_size, False, 1)
 transformer = model.decoder.decoder_transformer
 print(
     "attention window:", transformer.config.sliding_window, "steps =", transformer.config.sliding_window // 2, "frames"
@@ -160,7 +160,7 @@ print(
 # %% [markdown]
 # ## 3. The streaming step is short
 #
-# The parts are made once: `StreamTransConv` for the upsampling, `StreamSequence` for the stack of convolutions. The states' order is
+# The parts are made once: `StreamingConvTranspose1d` for the upsampling, `StreamingSequence` for the stack of convolutions. The states' order is
 # that of the data, as they are handed out.
 
 
@@ -170,9 +170,9 @@ class MimiParts(nn.Module):
         super().__init__()
         decoder = model.decoder
         self.quantizer, self.transformer = model.quantizer, decoder.decoder_transformer
-        self.upsample = StreamTransConv(decoder.upsample.conv)
-        self.seanet = StreamSequence(decoder.decoder_seanet.layers)
-        convs = [(s.channels, s.history) for s in found if s.history]
+        self.upsample = StreamingConvTranspose1d(decoder.upsample.conv)
+        self.seanet = StreamingSequence(decoder.decoder_seanet.layers)
+        convs = [(s.channels, s.left_context) for s in found if s.left_context]
         self.spec = exact_spec(
             config, samples_per_frame, convs, sample_rate=config.sampling_rate, steps_per_frame=upsample.stride
         )
@@ -209,7 +209,7 @@ plots.table(["state", "shape"], [(before.name, list(before.shape)) for before, _
 
 # %%
 assert wrapper.spec.limits == {"past_frames": 10}
-assert len(wrapper.spec.states) == 1 + sum(bool(s.history) for s in found) + 2 * config.num_hidden_layers
+assert len(wrapper.spec.states) == 1 + sum(bool(s.left_context) for s in found) + 2 * config.num_hidden_layers
 
 # %% [markdown]
 # ## 4. Does it agree?

@@ -1,40 +1,66 @@
 """Stateful ONNX export of the Qwen3-TTS 12 Hz codec: 16 codes per 80 ms frame to 24 kHz audio, and back.
 
-The rooms and wings, from the ground up; each imports only from what stands above it here, and those above the line
-need no torch:
+The public names, each loaded when it is asked for, so that a client of an exported graph loads no torch:
 
-    states, metrics     a graph's inputs, outputs and states; how far two waveforms are apart, how a stream is cut
-    files, console      files that appear whole or not at all; what every command does with errors and signals
-    codes, riff, audio  codes read and checked; waveforms in files, and the lengths of WAVs as they are
-    resampling          a waveform at another rate, whole or chunk by chunk
-    diagnostics         all that a library says during a block, and what of it is only advice
-    wording             what an exporter said, in a few words
-    alignment, compare  a waveform against one from elsewhere: what differs, and which known cause it looks like
-    stream, saved, aio  streams (`CodecStream`), their files, and their calls from a coroutine
-    runtime, cores      the exported graph that they run on (`CodecSession`); how many cores are ours to use
-    promise             what a file in fewer bits says of its sound
-    selftest, describe  the test that a file carries; what a file is, for other clients
-    --------------------------------------------------------------------------------------------------------
-    model/              what is streamed: configs and their checks, `decoder` and `encoder` (one shot), `checkpoint`
-                        (where weights come from; `weights`, `hub`), `inspection` (the receptive field, measured)
-    streaming/          how: `kv_stack` (attention), `layers` (convolutions), the designs `windowed` and `exact`, the
-                        `encoder`, `fixed` (fixed axes), `session` (a wrapper behind the client's interface)
-    bits/               how a graph gets fewer bits: 8 by its wrapper's products (`int8`), 16 by a converter (`float16`)
-    dimensions          what is inside, as tables
-    frozen, causes      which axes of a graph do not follow; what else may explain that it is not right
-    export              to ONNX, with checks
-    verify, report      one shot against wrapper against graph; what was measured, in words; `verify_encoder`
-    parity              the same for any graph whose states pair by name, and which of them the test does not see
-    precision           export in fewer bits, with a promise on the sound in the file
-    bench, card         what each design costs; all that is to be said of a checkpoint, on one page
-    pitfalls/           every trap as a specimen that runs
-    demo/               the speech model that ships with the package, and how it was made
-    lab/                `plots`, `schematics`; `course`: the notebooks and how long they take; `experiment`: one stream
-                        under chosen settings; `widget`: the interactive lab; `voice`; `site`, page/: it in a browser;
-                        `given`: whether the notebooks can use a checkpoint and a recording
-    exercises/          tasks of the notebooks, and a check that says what is wrong with an answer
-    serving/            a model repository for a Triton server, a client, the server itself here, the load that it holds
-    commands/, cli      `python -m qwen3_codec`, a file a command
+    load                          a checkpoint: `demo`, `random`, a folder, a Hub id
+    OtherModel                    a model of another kind, to be exported by the same tools
+    one_shot                      the reference: a waveform decoded whole, with no state
+    find_states                   what a model has to remember, in the order of its data
+    ExactStreamingWrapper         the streaming step of the decoder, every layer with its own state
+    StatefulCodecONNXWrapper      the windowed step: keys, values and a few frames of left context
+    StreamEncoderWrapper          the streaming step of the encoder
+    StreamingConv1d               any causal convolution with its past as a state
+    StreamingConvTranspose1d      any transposed convolution that is trimmed on the right, likewise
+    TorchSession                  a wrapper behind a client's interface
+    export                        a wrapper to an ONNX file that describes itself, checked before it has its name
+    verify                        one-shot decoder, wrapper and graph over chunk schedules
+    parity                        any graph whose states are pairs X and next_X against its one-shot model
+    CodecSession, AsyncStream     an exported graph, and a stream of it in a coroutine (see `qwen3_codec.runtime`)
+
+The modules, each of which imports only from those before it:
+
+    files, spec                   files that appear whole or not at all; a graph's whole interface and its zero state
+    runtime/                      all that a client needs: sessions, streams, codes, audio; numpy and onnxruntime
+    model/                        what is streamed: decoder, encoder, dimensions; `checkpoint/`: where weights come from
+    streaming/                    how it is streamed: layers, attention, the designs, the PyTorch session
+    exporting/                    trace, check, validate, publish; `precision/`: int8 and float16
+    verification/                 does it agree? decoder, encoder, any graph, a waveform from elsewhere
+    serving/                      a Triton server: model repository, client, server
+    demo/                         the speech model that ships; `training/`: how it was made
+    course/                       the walkthrough's own code: traps, exercises, figures, widgets, the page
+    measure/                      what it costs: bench, card, load
+    cli/                          the command line, a file a command
 """
 
+from importlib import import_module
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "AsyncStream": "runtime",
+    "CodecSession": "runtime",
+    "ExactStreamingWrapper": "streaming.exact",
+    "OtherModel": "model.checkpoint",
+    "StatefulCodecONNXWrapper": "streaming.windowed",
+    "StreamEncoderWrapper": "streaming.encoder",
+    "StreamingConv1d": "streaming.layers",
+    "StreamingConvTranspose1d": "streaming.layers",
+    "TorchSession": "streaming.session",
+    "export": "exporting.export",
+    "find_states": "streaming.finder",
+    "load": "model.checkpoint",
+    "one_shot": "model.one_shot",
+    "parity": "verification.parity",
+    "verify": "verification.decoder",
+}
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -25,7 +25,7 @@ from qwen3_codec.exporting.precision.integers import BlockProduct, IntegerProduc
 from qwen3_codec.model import checkpoint
 from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.runtime import CodecSession, GraphError
-from qwen3_codec.runtime.measured_snr import INT8, Promise, fingerprint, promise_of
+from qwen3_codec.runtime.measured_snr import INT8, MeasuredSnr, fingerprint, measured_snr_of
 from qwen3_codec.runtime.metrics import max_error, snr_db
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.fixed import FixedAxes
@@ -106,8 +106,8 @@ class TestProducts:
 
 class TestOnSpeech:
     def test_the_promises(self, sessions):
-        assert promise_of(sessions["float32"].metadata) is None
-        promises = {name: promise_of(sessions[name].metadata) for name in ("int8", "float16")}
+        assert measured_snr_of(sessions["float32"].metadata) is None
+        promises = {name: measured_snr_of(sessions[name].metadata) for name in ("int8", "float16")}
         assert promises["int8"].snr_db >= 35 and promises["int8"].least_snr_db == 30
         assert promises["float16"].snr_db >= 55 and promises["float16"].least_snr_db == 50
 
@@ -129,7 +129,7 @@ class TestOnSpeech:
         assert isinstance(wrapper, int8.Int8StreamingWrapper) == (name == "int8")
         report = verify(speech, wrapper, codes, [[3], [7, 1, 2]], session)
         assert report.passed, report.failures
-        assert report.limits.min_snr_db == pytest.approx(promise_of(session.metadata).snr_db - 0.5)
+        assert report.limits.min_snr_db == pytest.approx(measured_snr_of(session.metadata).snr_db - 0.5)
 
     def test_verify_fails_where_the_promise_is_not_kept(self, sessions, speech, tmp_path):
         model = onnx.load(sessions["int8"].path)
@@ -151,10 +151,10 @@ class TestOnSpeech:
         codes, wanted = passage
         stream = sessions["float32"].stream()
         pieces = [stream.push(codes[:, :30])]
-        stream = stream.onto(sessions["int8"])
+        stream = stream.move_to(sessions["int8"])
         pieces.append(stream.push(codes[:, 30:60]))
         stream.save(tmp_path / "stream.npz")
-        pieces.append(stream.onto(sessions["float32"]).push(codes[:, 60:]))
+        pieces.append(stream.move_to(sessions["float32"]).push(codes[:, 60:]))
         third = wanted.shape[1] // 3
         snr = [snr_db(wanted[:, i * third : (i + 1) * third], piece) for i, piece in enumerate(pieces)]
         assert snr[0] > 80 and snr[1] > 30 and snr[2] > snr[1]
@@ -164,7 +164,7 @@ class TestOnSpeech:
     def test_a_stream_does_not_move_to_other_weights(self, sessions, small, tmp_path):
         other = made(small, "float32", tmp_path)
         with pytest.raises(ValueError, match="another state spec and another weights sha256"):
-            sessions["int8"].stream().onto(other)
+            sessions["int8"].stream().move_to(other)
 
     def test_rows_and_chunks_are_rounded_otherwise_and_no_worse(self, sessions, passage):
         codes, wanted = passage
@@ -192,8 +192,8 @@ class TestOnSpeech:
     def test_sensitivity_names_every_kind_once(self, speech):
         rows = sensitivity(speech, frames=12)
         blocks = len(speech.decoder.config.upsample_rates)
-        assert {row.kind for row in rows} == set(int8.TREATMENTS)
-        assert len({(row.kind, row.block) for row in rows}) == len(rows) == len(int8.TREATMENTS) - 3 + 3 * blocks
+        assert {row.kind for row in rows} == set(int8.PRODUCT_OF_KIND)
+        assert len({(row.kind, row.block) for row in rows}) == len(rows) == len(int8.PRODUCT_OF_KIND) - 3 + 3 * blocks
         assert min(rows, key=lambda row: row.snr_db).kind == "transposed"
         assert all(35 < row.snr_db < 60 for row in rows)
 
@@ -230,7 +230,7 @@ class TestAnyConfig:
         session = made(tiny, "int8", tmp_path, exporter="dynamo", least_snr_db=ANY)
         codes = random_codes(tiny.decoder, 20)
         assert snr_db(one_shot(tiny.decoder, codes), session.decode(codes, [3, 1])) > 12
-        assert promise_of(session.metadata).precision == "int8"
+        assert measured_snr_of(session.metadata).precision == "int8"
 
     def test_fixed_axes(self, shallow, tmp_path):
         wrapper = FixedAxes(wrapper_in(shallow, INT8), frames=3, batch=2)
@@ -266,14 +266,14 @@ def test_one_precision_is_not_taken_for_another(tiny, tmp_path):
     wrapper = wrapper_in(tiny, INT8)
     export_in(INT8, tiny, wrapper, path, least_snr_db=ANY, write=exported)
     first = path.stat().st_mtime_ns
-    assert promise_of(CodecSession(path).metadata).precision == INT8
+    assert measured_snr_of(CodecSession(path).metadata).precision == INT8
     export_in(INT8, tiny, wrapper, path, least_snr_db=ANY, write=exported)
     assert path.stat().st_mtime_ns == first
     with pytest.raises(ExportError, match="the least is 60"):
         export_in(INT8, tiny, wrapper, path, least_snr_db=60, write=exported)
     assert path.stat().st_mtime_ns == first
     exported(tiny, ExactStreamingWrapper(tiny.decoder), path)
-    assert promise_of(CodecSession(path).metadata) is None
+    assert measured_snr_of(CodecSession(path).metadata) is None
 
 
 def test_a_design_without_an_8_bit_form(shallow, tmp_path):
@@ -284,15 +284,15 @@ def test_a_design_without_an_8_bit_form(shallow, tmp_path):
 
 
 def test_promises_in_words_and_back():
-    promise = Promise(INT8, 36.125, 30.0, "ab")
-    assert promise_of(promise.entries()) == Promise(INT8, 36.12, 30.0, "ab")
+    promise = MeasuredSnr(INT8, 36.125, 30.0, "ab")
+    assert measured_snr_of(promise.entries()) == MeasuredSnr(INT8, 36.12, 30.0, "ab")
     assert "36.1 dB" in str(promise)
     codes = np.arange(6).reshape(1, 3, 2)
     assert fingerprint(codes) == fingerprint(codes[0]) != fingerprint(codes.reshape(1, 2, 3))
-    assert Promise(INT8, 36.0, 30.0, fingerprint(codes)).least(codes) == 35.5
+    assert MeasuredSnr(INT8, 36.0, 30.0, fingerprint(codes)).least(codes) == 35.5
     assert promise.least(codes) == 30
     with pytest.raises(ValueError, match="its precision is int8, and its promise cannot be read"):
-        promise_of({"precision": INT8})
+        measured_snr_of({"precision": INT8})
 
 
 def test_an_older_runtime_is_told_what_is_missing(sessions, tmp_path, monkeypatch):

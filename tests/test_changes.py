@@ -16,14 +16,14 @@ from qwen3_codec.model import checkpoint
 from qwen3_codec.model.checkpoint import CheckpointError
 from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.runtime import CodecSession
-from qwen3_codec.runtime.measured_snr import Promise
+from qwen3_codec.runtime.measured_snr import MeasuredSnr
 from qwen3_codec.runtime.metrics import max_error
 from qwen3_codec.spec import BATCH, ENCODER, TensorSpec
 from qwen3_codec.streaming import exact
 from qwen3_codec.streaming.encoder import StreamEncoderWrapper
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.kv_stack import sliding_window_mask
-from qwen3_codec.streaming.layers import StreamTransConv
+from qwen3_codec.streaming.layers import StreamingConvTranspose1d
 from qwen3_codec.streaming.session import TorchSession
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 from qwen3_codec.verification import decoder as verify_module
@@ -141,7 +141,7 @@ class TestVerdicts:
         """A file in fewer bits that promises nothing: its sound may be anything, and that is no pass."""
         wrapper = ExactStreamingWrapper(tiny.decoder)
         session = TorchSession(wrapper)
-        session.metadata = Promise("int8", 40.0, float("-inf"), "of other codes").entries()
+        session.metadata = MeasuredSnr("int8", 40.0, float("-inf"), "of other codes").entries()
         report = verify(tiny, wrapper, random_codes(tiny.decoder, 12), [[3]], session)
         assert report.verdict == json.loads(report.to_json())["verdict"] == "not judged"
         assert not report.failures and not report.passed
@@ -306,11 +306,11 @@ def test_a_reference_for_a_wrapper_that_is_meant_to_differ(tiny):
     assert verify(tiny, ExactStreamingWrapper(tiny.decoder), codes, [[3]], reference=reference).verdict == "failed"
 
 
-class Unflattened(StreamTransConv):
+class Unflattened(StreamingConvTranspose1d):
     """The layout by `unflatten` and `flatten`, and a `view` of what comes out."""
 
     def forward(self, x, states):
-        x = states.extend(x, self.history) if self.history else x
+        x = states.extend(x, self.left_context) if self.left_context else x
         y = torch.nn.functional.conv1d(x, self.weight, self.bias)
         y = y.unflatten(1, (self.out_channels, self.stride)).transpose(2, 3).flatten(2)
         return y.view(*y.shape)
@@ -320,7 +320,7 @@ class Frozen(ExactStreamingWrapper):
     def __init__(self, decoder):
         super().__init__(decoder)
         for module in self.modules():
-            if isinstance(module, StreamTransConv):
+            if isinstance(module, StreamingConvTranspose1d):
                 module.__class__ = Unflattened
 
 

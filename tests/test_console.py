@@ -13,7 +13,7 @@ from conftest import random_codes
 from qwen3_codec.cli import main as cli
 from qwen3_codec.course.exercises import check
 from qwen3_codec.course.exercises.exercise import Verdict
-from qwen3_codec.course.pitfalls import SPECIMENS
+from qwen3_codec.course.pitfalls import TRAPS
 from qwen3_codec.course.pitfalls.__main__ import main as pitfalls
 from qwen3_codec.course.pitfalls.specimen import Outcome, Wrong
 from qwen3_codec.exporting.export import export
@@ -127,12 +127,12 @@ def test_a_success_and_an_error_on_each_console(files, console, encoding, tmp_pa
 
 def test_modules_that_are_commands_of_their_own(files, console, monkeypatch, tmp_path):
     gone = replace(
-        SPECIMENS["head_dim by the formula"],
+        TRAPS["head_dim by the formula"],
         naive=lambda: Outcome(0.0, ""),
         demonstrate=lambda _: (_ for _ in ()).throw(RuntimeError(NAME)),
         today=Wrong(1.0),
     )
-    monkeypatch.setitem(SPECIMENS, gone.name, gone)
+    monkeypatch.setitem(TRAPS, gone.name, gone)
     printed = console("ascii")
     assert pitfalls(["head_dim"]) == 1
     assert pitfalls([NAME]) == 2

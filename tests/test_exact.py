@@ -10,14 +10,14 @@ from conftest import random_codes, small_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_codec.exporting.export import OPSETS, export, probe, probe_cases
+from qwen3_codec.exporting.export import OPSETS, compare_once, export, validation_cases
 from qwen3_codec.model.dimensions import conv_memory
 from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.model.receptive_field import receptive_field
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.runtime.metrics import chunks, max_error, mse
 from qwen3_codec.streaming.exact import ExactStreamingWrapper, OneShotWrapper
-from qwen3_codec.streaming.layers import ConvStates, Snake, StreamTransConv
+from qwen3_codec.streaming.layers import ConvStates, Snake, StreamingConvTranspose1d
 from qwen3_codec.verification.decoder import MAX_ERROR, TorchSession, verify, wrapper_like
 
 # float32 rounding of some forty layers, at a waveform of standard deviation 0.2: MSE 6e-13 where it was measured.
@@ -109,10 +109,10 @@ def test_random_schedules(shallow, shallow_session, schedule, seed):
 
 
 def test_states_agree_from_a_random_state(exact_session, small):
-    """`probe` compares every output, states included, from normal random states of rows of different ages."""
+    """`compare_once` compares every output, states included, from normal random states of rows of different ages."""
     wrapper = ExactStreamingWrapper(small.decoder)
-    cases = probe_cases(wrapper.spec)
-    assert len(cases) == 8 and max(probe(wrapper, exact_session, case) for case in cases) < MAX_ERROR
+    cases = validation_cases(wrapper.spec)
+    assert len(cases) == 8 and max(compare_once(wrapper, exact_session, case) for case in cases) < MAX_ERROR
 
 
 def test_what_is_stored_beyond_past_frames_does_not_matter(exact_session, small):
@@ -214,7 +214,7 @@ def test_one_shot_graph(small, tmp_path):
 def test_a_transposed_conv_adds_its_bias_once(small):
     """Against the one-shot layer, sample for sample, cut anywhere; adding overlapping outputs would double the bias."""
     causal = small.decoder.decoder[1].block[1]
-    layer, x = StreamTransConv(causal.conv), torch.randn(2, causal.conv.in_channels, 11)
+    layer, x = StreamingConvTranspose1d(causal.conv), torch.randn(2, causal.conv.in_channels, 11)
     state, pieces = torch.zeros(2, causal.conv.in_channels, 1), []
     for part in x.split([4, 1, 6], dim=-1):
         states = ConvStates([state])

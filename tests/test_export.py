@@ -8,7 +8,7 @@ import torch
 from conftest import random_codes, small_checkpoint
 
 from qwen3_codec.exporting import export as export_module
-from qwen3_codec.exporting.export import ExportError, check_graph, export, probe, probe_cases, trace
+from qwen3_codec.exporting.export import ExportError, check_graph, compare_once, export, trace, validation_cases
 from qwen3_codec.model.receptive_field import conv_reach
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
@@ -30,7 +30,7 @@ def test_dynamo_exports_the_same_wrapper(tiny, tmp_path):
     """Without look-ahead, where slices are empty; notebook 3 does it with one."""
     wrapper = StatefulCodecONNXWrapper(tiny.decoder, conv_reach(tiny.decoder), lookahead_frames=0)
     done = export(tiny, wrapper, tmp_path / "decoder.onnx", "dynamo")
-    assert done.probes == 8 and done.warnings == ()
+    assert done.validation_runs == 8 and done.warnings == ()
     report = verify(tiny, wrapper, random_codes(tiny.decoder, 90), [[1], [7, 1, 2]], CodecSession(done.path))
     assert report.judged and report.passed, str(report)
 
@@ -97,7 +97,7 @@ def test_an_interrupted_export_leaves_nothing(shallow, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export_module, "probe", interrupt)
+    monkeypatch.setattr(export_module, "compare_once", interrupt)
     with pytest.raises(KeyboardInterrupt):
         export(shallow, StatefulCodecONNXWrapper(shallow.decoder), tmp_path / "decoder.onnx")
     assert not [*tmp_path.iterdir()]
@@ -118,13 +118,13 @@ def test_checks_name_what_is_wrong(shallow, tmp_path):
 
 
 def test_probe_runs_cover_lengths_and_both_ends(exact_window, session):
-    cases = probe_cases(exact_window.spec)
+    cases = validation_cases(exact_window.spec)
     assert {case["frames"] for case in cases} == {1, 2, 5, 12} and {case["fill"] for case in cases} == {0, 5, 72}
     assert {case["is_last"] for case in cases} == {True, False} and {case["batch"] for case in cases} == {1, 2}
     assert {(c["fill"], c["is_last"]) for c in cases} == {(fill, last) for fill in (0, 5, 72) for last in (False, True)}
     wrong = StatefulCodecONNXWrapper(small_checkpoint(seed=9).decoder, 10, 4)
     with pytest.raises(ExportError, match="differs from the wrapper"):
-        probe(wrong, session, cases[0])
+        compare_once(wrong, session, cases[0])
 
 
 def test_unknown_exporter(small, exact_window, tmp_path):
@@ -141,6 +141,6 @@ def test_a_graph_knows_its_checkpoint(small, shallow, session):
 
 
 def test_non_zero_random_state_gives_equal_states(exact_window, session):
-    """From a full random state, as after a long stream: audio and every next state agree (probe compares them all)."""
+    """From a full random state, as after a long stream: audio and every next state agree."""
     cases = [{"frames": n, "fill": 72, "is_last": last, "batch": 2} for n in (1, 2, 5, 12) for last in (False, True)]
-    assert max(probe(exact_window, session, case) for case in cases) < 5e-5
+    assert max(compare_once(exact_window, session, case) for case in cases) < 5e-5

@@ -79,8 +79,8 @@ def transposed(kernel, stride, **options):
 )
 def test_contexts_are_those_that_are_measured(model):
     torch.manual_seed(0)
-    found = next(state for state in find_states(model, torch.randn(1, 2, STEPS)) if state.history is not None)
-    assert (found.history, found.lookahead) == measured(model, model.part)
+    found = next(state for state in find_states(model, torch.randn(1, 2, STEPS)) if state.left_context is not None)
+    assert (found.left_context, found.lookahead) == measured(model, model.part)
     assert (
         found.name == "part" and found.kind == type(model.part).__name__ and found.steps_per_frame in (1, STEPS // 40)
     )
@@ -89,10 +89,10 @@ def test_contexts_are_those_that_are_measured(model):
 def test_a_causal_model_has_no_lookahead_and_one_without_seen_padding_counts_as_causal():
     joined = Then(conv(5), lambda x: torch.cat([torch.zeros(1, 2, 4), x], dim=2))
     (found,) = find_states(joined, torch.randn(1, 2, STEPS))
-    assert (found.history, found.lookahead) == measured(joined, joined.part) == (4, 0)
+    assert (found.left_context, found.lookahead) == measured(joined, joined.part) == (4, 0)
     # What a transposed convolution gives is not padded because its end was cut off.
     pair = nn.Sequential(Then(transposed(6, 3), after=lambda y: y[..., :-3]), nn.Conv1d(3, 2, 5))
-    assert [state.history for state in find_states(pair, torch.randn(1, 2, STEPS))] == [1, 4]
+    assert [state.left_context for state in find_states(pair, torch.randn(1, 2, STEPS))] == [1, 4]
 
 
 @pytest.mark.parametrize("normed", [parametrizations.weight_norm, nn.utils.weight_norm], ids=["new", "old"])
@@ -100,7 +100,7 @@ def test_a_causal_model_has_no_lookahead_and_one_without_seen_padding_counts_as_
 def test_weight_norm_does_not_change_the_kind(normed):
     model = nn.Sequential(normed(conv(3)), normed(nn.ConvTranspose1d(3, 2, 4, 2)))
     found = find_states(model, torch.randn(1, 2, STEPS))
-    assert [(state.name, state.kind, state.history) for state in found] == [
+    assert [(state.name, state.kind, state.left_context) for state in found] == [
         ("0", "Conv1d", 2),
         ("1", "ConvTranspose1d", 1),
     ]
@@ -218,7 +218,7 @@ def test_every_other_memory_is_named(part, name, kind, words):
     model = nn.Sequential(part)
     if not isinstance(part, nn.Dropout):
         model.eval()
-    found = [state for state in find_states(model, torch.randn(1, 2, STEPS)) if state.history is None]
+    found = [state for state in find_states(model, torch.randn(1, 2, STEPS)) if state.left_context is None]
     assert [(state.name, state.kind) for state in found] == [(name, kind)]
     assert words in found[0].why
 
@@ -250,11 +250,11 @@ def test_a_foreign_decoder_with_a_recurrent_layer():
         model = EncodecModel(EncodecConfig(**sizes, use_causal_conv=causal)).eval()
         found = find_states(model.decoder, torch.randn(1, 8, 31))
         by_name = {state.name: state for state in found}
-        assert by_name["layers.1.lstm"].kind == "LSTM" and by_name["layers.1.lstm"].history is None
+        assert by_name["layers.1.lstm"].kind == "LSTM" and by_name["layers.1.lstm"].left_context is None
         assert by_name["layers.0"].why == "pads with reflect, not with zeros"
         first = by_name["layers.0.conv"]
-        assert (first.kind, first.history, first.lookahead) == ("Conv1d", *contexts)
-        assert {state.kind for state in found if state.history is not None} == {"Conv1d", "ConvTranspose1d"}
+        assert (first.kind, first.left_context, first.lookahead) == ("Conv1d", *contexts)
+        assert {state.kind for state in found if state.left_context is not None} == {"Conv1d", "ConvTranspose1d"}
 
 
 def test_nothing_is_left_behind():

@@ -17,7 +17,13 @@ from qwen3_codec.model.dimensions import conv_memory
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.finder import find_states
 from qwen3_codec.streaming.kv_stack import keep_last, stream_layers
-from qwen3_codec.streaming.layers import ConvStates, StreamConv, StreamSequence, StreamTransConv, streaming
+from qwen3_codec.streaming.layers import (
+    ConvStates,
+    StreamingConv1d,
+    StreamingConvTranspose1d,
+    StreamingSequence,
+    to_streaming,
+)
 from qwen3_codec.streaming.session import TorchSession
 
 ATOL = 1e-5  # some tens of float32 products in another order, of values about 1
@@ -26,12 +32,12 @@ SIZES = st.integers(1, 4)
 
 def in_chunks(layer, x, lengths):
     """`x` [B, C, T] through `layer` in chunks, from a state of zeros."""
-    state, pieces = torch.zeros(len(x), layer.channels, layer.history), []
+    state, pieces = torch.zeros(len(x), layer.channels, layer.left_context), []
     for part in x.split(lengths, dim=2):
-        convs = ConvStates([state] if layer.history else [])
+        convs = ConvStates([state] if layer.left_context else [])
         pieces.append(layer(part, convs))
         (state,) = convs.after or [state]
-        assert state.shape == (len(x), layer.channels, layer.history)
+        assert state.shape == (len(x), layer.channels, layer.left_context)
     return torch.cat(pieces, dim=2)
 
 
@@ -45,10 +51,10 @@ def test_any_causal_convolution(data):
     conv = nn.Conv1d(2 * groups, 3 * groups, kernel, stride, dilation=dilation, groups=groups, bias=bias)
     lengths = [stride * steps for steps in data.draw(st.lists(SIZES, min_size=1, max_size=6))]
     x = torch.randn(2, 2 * groups, sum(lengths))
-    layer = StreamConv(conv)
+    layer = StreamingConv1d(conv)
     with torch.no_grad():
         # Each output stands at the first of its `stride` new inputs; behind the end only what does nothing is added.
-        whole = conv(F.pad(x, (layer.history, stride - 1)))
+        whole = conv(F.pad(x, (layer.left_context, stride - 1)))
         torch.testing.assert_close(in_chunks(layer, x, lengths), whole, atol=ATOL, rtol=0)
 
 
@@ -59,8 +65,8 @@ def test_any_transposed_convolution_that_is_trimmed_on_the_right(data):
     conv = nn.ConvTranspose1d(2 * groups, 3 * groups, kernel, stride, groups=groups, bias=data.draw(st.booleans()))
     lengths = data.draw(st.lists(SIZES, min_size=1, max_size=6))
     x = torch.randn(2, 2 * groups, sum(lengths))
-    layer = StreamTransConv(conv)
-    assert layer.history == ceil(kernel / stride) - 1
+    layer = StreamingConvTranspose1d(conv)
+    assert layer.left_context == ceil(kernel / stride) - 1
     with torch.no_grad():
         whole = conv(x)[..., : stride * x.size(2)]
         if kernel < stride:  # the samples behind the last tap are the bias alone
@@ -72,12 +78,12 @@ def test_any_transposed_convolution_that_is_trimmed_on_the_right(data):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: StreamConv(nn.Conv1d(1, 1, 3, padding=1)), "padding"),
-        (lambda: StreamConv(nn.Conv1d(1, 1, 3, padding="same")), "padding=same"),
-        (lambda: StreamConv(nn.Conv1d(1, 1, 2, stride=3)), "skips samples"),
-        (lambda: StreamTransConv(nn.ConvTranspose1d(1, 1, 4, 2, padding=1)), "padding or dilation"),
-        (lambda: StreamTransConv(nn.ConvTranspose1d(1, 1, 4, 2, output_padding=1)), "padding or dilation"),
-        (lambda: StreamTransConv(nn.ConvTranspose1d(1, 1, 4, 2, dilation=2)), "padding or dilation"),
+        (lambda: StreamingConv1d(nn.Conv1d(1, 1, 3, padding=1)), "padding"),
+        (lambda: StreamingConv1d(nn.Conv1d(1, 1, 3, padding="same")), "padding=same"),
+        (lambda: StreamingConv1d(nn.Conv1d(1, 1, 2, stride=3)), "skips samples"),
+        (lambda: StreamingConvTranspose1d(nn.ConvTranspose1d(1, 1, 4, 2, padding=1)), "padding or dilation"),
+        (lambda: StreamingConvTranspose1d(nn.ConvTranspose1d(1, 1, 4, 2, output_padding=1)), "padding or dilation"),
+        (lambda: StreamingConvTranspose1d(nn.ConvTranspose1d(1, 1, 4, 2, dilation=2)), "padding or dilation"),
     ],
 )
 def test_what_has_no_such_state_is_refused(make, words):
@@ -85,10 +91,10 @@ def test_what_has_no_such_state_is_refused(make, words):
         make()
 
 
-def test_a_transposed_convolution_that_cuts_on_the_left_has_no_twin():
+def test_a_transposed_convolution_that_cuts_on_the_left_has_no_counterpart():
     cut = MimiConvTranspose1d(MimiConfig(trim_right_ratio=0.5), 2, 2, kernel_size=4, stride=2)
-    with pytest.raises(TypeError, match="no streaming twin for MimiConvTranspose1d"):
-        streaming(cut)
+    with pytest.raises(TypeError, match="no streaming counterpart for MimiConvTranspose1d"):
+        to_streaming(cut)
 
 
 def transformer(window, **fields):
@@ -149,26 +155,28 @@ class OutOfOrder(nn.Module):
 def test_states_are_found_in_the_order_of_the_data():
     found = find_states(OutOfOrder(), torch.randn(1, 4, 20))
     assert [state.name for state in found] == ["first", "first", "up", "last"]
-    assert [state.history for state in found] == [0, 0, 2, 12]
+    assert [state.left_context for state in found] == [0, 0, 2, 12]
     assert [state.steps_per_frame for state in found] == [1, 1, 1, 3]
     assert (found[2].kind, found[2].groups, found[2].bias, found[3].dilation) == ("ConvTranspose1d", 2, False, 3)
 
 
 def test_the_finder_agrees_with_the_exact_wrapper(small):
-    """An independent path to the declaration: hooks on the one-shot decoder against the twins' own histories."""
+    """An independent path to the declaration: hooks on the one-shot decoder against the layers' own left contexts."""
     decoder = small.decoder
     codes = torch.zeros(1, 60, decoder.config.num_quantizers, dtype=torch.int64)
-    found = [state for state in find_states(decoder, codes, 60) if state.history]
+    found = [state for state in find_states(decoder, codes, 60) if state.left_context]
     wrapper = ExactStreamingWrapper(decoder)
     rate = small.sample_rate / decoder.samples_per_frame
-    assert [(s.name.removesuffix(".conv"), s.history, s.steps_per_frame * rate) for s in found] == conv_memory(wrapper)
+    assert [(s.name.removesuffix(".conv"), s.left_context, s.steps_per_frame * rate) for s in found] == conv_memory(
+        wrapper
+    )
 
 
-def test_a_twin_stays_as_it_is():
-    twin = StreamConv(nn.Conv1d(2, 2, 3))
-    assert streaming(twin) is twin
-    sequence = StreamSequence([twin, nn.ELU()])
-    assert sequence.parts[0] is twin and streaming(sequence) is sequence
+def test_a_streaming_part_stays_as_it_is():
+    part = StreamingConv1d(nn.Conv1d(2, 2, 3))
+    assert to_streaming(part) is part
+    sequence = StreamingSequence([part, nn.ELU()])
+    assert sequence.parts[0] is part and to_streaming(sequence) is sequence
 
 
 def test_a_count_beyond_its_limit_is_refused(small):

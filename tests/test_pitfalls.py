@@ -11,7 +11,7 @@ import torch
 from conftest import random_codes
 
 from qwen3_codec.course.pitfalls import (
-    SPECIMENS,
+    TRAPS,
     Says,
     Wrong,
     axes_of,
@@ -37,48 +37,48 @@ from qwen3_codec.verification.decoder import MAX_ERROR
 # Notebook 6 is executed with the tests, and stops where a trap or a fix that it shows is no longer as described, or
 # where what is said is not what is recorded. So each trap is run once, with nothing suppressed: on the page, or here.
 PAGE = (Path(__file__).parents[1] / "notebooks" / "06_pitfalls.py").read_text(encoding="utf-8")
-NOT_ON_THE_PAGE = [name for name in SPECIMENS if f'fall("{name}")' not in PAGE or f'mend("{name}")' not in PAGE]
+NOT_ON_THE_PAGE = [name for name in TRAPS if f'fall("{name}")' not in PAGE or f'mend("{name}")' not in PAGE]
 
 
 @pytest.mark.parametrize("name", NOT_ON_THE_PAGE)
 def test_the_naive_code_fails_as_described(name):
-    assert SPECIMENS[name].fall()
+    assert TRAPS[name].fall()
 
 
 @pytest.mark.parametrize("name", NOT_ON_THE_PAGE)
 def test_the_fix_holds(name):
-    assert SPECIMENS[name].mend()
+    assert TRAPS[name].mend()
 
 
 def test_a_specimen_says_why_and_where():
-    for name, specimen in SPECIMENS.items():
+    for name, specimen in TRAPS.items():
         assert specimen.name == name and len(specimen.why) > 40 and specimen.notes in ("", *"12345")
         assert all(re.fullmatch(r"[\w.-]+/[\w.-]+#\d+", source) for source in specimen.sources), name
-    assert {specimen.notes for specimen in SPECIMENS.values()} == {"", *"12345"}
+    assert {specimen.notes for specimen in TRAPS.values()} == {"", *"12345"}
 
 
 def test_what_is_unreported_follows_from_what_is_recorded():
     """Of the traps that go through, those that an exporter, or ONNX Runtime at its default log level, warns of."""
-    warns = {name for name, specimen in SPECIMENS.items() if specimen.reported == "warning"}
+    warns = {name for name, specimen in TRAPS.items() if specimen.reported == "warning"}
     on_a_length = {f"{name} on a length" for name in ("int()", "float()", "math.ceil", "min()", "max()", "if")}
     traced = {f"{name}, torchscript" for name in {"if on a tensor"} | on_a_length}
     traced |= {"an end of a slice as a number", "a cache rebuilt from trimmed keys"}
-    assert {n for n in warns if SPECIMENS[n].warns[0].category == "TracerWarning"} == traced
+    assert {n for n in warns if TRAPS[n].warns[0].category == "TracerWarning"} == traced
     names = {"too few input names", "a misspelt name in dynamic_axes"}
     assert warns == traced | names | {"an example of length 1", "a size after unflatten, torchscript"}
-    specimen = SPECIMENS["range() on a length, torchscript"]
+    specimen = TRAPS["range() on a length, torchscript"]
     assert specimen.reported == "nothing" and replace(specimen, warns=(Says("WARNING", "x"),)).reported == "warning"
-    assert SPECIMENS["if on a tensor, dynamo"].warns and SPECIMENS["if on a tensor, dynamo"].reported == "error"
+    assert TRAPS["if on a tensor, dynamo"].warns and TRAPS["if on a tensor, dynamo"].reported == "error"
 
 
 def test_no_text_calls_a_trap_silent():
     """What a trap says is in its record: a sentence that denies it would be an opinion. *Silent* is for audio."""
-    for name, specimen in SPECIMENS.items():
+    for name, specimen in TRAPS.items():
         assert not re.search(r"silen|without a word|no word|says nothing|complain", specimen.why), name
 
 
 def test_a_record_that_is_not_what_is_said_is_an_error_both_ways():
-    traced, unreported = SPECIMENS["min() on a length, torchscript"], SPECIMENS["range() on a length, torchscript"]
+    traced, unreported = TRAPS["min() on a length, torchscript"], TRAPS["range() on a length, torchscript"]
     with pytest.raises(AssertionError, match=r"min.*said and not in its record: lengths.py:\d+: TracerWarning: Conver"):
         replace(traced, warns=()).fall()
     with pytest.raises(AssertionError, match=r"range.*in its record and not said: TracerWarning: Converting"):
@@ -123,7 +123,7 @@ def test_a_dump_is_shown_by_its_first_line():
 
 
 def test_a_specimen_whose_trap_has_gone_says_so():
-    loud, wrong = SPECIMENS["head_dim by the formula"], SPECIMENS["min() on a length, torchscript"]
+    loud, wrong = TRAPS["head_dim by the formula"], TRAPS["min() on a length, torchscript"]
     assert loud.reported == "error" and isinstance(wrong.today, Wrong)
     with pytest.raises(AssertionError, match="nothing failed; expected RuntimeError"):
         replace(loud, naive=loud.fix).fall()
@@ -136,8 +136,8 @@ def test_a_specimen_whose_trap_has_gone_says_so():
 def test_the_command_runs_what_is_asked_for(capsys, monkeypatch):
     assert main(["head_dim"]) == 0
     assert "head_dim by the formula (naive): as described, reported by: error" in capsys.readouterr().out
-    gone = SPECIMENS["head_dim by the formula"]
-    monkeypatch.setitem(SPECIMENS, gone.name, replace(gone, naive=gone.fix))
+    gone = TRAPS["head_dim by the formula"]
+    monkeypatch.setitem(TRAPS, gone.name, replace(gone, naive=gone.fix))
     assert main(["head_dim"]) == 1 and "CHANGED: AssertionError" in capsys.readouterr().out
     assert main(["no such trap"]) == 2
     assert "no specimen has 'no such trap' in its name" in capsys.readouterr().err
@@ -162,7 +162,7 @@ def test_the_table_of_both_exporters(monkeypatch):
 
 
 @pytest.mark.parametrize("length", LENGTHS, ids=lambda length: length.name)
-def test_a_symbolic_twin_does_what_the_naive_code_does(length):
+def test_an_export_safe_rewrite_does_what_the_naive_code_does(length):
     for case in length.cases:
         assert torch.allclose(length.naive()(*case.values()), length.fix()(*case.values()))
 
@@ -280,5 +280,5 @@ def test_the_notebook_shows_every_specimen():
     """Where only the exporter differs, the table of notebook 6 has it."""
     page = (Path(__file__).parents[1] / "notebooks" / "06_pitfalls.py").read_text()
     in_table = {f"{length.name} on a length, dynamo" for length in LENGTHS}
-    for name in SPECIMENS.keys() - in_table:
+    for name in TRAPS.keys() - in_table:
         assert page.count(f'fall("{name}")') == 1 == page.count(f'mend("{name}")'), name

@@ -41,7 +41,7 @@ FIGURES = {
     "error_against_cost": lambda: plots.error_against_cost(ROWS, "cost"),
     "cost_against_sound": lambda: plots.cost_against_sound(ROWS, "cost and sound"),
     "sensitivity": lambda: plots.sensitivity(
-        [Sensitivity("first", None, 41.0, "8 bits twice"), Sensitivity("residual", 1, 43.0, "8 bits")], "noise"
+        [Sensitivity("first", None, 41.0, "two-term int8"), Sensitivity("residual", 1, 43.0, "8 bits")], "noise"
     ),
     "receptive_field": lambda: plots.receptive_field(WAVE, WAVE[:90], 480, 2, "random"),
     "waveforms": lambda: plots.waveforms(WAVE, 0.9 * WAVE, 24000, "two waves", [0, 2400]),

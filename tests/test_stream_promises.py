@@ -105,7 +105,7 @@ def test_a_push_has_the_stream_to_itself(session, tmp_path):
         "finish": going.finish,
         "reset": going.reset,
         "fork": going.fork,
-        "onto": lambda: going.onto(session),
+        "onto": lambda: going.move_to(session),
         "join": lambda: going.join(other),
         "joined": lambda: other.join(going),
         "save": lambda: going.save(tmp_path / "x.npz"),
@@ -242,7 +242,7 @@ def test_streams_of_other_weights_share_no_call(tiny, others):
         mine.stream().join(other.stream())
     assert mine.stream().join(same.stream()).batch == 2
     with pytest.raises(ValueError, match="has another weights sha256"):
-        mine.stream().onto(other)
+        mine.stream().move_to(other)
 
 
 class TestSaved:
@@ -352,9 +352,9 @@ class TestSaved:
         session = SimpleNamespace(spec=spec, weights_sha256="0123abcd")
         file = Path(__file__).parent / "saved" / "windowed.npz"
         back = stream.load_stream(session, file)
-        assert back.frames.tolist() == [9, 5] and not back.finished and back._unheard == 0
+        assert back.frames.tolist() == [9, 5] and not back.finished and back._suppressed == 0
         arrays = np.load(file)
-        np.testing.assert_array_equal(back._held_back, arrays["held_back"])
+        np.testing.assert_array_equal(back._pending, arrays["held_back"])
         assert {f"state.{name}" for name in back.state} | {"header", "frames", "held_back"} == set(arrays)
         for name, array in back.state.items():
             np.testing.assert_array_equal(array, arrays[f"state.{name}"])

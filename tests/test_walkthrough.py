@@ -12,7 +12,7 @@ from nbconvert import HTMLExporter
 from qwen3_codec.course.exercises import EXERCISES, solution
 from qwen3_codec.course.pitfalls.pages import code
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
-from qwen3_codec.streaming.layers import StreamConv
+from qwen3_codec.streaming.layers import StreamingConv1d
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,7 +45,7 @@ def test_a_page_loads_nothing_from_elsewhere(tmp_path):
 
 def test_code_that_is_shown_has_a_fixed_width_and_its_name():
     """In the pages of nbconvert as it comes: there a block of code in an output inherits its font."""
-    shown = [code(StreamConv.forward, ExactStreamingWrapper.forward), solution(next(iter(EXERCISES)))]
+    shown = [code(StreamingConv1d.forward, ExactStreamingWrapper.forward), solution(next(iter(EXERCISES)))]
     data = [{f"text/{kind}": each.data} for kind, each in zip(("markdown", "html"), shown, strict=True)]
     outputs = [nbformat.v4.new_output("display_data", each) for each in data]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=outputs)])
@@ -56,6 +56,6 @@ def test_code_that_is_shown_has_a_fixed_width_and_its_name():
     assert all(block.find_parent(style="font-family: monospace") for block in blocks)
     names = [paragraph.text for paragraph in page.select(".jp-RenderedMarkdown p")]
     assert names == [
-        "StreamConv.forward in qwen3_codec/streaming/layers.py:",
+        "StreamingConv1d.forward in qwen3_codec/streaming/layers.py:",
         "ExactStreamingWrapper.forward in qwen3_codec/streaming/exact.py:",
     ]

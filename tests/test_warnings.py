@@ -139,7 +139,7 @@ def test_a_warning_inside_a_library_names_the_call_too():
     assert not any(map(tells_of_a_loss, found))  # torch ignores them itself
 
 
-# A branch that no probe run takes: every check passes, and the graph is wrong at 100 frames.
+# A branch that no validation run takes: every check passes, and the graph is wrong at 100 frames.
 def past_all_probes(x):
     return x * 2 if x.size(1) > 100 else x
 
@@ -158,7 +158,7 @@ class TestStrict:
         assert [each.category for each in trace(wrapper, path, "torchscript")] == ["TracerWarning"]
         assert capfd.readouterr() == ("", "")
 
-    @pytest.mark.filterwarnings("ignore:made by an older tool")  # the probe runs give it as any run does
+    @pytest.mark.filterwarnings("ignore:made by an older tool")  # the validation runs give it as any run does
     def test_what_nobody_knows_is_told_and_refuses_nothing(self, tmp_path, capfd):
         def chatty(x):
             warnings.warn("made by an older tool", stacklevel=1)
@@ -209,7 +209,7 @@ def test_right_wrappers_give_no_warning(design, tiny, tmp_path):
 def test_a_spec_without_limits(exporter, tmp_path):
     wrapper = Decay()
     done = export(model_of(wrapper), wrapper, tmp_path / "x.onnx", exporter)
-    assert wrapper.spec.limits == {} and done.warnings == () and done.probes == 8
+    assert wrapper.spec.limits == {} and done.warnings == () and done.validation_runs == 8
     session, codes = CodecSession(done.path), np.random.default_rng(0).integers(50, size=(2, 30, 1))
     checked = parity(done.path, one_shot, codes, [[1], [7, 1, 2]])
     assert checked.passed and not checked.unnoticed

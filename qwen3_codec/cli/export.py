@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..runtime.codes import read_rows
 from ..runtime.console import progress
-from ..runtime.measured_snr import FLOAT32, promise_of
+from ..runtime.measured_snr import FLOAT32, measured_snr_of
 from . import options
 
 ABOUT = "write the stateful graph to an ONNX file, checked"
@@ -64,8 +64,9 @@ def run(args) -> int:
     spec = wrapper.spec
     print(
         f"{done.path}: {done.bytes / 2**20:.1f} MiB, {len(spec.all_inputs)} inputs, {len(spec.all_outputs)} outputs, "
-        f"{sum(done.nodes.values())} nodes; {done.probes} probe runs within {done.probe_error:.1e} of the wrapper"
+        f"{sum(done.nodes.values())} nodes; {done.validation_runs} validation runs within {done.validation_error:.1e} "
+        "of the wrapper"
     )
-    if promise := promise_of(CodecSession(done.path).metadata):
+    if promise := measured_snr_of(CodecSession(done.path).metadata):
         print(promise)
     return 0

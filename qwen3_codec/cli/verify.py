@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..runtime.codes import read_codes
 from ..runtime.console import progress
-from ..runtime.measured_snr import promise_of
+from ..runtime.measured_snr import measured_snr_of
 from ..runtime.metrics import parse_schedule
 from ..spec import ENCODER, random_codes
 from . import options
@@ -66,4 +66,8 @@ def _default_codes(loaded, session, frames: int):
     from ..exporting.precision.export import EXAMPLE_FRAMES
     from ..model.checkpoint import example_codes
 
-    return example_codes(loaded, EXAMPLE_FRAMES) if promise_of(session.metadata) else random_codes(session.spec, frames)
+    return (
+        example_codes(loaded, EXAMPLE_FRAMES)
+        if measured_snr_of(session.metadata)
+        else random_codes(session.spec, frames)
+    )

@@ -36,10 +36,10 @@ OPSETS = {"torchscript": range(14, 24), "dynamo": range(18, 25)}
 EXPORTERS = tuple(OPSETS)
 OPSET = 18
 # Lengths at which the finished graph is run: one frame, fewer and more than the example, a long chunk.
-PROBE_FRAMES = (1, 2, 5, 12)
+VALIDATION_FRAMES = (1, 2, 5, 12)
 # The graph and the wrapper do the same float32 operations in another order. Half-precision states need more: they are
 # rounded to 11 bits.
-PROBE_TOLERANCE = 5e-5
+TOLERANCE = 5e-5
 
 
 class ExportError(RuntimeError):
@@ -48,7 +48,7 @@ class ExportError(RuntimeError):
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export` wrote: where, how large, how many nodes of each kind, and the largest error of the probe runs.
+    """What `export` wrote: where, how large, how many nodes of each kind, and the largest error of the validation runs.
 
     `warnings` is what the exporter, or the wrapper's own code, said meanwhile that it does not say of every graph: the
     place in the code, and in words what became of it.
@@ -57,8 +57,8 @@ class Exported:
     path: Path
     bytes: int
     nodes: dict[str, int]
-    probes: int
-    probe_error: float
+    validation_runs: int
+    validation_error: float
     warnings: tuple[str, ...] = ()
 
 
@@ -69,7 +69,7 @@ def export(
     exporter: str = "torchscript",
     progress=lambda iterable, **_: iterable,
     opset: int = OPSET,
-    tolerance: float = PROBE_TOLERANCE,
+    tolerance: float = TOLERANCE,
     precision: str = FLOAT32,
     finish: Callable[[Path], None] | None = None,
     strict: bool = True,
@@ -83,7 +83,7 @@ def export(
     what it makes of it is of `precision`.
 
     A graph that passes all this is refused all the same where the exporter warned that it lost something (a Python
-    number or branch in place of a tensor, see `wording.LOSSES`): it may go wrong where no probe run looks. With
+    number or branch in place of a tensor, see `wording.LOSSES`): it may go wrong where no validation run looks. With
     `strict=False` it is written, and the warning is in the result. Other warnings never refuse a graph.
 
     Raises ExportError naming what is wrong, and ValueError for a wrapper that cannot be exported: in training mode,
@@ -98,11 +98,11 @@ def export(
         said = _run_and_trace(checkpoint, wrapper, draft, exporter, opset)
         try:
             nodes = _finished(checkpoint, wrapper, draft, exporter, precision)
-            errors = prove(wrapper, _loaded(draft, path), tolerance, progress)
+            errors = validate_graph(wrapper, _loaded(draft, path), tolerance, progress)
         except ExportError as error:
             example = example_inputs(wrapper.spec)
             causes = [*complex_numbers(wrapper, example), *warned(said)]
-            causes += frozen_axes(wrapper, draft, example, PROBE_FRAMES)
+            causes += frozen_axes(wrapper, draft, example, VALIDATION_FRAMES)
             raise ExportError("; ".join([str(error), *causes])) from error.__cause__
         if strict and (losses := described([each for each in said if tells_of_a_loss(each)])):
             raise ExportError(
@@ -115,7 +115,7 @@ def export(
     return Exported(path, path.stat().st_size, nodes, len(errors), max(errors), described(said))
 
 
-def write_unproven(
+def write_draft(
     checkpoint: Checkpoint | OtherModel,
     wrapper: torch.nn.Module,
     path: str | os.PathLike,
@@ -135,7 +135,7 @@ def _run_and_trace(checkpoint, wrapper, path, exporter: str, opset: int) -> list
     session, feeds = TorchSession(wrapper), example_inputs(wrapper.spec)
     with captured() as said:
         first, again = session.run(feeds), session.run(feeds)
-    if changed := [n for n in differing(first, again) if not scaled_error(first[n], again[n]) <= PROBE_TOLERANCE]:
+    if changed := [n for n in differing(first, again) if not scaled_error(first[n], again[n]) <= TOLERANCE]:
         raise ValueError(
             f"the same input gives two results in {', '.join(changed)}: the wrapper keeps something from call to call "
             "that its spec does not declare, or draws random numbers outside torch"
@@ -180,21 +180,23 @@ def exported(checkpoint: Checkpoint | OtherModel, wrapper: torch.nn.Module, path
     try:
         session = CodecSession(path)
         if made_so.items() <= session.metadata.items():
-            prove(wrapper, session, options.get("tolerance", PROBE_TOLERANCE))
+            validate_graph(wrapper, session, options.get("tolerance", TOLERANCE))
             return Path(path)
     except (GraphError, ExportError):
         pass
     return export(checkpoint, wrapper, path, **options).path
 
 
-def prove(
+def validate_graph(
     wrapper: torch.nn.Module,
     session: CodecSession,
-    tolerance: float = PROBE_TOLERANCE,
+    tolerance: float = TOLERANCE,
     progress=lambda iterable, **_: iterable,
 ) -> list[float]:
-    """Run graph and wrapper side by side at each of `probe_cases`; the largest error of each, or ExportError."""
-    return [probe(wrapper, session, case, tolerance) for case in progress(probe_cases(wrapper.spec), unit="run")]
+    """Run graph and wrapper side by side at each of `validation_cases`; the largest error of each, or ExportError."""
+    return [
+        compare_once(wrapper, session, case, tolerance) for case in progress(validation_cases(wrapper.spec), unit="run")
+    ]
 
 
 def trace(wrapper: torch.nn.Module, path: str | os.PathLike, exporter: str, opset: int = OPSET) -> list[Diagnostic]:
@@ -329,8 +331,8 @@ def _add_metadata(path: Path, entries: dict[str, str]) -> None:
         file.write(more.SerializeToString())
 
 
-def probe_cases(spec: StateSpec) -> list[dict]:
-    """The probe runs: every chunk length with two fillings of the state, empty, partly filled and full in turn.
+def validation_cases(spec: StateSpec) -> list[dict]:
+    """The validation runs: every chunk length with two fillings of the state, empty, partly filled and full in turn.
 
     (States of fixed shapes have nothing to fill: they are random each time.)
 
@@ -338,14 +340,14 @@ def probe_cases(spec: StateSpec) -> list[dict]:
     """
     fills = [0, 5, max(spec.limits.values())] if spec.limits else [0]
     cases = []
-    lengths = [spec.fixed_frames] if spec.fixed_frames else PROBE_FRAMES
+    lengths = [spec.fixed_frames] if spec.fixed_frames else VALIDATION_FRAMES
     for index, (frames, is_last) in enumerate(product(lengths, (False, True))):
         fill, batch = fills[-index % len(fills)], spec.fixed_batch or 2 - (index + index // 2) % 2
         cases.append({"frames": frames, "fill": fill, "is_last": is_last, "batch": batch})
     return cases
 
 
-def probe(wrapper: torch.nn.Module, session: CodecSession, case: dict, tolerance: float = PROBE_TOLERANCE) -> float:
+def compare_once(wrapper: torch.nn.Module, session: CodecSession, case: dict, tolerance: float = TOLERANCE) -> float:
     """Run graph and wrapper on the same random state at other lengths; returns the largest error of any output.
 
     Raises ExportError where the graph fails, gives another shape, or differs by more than `tolerance`, and ValueError

@@ -17,7 +17,7 @@ from ..exporting.precision.export import PRECISIONS, export_in, wrapper_in
 from ..model.checkpoint import Checkpoint, example_codes
 from ..runtime import CodecSession
 from ..runtime.cpu import usable_cores
-from ..runtime.measured_snr import FLOAT32, promise_of
+from ..runtime.measured_snr import FLOAT32, measured_snr_of
 from ..runtime.session import CPU
 from ..spec import random_codes
 from ..verification.decoder import verify
@@ -75,7 +75,7 @@ def _made(checkpoint: Checkpoint, folder: Path, precision: str, exporter: str) -
         return Made(precision, exporter, problem=str(error))
     seconds = time.perf_counter() - start
     session = CodecSession(path)
-    codes = example if promise_of(session.metadata) else random_codes(session.spec, frames)
+    codes = example if measured_snr_of(session.metadata) else random_codes(session.spec, frames)
     report = verify(checkpoint, wrapper, codes, SCHEDULES, session)
     graph = [result for result in report.results if result.path != report.results[0].path]
     return Made(

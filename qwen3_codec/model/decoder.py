@@ -46,7 +46,8 @@ def code2wav_config(decoder_config: dict, output_sample_rate: int) -> Qwen3OmniM
 
 
 class CausalConv(nn.Module):
-    """A convolution of stride 1 that sees the past only: `history` zeros before the first sample, none after the last.
+    """A convolution of stride 1 that sees the past only: `left_context` zeros before the first sample, none after
+    the last.
 
     Upstream's class adds `math.ceil(...)` samples on the right. With stride 1 that is always 0, and the `ceil` turns
     a length into a constant when the module is traced, so it is left out here.
@@ -55,11 +56,11 @@ class CausalConv(nn.Module):
     def __init__(self, conv: nn.Conv1d):
         super().__init__()
         self.conv = conv
-        self.history = conv.dilation[0] * (conv.kernel_size[0] - 1)
+        self.left_context = conv.dilation[0] * (conv.kernel_size[0] - 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, T] -> [B, C', T]."""
-        return self.conv(F.pad(x, (self.history, 0)))
+        return self.conv(F.pad(x, (self.left_context, 0)))
 
 
 class CausalTransConv(nn.Module):

@@ -180,4 +180,4 @@ def conv_memory(wrapper) -> list[tuple[str, int, float]]:
         for hook in hooks:
             hook.remove()
     frame_rate = spec.sample_rate / spec.samples_per_frame
-    return [(name, layer.history, frame_rate * lengths[name] / frames) for name, layer in wrapper.conv_layers]
+    return [(name, layer.left_context, frame_rate * lengths[name] / frames) for name, layer in wrapper.conv_layers]

@@ -51,7 +51,7 @@ def windowed_oracle(
 
 
 def _latents(decoder, codes: torch.Tensor) -> torch.Tensor:
-    return _in_pieces(decoder.latents, codes, attention_reach(decoder.config, decoder.pre_conv.history))
+    return _in_pieces(decoder.latents, codes, attention_reach(decoder.config, decoder.pre_conv.left_context))
 
 
 def _in_pieces(step: Callable, x: torch.Tensor, reach: int) -> torch.Tensor:

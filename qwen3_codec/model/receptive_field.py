@@ -66,7 +66,7 @@ def receptive_field(decoder: CodecDecoder) -> ReceptiveField:
     reported is the farthest frame that moves at all.
     """
     conv = _samples_that_move(decoder)
-    frames = attention_reach(decoder.config, decoder.pre_conv.history) + 8
+    frames = attention_reach(decoder.config, decoder.pre_conv.left_context) + 8
     attention = np.flatnonzero(attention_influence(decoder, frames))
     return ReceptiveField(
         conv_frames=int(conv[-1]) // decoder.samples_per_frame,

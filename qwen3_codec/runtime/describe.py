@@ -17,7 +17,7 @@ import numpy as np
 
 from ..spec import ENCODER
 from . import CodecSession
-from .measured_snr import promise_of
+from .measured_snr import measured_snr_of
 from .self_test import KEY
 
 _IN_SPEC = ("state_kind", "state_spec", "sample_rate", "samples_per_frame")
@@ -58,7 +58,7 @@ def text(about: dict) -> str:
         "with " + ", ".join(f"{name} {version}" for name, version in source["versions"].items()),
         f"self-test: {'yes' if KEY in source else 'none'}",
     ]
-    lines += [f"precision: {promise}"] if (promise := promise_of(source)) else []
+    lines += [f"precision: {promise}"] if (promise := measured_snr_of(source)) else []
     for role, tensors in (("inputs", spec["inputs"]), ("outputs", spec["outputs"])):
         lines += ["", role, *(f"  {_line(tensor)}" for tensor in tensors)]
     lines += ["", "states: in, then the name under which the next one comes out"]

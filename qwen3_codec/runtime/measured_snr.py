@@ -17,7 +17,7 @@ SLACK_DB = 0.5
 
 
 @dataclass(frozen=True)
-class Promise:
+class MeasuredSnr:
     """`snr_db` is the worst over CHUNKS, of the codes of that hash; `least_snr_db` what the file was held to."""
 
     precision: str
@@ -43,13 +43,13 @@ class Promise:
         return f"{self.precision}, {self.snr_db:.1f} dB against float32, held to {held}"
 
 
-def promise_of(metadata: dict[str, str]) -> Promise | None:
+def measured_snr_of(metadata: dict[str, str]) -> MeasuredSnr | None:
     """The promise that a file's metadata make, or None: float32 needs none. ValueError where it cannot be read."""
     if metadata.get("precision", FLOAT32) == FLOAT32:
         return None
     try:
         numbers = float(metadata["snr_db"]), float(metadata["least_snr_db"])
-        return Promise(metadata["precision"], *numbers, metadata["codes_sha256"])
+        return MeasuredSnr(metadata["precision"], *numbers, metadata["codes_sha256"])
     except (KeyError, ValueError) as error:
         raise ValueError(
             f"its precision is {metadata['precision']}, and its promise cannot be read ({error!r})"

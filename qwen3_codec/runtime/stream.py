@@ -43,9 +43,9 @@ class Stream:
         self.state = self.session.spec.zero_state(batch)
         self.frames = np.zeros(batch, np.int64)
         self.finished = False
-        self._held_back = np.zeros((batch, 0), np.float32)
+        self._pending = np.zeros((batch, 0), np.float32)
         # Samples at the front of what is held back that nobody is to hear: the end of what `prime` was given.
-        self._unheard = 0
+        self._suppressed = 0
 
     def _check_batch(self) -> None:
         if (fixed := self.session.spec.fixed_batch) not in (None, self.batch):
@@ -72,7 +72,7 @@ class Stream:
         stream = copy.copy(self)
         return stream._with(lambda get: get(stream)[rows])
 
-    def onto(self, session):
+    def move_to(self, session):
         """An independent copy that goes on with `session`: another graph of the same weights and states.
 
         So a stream goes from float32 to 8 bits in mid-sentence, or back. Raises ValueError where the two do not fit.
@@ -102,11 +102,11 @@ class Stream:
                 raise ValueError(
                     f"the streams' {name} have the shapes {shapes}: this graph joins streams of one age only"
                 )
-        if len({stream._unheard for stream in streams}) > 1:
+        if len({stream._suppressed for stream in streams}) > 1:
             raise ValueError(
                 "a stream that was just primed cannot be joined with one that was not: this graph holds back"
             )
-        if len({stream._held_back.shape[1] for stream in streams}) > 1:
+        if len({stream._pending.shape[1] for stream in streams}) > 1:
             raise ValueError("the streams hold back different numbers of samples, so they cannot share a call")
         return self._with(lambda get: np.concatenate([get(stream) for stream in streams]))
 
@@ -115,7 +115,7 @@ class Stream:
         other = copy.copy(self)
         other.state = {name: rows(lambda stream, name=name: stream.state[name]) for name in self.state}
         other.frames = rows(lambda stream: stream.frames)
-        other._held_back = rows(lambda stream: stream._held_back)
+        other._pending = rows(lambda stream: stream._pending)
         other._check_batch()
         return other
 
@@ -199,9 +199,9 @@ class CodecStream(Stream):
         self.state = {before.name: outputs[after.name] for before, after in spec.states}
         self.frames = self.frames + codes.shape[1]
         self.finished = last
-        heard = min(self._unheard, valid)
-        self._held_back = waveform[:, max(self._unheard, valid) :]
-        self._unheard -= heard
+        heard = min(self._suppressed, valid)
+        self._pending = waveform[:, max(self._suppressed, valid) :]
+        self._suppressed -= heard
         return waveform[:, heard:valid]
 
     def prime(self, codes: np.ndarray) -> None:
@@ -212,8 +212,8 @@ class CodecStream(Stream):
         """
         with self._changed() as stream:
             stream._push(codes, last=False)
-            stream._unheard += stream._held_back.shape[1]
-            stream._held_back = stream._held_back[:, :0]
+            stream._suppressed += stream._pending.shape[1]
+            stream._pending = stream._pending[:, :0]
 
     def pushes(
         self, codes: np.ndarray, schedule: Sequence[int] | None = None, progress=lambda iterable, **_: iterable
@@ -245,7 +245,7 @@ class CodecStream(Stream):
         that it held back, and being causal it would give the same samples again, so nothing is run.
         """
         with self._changed() as stream:
-            tail, stream._held_back = stream._held_back, stream._held_back[:, :0]
+            tail, stream._pending = stream._pending, stream._pending[:, :0]
             stream.finished = True
             return tail
 
@@ -290,9 +290,9 @@ class EncoderStream(Stream):
         return _and_last(chunks(audio, lengths)) or [(audio, True)]
 
     def _push(self, audio: np.ndarray, last: bool) -> np.ndarray:
-        audio = np.concatenate([self._held_back, audio], axis=1)
+        audio = np.concatenate([self._pending, audio], axis=1)
         whole = audio.shape[1] - (0 if last else audio.shape[1] % self.session.spec.samples_per_frame)
-        self._held_back, self.finished = audio[:, whole:], last
+        self._pending, self.finished = audio[:, whole:], last
         return self._encode(audio[:, :whole])
 
     def _encode(self, audio: np.ndarray) -> np.ndarray:

@@ -17,9 +17,9 @@ def write(stream, path: str | os.PathLike) -> None:
     """
     session = stream.session
     header = {"state_spec": session.spec.to_json(), "weights_sha256": weights_of(session)}
-    header |= {"finished": stream.finished, "unheard": stream._unheard}
+    header |= {"finished": stream.finished, "unheard": stream._suppressed}
     arrays = {f"state.{name}": array for name, array in stream.state.items()}
-    arrays |= {"header": np.array(json.dumps(header)), "frames": stream.frames, "held_back": stream._held_back}
+    arrays |= {"header": np.array(json.dumps(header)), "frames": stream.frames, "held_back": stream._pending}
     with written_whole(path) as draft, open(draft, "wb") as file:
         np.savez(file, **arrays)
 
@@ -44,8 +44,8 @@ def read_into(stream, path: str | os.PathLike) -> None:
     state = {name.removeprefix("state."): array for name, array in arrays.items()}
     if problem := _problem(spec, state, frames, held_back, finished, unheard):
         raise ValueError(f"{path}: {problem}")
-    stream.state, stream.frames, stream._held_back = state, frames, held_back
-    stream.finished, stream._unheard = finished, unheard
+    stream.state, stream.frames, stream._pending = state, frames, held_back
+    stream.finished, stream._suppressed = finished, unheard
 
 
 # What numpy, zipfile and json raise for a file that is cut, is something else, or was made to harm.

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ..model.encoder import CodecEncoder
 from ..spec import StateSpec, encoder_spec
 from .kv_stack import stream_layers
-from .layers import ConvStates, StreamConv, StreamSequence, eval_own
+from .layers import ConvStates, StreamingConv1d, StreamingSequence, eval_own
 
 
 class NearestVector(nn.Module):
@@ -80,9 +80,9 @@ class StreamEncoderWrapper(nn.Module):
     def __init__(self, encoder: CodecEncoder):
         super().__init__()
         self.encoder = encoder
-        self.seanet = StreamSequence(encoder.model.encoder_seanet.layers)
+        self.seanet = StreamingSequence(encoder.model.encoder_seanet.layers)
         # Upstream pads this one with copies of the edge, all others with zeros.
-        self.downsample = StreamConv(encoder.model.downsample.conv, pad_mode="replicate")
+        self.downsample = StreamingConv1d(encoder.model.downsample.conv, pad_mode="replicate")
         self.quantizer = StreamQuantizer(encoder)
         eval_own(self, encoder)
 
@@ -90,13 +90,13 @@ class StreamEncoderWrapper(nn.Module):
     def conv_layers(self) -> list[tuple[str, nn.Module]]:
         """(upstream's module name, streaming module) of every convolution with a state, in the order of the data."""
         names = {module: name for name, module in self.encoder.model.named_modules()}
-        twins = [module for module in self.modules() if isinstance(module, StreamConv) and module.history]
-        return [(names[twin.conv].removesuffix(".conv"), twin) for twin in twins]
+        layers = [module for module in self.modules() if isinstance(module, StreamingConv1d) and module.left_context]
+        return [(names[layer.conv].removesuffix(".conv"), layer) for layer in layers]
 
     @property
     def spec(self) -> StateSpec:
         encoder = self.encoder
-        convs = [(layer.channels, layer.history) for _, layer in self.conv_layers]
+        convs = [(layer.channels, layer.left_context) for _, layer in self.conv_layers]
         return encoder_spec(
             encoder.config, encoder.samples_per_frame, encoder.steps_per_frame, encoder.num_quantizers, convs
         )

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..model.decoder import NUM_SEMANTIC_QUANTIZERS, CausalConv, CausalTransConv, CodecDecoder
 from ..spec import StateSpec, exact_spec, one_shot_spec
 from .kv_stack import stream_transformer
-from .layers import ConvStates, StreamConv, StreamTransConv, eval_own, streaming
+from .layers import ConvStates, StreamingConv1d, StreamingConvTranspose1d, eval_own, to_streaming
 
 
 class StreamQuantizer(nn.Module):
@@ -54,25 +54,27 @@ class ExactStreamingWrapper(nn.Module):
         super().__init__()
         self.decoder = decoder
         self.quantizer = StreamQuantizer(decoder)
-        self.pre_conv = streaming(decoder.pre_conv)
-        self.stages = nn.ModuleList(streaming(stage) for _, stage in decoder.stages())
+        self.pre_conv = to_streaming(decoder.pre_conv)
+        self.stages = nn.ModuleList(to_streaming(stage) for _, stage in decoder.stages())
         eval_own(self, decoder)
 
     @property
     def conv_layers(self) -> list[tuple[str, nn.Module]]:
         """(upstream's module name, streaming module) of every convolution with a state, in the order of the data."""
-        twins = [m for m in self.modules() if isinstance(m, StreamConv | StreamTransConv) and m.history]
+        layers = [
+            m for m in self.modules() if isinstance(m, StreamingConv1d | StreamingConvTranspose1d) and m.left_context
+        ]
         names = [
             name
             for name, module in self.decoder.named_modules()
-            if (isinstance(module, CausalConv) and module.history)
+            if (isinstance(module, CausalConv) and module.left_context)
             or (isinstance(module, CausalTransConv) and module.conv.kernel_size > module.conv.stride)
         ]
-        return list(zip(names, twins, strict=True))
+        return list(zip(names, layers, strict=True))
 
     @property
     def spec(self) -> StateSpec:
-        convs = [(layer.channels, layer.history) for _, layer in self.conv_layers]
+        convs = [(layer.channels, layer.left_context) for _, layer in self.conv_layers]
         return exact_spec(self.decoder.config, self.decoder.samples_per_frame, convs)
 
     def forward(self, audio_codes, past_frames, *states):

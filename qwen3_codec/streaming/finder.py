@@ -39,17 +39,17 @@ ALONG_AN_AXIS = {"softmax": "attention over other steps"} | dict.fromkeys(
 
 @dataclass(frozen=True)
 class FoundState:
-    """One part that looks along time, and how much of its own input's past it needs: `history` steps.
+    """One part that looks along time, and how much of its own input's past it needs: `left_context` steps.
 
     `kind` is Conv1d or ConvTranspose1d (so too where weight norm has made another class of it), and for other parts the
     class of the module. An output needs `lookahead` later steps: above 0 it is not causal. A convolution whose padding
-    is not seen (zeros that are concatenated) counts as causal. `history` is None where it is not known here: `why` then
-    says what the part does, and its state is the caller's affair.
+    is not seen (zeros that are concatenated) counts as causal. `left_context` is None where it is not known here:
+    `why` then says what the part does, and its state is the caller's affair.
     """
 
     name: str
     kind: str
-    history: int | None
+    left_context: int | None
     channels: int | None = None
     kernel: int | None = None
     stride: int | None = None
@@ -67,13 +67,13 @@ def find_states(
     """Everything in `run(example)` (default: `module` itself) that looks along time, in the order of the data.
 
     Not in the order in which `module` registers them: the two differ more often than one thinks. `frames` is how many
-    frames `example` holds (default: as many as its last axis is long), more than any history (what a model pads counts
-    among a layer's steps). A convolution that is called twice appears twice: it needs a state for each.
+    frames `example` holds (default: as many as its last axis is long), more than any left context (what a model pads
+    counts among a layer's steps). A convolution that is called twice appears twice: it needs a state for each.
 
-    With a `history` of None come recurrent layers, attention, norms and sums over time, convolutions over several axes,
-    padding with anything but zeros, and, at the end, modules whose tensors change from run to run and a model whose
-    result is another one the second time (`run` is called twice). What is not seen: steps that the model's own code
-    brings together by slices or products. `verify` has the last word.
+    With a `left_context` of None come recurrent layers, attention, norms and sums over time, convolutions over several
+    axes, padding with anything but zeros, and, at the end, modules whose tensors change from run to run and a model
+    whose result is another one the second time (`run` is called twice). What is not seen: steps that the model's own
+    code brings together by slices or products. `verify` has the last word.
     """
     run, frames = run or module, frames or example.shape[-1]
     watch = _Watch(module, frames)
@@ -169,7 +169,7 @@ class _Watch(TorchFunctionMode):
         state = FoundState(
             name=self._inside[-1],
             kind=kind,
-            history=None,
+            left_context=None,
             channels=x.shape[-2],
             kernel=weight.shape[-1],
             stride=stride,
@@ -185,8 +185,8 @@ class _Watch(TorchFunctionMode):
             self.found.append(_cut(state, padding))
             return
         overlap = max(0, reach + 1 - stride)
-        history = max(0, min(added * seen + padding, overlap)) if seen or padding else overlap
-        self.found.append(replace(state, history=history, lookahead=overlap - history))
+        left_context = max(0, min(added * seen + padding, overlap)) if seen or padding else overlap
+        self.found.append(replace(state, left_context=left_context, lookahead=overlap - left_context))
 
     def _pad(self, result: torch.Tensor, x: torch.Tensor, pad, mode: str = "constant", value=None) -> None:
         if not any(pad):
@@ -219,7 +219,7 @@ def _cut(state: FoundState, steps: int) -> FoundState:
     Uncut, output u takes the inputs from (u - reach) / stride on, to u / stride.
     """
     reach = state.dilation * (state.kernel - 1)
-    return replace(state, history=max(0, (reach - steps) // state.stride), lookahead=-(-steps // state.stride))
+    return replace(state, left_context=max(0, (reach - steps) // state.stride), lookahead=-(-steps // state.stride))
 
 
 def _has_signal(*values) -> bool:

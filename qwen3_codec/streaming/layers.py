@@ -1,8 +1,8 @@
 """The conv stack's parts with their state: what each needs of the past goes in and comes out as a tensor.
 
 A convolution needs the last samples of *its own* input, a transposed convolution one sample; everything else works on
-each step alone. `streaming(module)` gives the twin of a part of the one-shot decoder. `StreamConv` and
-`StreamTransConv` take torch's own convolutions, of any model.
+each step alone. `to_streaming(module)` gives the streaming counterpart of a part of the one-shot decoder.
+`StreamingConv1d` and `StreamingConvTranspose1d` take torch's own convolutions, of any model.
 """
 
 from collections.abc import Iterable
@@ -32,24 +32,24 @@ class ConvStates:
         self._before = iter(before)
         self.after: list[torch.Tensor] = []
 
-    def extend(self, x: torch.Tensor, history: int, channels_last: bool = False) -> torch.Tensor:
-        """`x` [B, C, T] with its past in front, [B, C, history + T]; its last `history` samples are the next state.
+    def extend(self, x: torch.Tensor, left_context: int, channels_last: bool = False) -> torch.Tensor:
+        """`x` [B, C, T] with its past in front, [B, C, left_context + T]; its last `left_context` samples are next.
 
-        With `channels_last` x is [B, T, C] and so is the result. The state is [B, C, history] all the same.
+        With `channels_last` x is [B, T, C] and so is the result. The state is [B, C, left_context] all the same.
         """
         before, time = next(self._before), 1 if channels_last else 2
         joined = torch.cat([before.transpose(1, 2) if channels_last else before, x], dim=time)
-        after = keep_last(joined, history, dim=time)
+        after = keep_last(joined, left_context, dim=time)
         self.after.append(after.transpose(1, 2) if channels_last else after)
         return joined
 
 
-class StreamConv(nn.Module):
+class StreamingConv1d(nn.Module):
     """Any causal convolution of stride s: it finds its past in the state, where the one-shot model pads with zeros.
 
-    The history is what the kernel reaches back (dilation counted in) less s - 1: each output stands at the first of
-    its s new inputs. An input that does not fill its last step (in a stream, that of the last call) is completed with
-    s - 1 samples, which do nothing where it does; so no length is computed. The state has real samples only.
+    The left context is what the kernel reaches back (dilation counted in) less s - 1: each output stands at the first
+    of its s new inputs. An input that does not fill its last step (in a stream, that of the last call) is completed
+    with s - 1 samples, which do nothing where it does; so no length is computed. The state has real samples only.
     `pad_mode` says with what: `constant`, zeros, or `replicate`, the last sample over and over. Groups, dilation and a
     missing bias are the convolution's own affair. Raises ValueError for one that pads by itself, or skips samples.
     """
@@ -58,20 +58,20 @@ class StreamConv(nn.Module):
         super().__init__()
         self.conv, self.pad_mode = conv, pad_mode
         self.channels, stride = conv.in_channels, conv.stride[0]
-        self.history, self.completion = conv.dilation[0] * (conv.kernel_size[0] - 1) + 1 - stride, stride - 1
+        self.left_context, self.completion = conv.dilation[0] * (conv.kernel_size[0] - 1) + 1 - stride, stride - 1
         if conv.padding not in ((0,), "valid"):
             raise ValueError(
                 f"a convolution with padding={conv.padding} cannot tell the start of a stream from a chunk's"
             )
-        if self.history < 0:
+        if self.left_context < 0:
             raise ValueError(f"a convolution of kernel {conv.kernel_size[0]} and stride {stride} skips samples")
 
     def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
-        x = states.extend(x, self.history) if self.history else x
+        x = states.extend(x, self.left_context) if self.left_context else x
         return self.conv(F.pad(x, (0, self.completion), self.pad_mode) if self.completion else x)
 
 
-class StreamTransConv(nn.Module):
+class StreamingConvTranspose1d(nn.Module):
     """A transposed convolution of stride s, trimmed on the right, as an ordinary one with s times the channels.
 
     Output sample t * s + j sums the taps j, j + s, ... over the inputs t, t - 1, ...: ceil(k / s) inputs, two with
@@ -86,7 +86,7 @@ class StreamTransConv(nn.Module):
             raise ValueError(f"a transposed convolution with padding or dilation: {conv}")
         self.stride, self.out_channels, self.groups = conv.stride[0], conv.out_channels, conv.groups
         taps = ceil(conv.kernel_size[0] / self.stride)
-        self.channels, self.history = conv.in_channels, taps - 1
+        self.channels, self.left_context = conv.in_channels, taps - 1
         weight = F.pad(conv.weight.detach(), (0, taps * self.stride - conv.kernel_size[0]))
         weight = weight.unflatten(2, (taps, self.stride)).unflatten(0, (self.groups, -1))
         weight = weight.flip(3).permute(0, 2, 4, 1, 3).flatten(0, 2)  # [groups * out * s, in of a group, taps]
@@ -95,7 +95,7 @@ class StreamTransConv(nn.Module):
         self.register_buffer("bias", bias, persistent=False)
 
     def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
-        x = states.extend(x, self.history) if self.history else x
+        x = states.extend(x, self.left_context) if self.left_context else x
         y = F.conv1d(x, self.weight, self.bias, groups=self.groups)
         # `reshape`, not `unflatten` and `flatten`: after those, TorchScript's trace takes the lengths for constants.
         y = y.reshape(y.size(0), self.out_channels, self.stride, -1).transpose(2, 3)
@@ -147,12 +147,12 @@ class Stateless(nn.Module):
         return self.part(x)
 
 
-class StreamConvNeXt(nn.Module):
+class StreamingConvNeXt(nn.Module):
     """ConvNeXt block (arXiv:2201.03545): a depthwise convolution with state, the rest works on each step alone."""
 
     def __init__(self, block: Qwen3OmniMoeConvNeXtBlock):
         super().__init__()
-        self.dwconv = StreamConv(block.dwconv.conv)
+        self.dwconv = StreamingConv1d(block.dwconv.conv)
         self.block = block
 
     def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
@@ -162,15 +162,15 @@ class StreamConvNeXt(nn.Module):
         return x + y.transpose(1, 2)
 
 
-class StreamSequence(nn.Module):
-    """Parts one after the other, each as `streaming` gives it; with `shortcut`, what that makes of the input is
+class StreamingSequence(nn.Module):
+    """Parts one after the other, each as `to_streaming` gives it; with `shortcut`, what that makes of the input is
     added.
     """
 
     def __init__(self, parts: Iterable[nn.Module], shortcut: nn.Module | None = None):
         super().__init__()
-        self.parts = nn.ModuleList(map(streaming, parts))
-        self.shortcut = shortcut and streaming(shortcut)
+        self.parts = nn.ModuleList(map(to_streaming, parts))
+        self.shortcut = shortcut and to_streaming(shortcut)
 
     def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
         y = x
@@ -187,28 +187,35 @@ def eval_own(wrapper: nn.Module, shared: nn.Module) -> None:
             module.training = False
 
 
-def streaming(module: nn.Module) -> nn.Module:
-    """The streaming twin of one part of the conv stack: `forward(x, states)` in place of `forward(x)`.
+def to_streaming(module: nn.Module) -> nn.Module:
+    """The streaming counterpart of one part of the conv stack: `forward(x, states)` in place of `forward(x)`.
 
-    A part that is a twin already stays as it is. Raises TypeError for a part that is not known here: write its twin.
+    A part that is one already stays as it is. Raises TypeError for a part that is not known here.
     """
     match module:
-        case StreamConv() | StreamTransConv() | Snake() | Stateless() | StreamConvNeXt() | StreamSequence():
+        case (
+            StreamingConv1d()
+            | StreamingConvTranspose1d()
+            | Snake()
+            | Stateless()
+            | StreamingConvNeXt()
+            | StreamingSequence()
+        ):
             return module
         case CausalConv() | MimiConv1d():
-            return StreamConv(module.conv)
+            return StreamingConv1d(module.conv)
         case CausalTransConv() | MimiConvTranspose1d(padding_left=0):
-            return StreamTransConv(module.conv)
+            return StreamingConvTranspose1d(module.conv)
         case Qwen3OmniMoeSnakeBeta():
             return Snake(module)
         case Qwen3OmniMoeConvNeXtBlock():
-            return StreamConvNeXt(module)
+            return StreamingConvNeXt(module)
         case Qwen3OmniMoeCode2WavDecoderResidualUnit():
-            return StreamSequence([module.act1, module.conv1, module.act2, module.conv2], shortcut=nn.Identity())
+            return StreamingSequence([module.act1, module.conv1, module.act2, module.conv2], shortcut=nn.Identity())
         case Qwen3OmniMoeCode2WavDecoderBlock():
-            return StreamSequence(module.block)
+            return StreamingSequence(module.block)
         case MimiResnetBlock():
-            return StreamSequence(module.block, module.shortcut)
+            return StreamingSequence(module.block, module.shortcut)
         case nn.ELU() | nn.Identity():
             return Stateless(module)
-    raise TypeError(f"no streaming twin for {type(module).__name__}")
+    raise TypeError(f"no streaming counterpart for {type(module).__name__}")

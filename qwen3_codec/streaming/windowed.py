@@ -42,7 +42,7 @@ class StatefulCodecONNXWrapper(nn.Module):
         return windowed_spec(
             decoder.config,
             decoder.samples_per_frame,
-            decoder.pre_conv.history,
+            decoder.pre_conv.left_context,
             self.conv_history_frames,
             self.lookahead_frames,
         )
@@ -73,7 +73,7 @@ class StatefulCodecONNXWrapper(nn.Module):
             num_finalize * self.decoder.samples_per_frame,
             zero + start,
             num_finalize,
-            keep_last(quantized, self.decoder.pre_conv.history),
+            keep_last(quantized, self.decoder.pre_conv.left_context),
             keep_last(pending, self.lookahead_frames),
             keep_last(drop_last(window, self.lookahead_frames), self.conv_history_frames),
             *keys,

@@ -17,7 +17,7 @@ from ..model.one_shot import one_shot, windowed_oracle
 from ..model.receptive_field import conv_reach
 from ..runtime import CodecSession, CodecStream
 from ..runtime.codes import check_codes
-from ..runtime.measured_snr import INT8, promise_of
+from ..runtime.measured_snr import INT8, measured_snr_of
 from ..runtime.metrics import chunk_lengths, max_error, mse, scaled_error, snr_db
 from ..spec import ENCODER, StateSpec
 from ..streaming.encoder import StreamEncoderWrapper
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 # Of a graph in fewer bits, over a state's largest value: a state that is wrong is off by about 1.
-PROMISED_STATE_ERROR = 0.25
+REDUCED_STATE_ERROR = 0.25
 
 
 def wrapper_like(checkpoint: Checkpoint, session: CodecSession) -> torch.nn.Module:
@@ -120,8 +120,8 @@ def verify(
 
 
 def _limits_of(session: CodecSession | None, codes: np.ndarray) -> Limits:
-    promise = promise_of(getattr(session, "metadata", {}))
-    return Limits(min_snr_db=promise.least(codes), state_error=PROMISED_STATE_ERROR) if promise else Limits()
+    promise = measured_snr_of(getattr(session, "metadata", {}))
+    return Limits(min_snr_db=promise.least(codes), state_error=REDUCED_STATE_ERROR) if promise else Limits()
 
 
 def describe(spec: StateSpec) -> str:

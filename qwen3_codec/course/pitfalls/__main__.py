@@ -15,7 +15,7 @@ with importing(__name__):
     from tqdm import tqdm
 
 from ...exporting.wording import gist
-from . import SPECIMENS
+from . import TRAPS
 
 ABOUT = "run every specimen and say which traps are as described, about two minutes; exit 1 where one is not"
 EXAMPLE = "head_dim"
@@ -26,9 +26,9 @@ def add_options(parser) -> None:
 
 
 def run(args) -> int:
-    chosen = [specimen for name, specimen in SPECIMENS.items() if args.word in name]
+    chosen = [specimen for name, specimen in TRAPS.items() if args.word in name]
     if not chosen:
-        raise ValueError(f"no specimen has {args.word!r} in its name; there are: {', '.join(SPECIMENS)}")
+        raise ValueError(f"no specimen has {args.word!r} in its name; there are: {', '.join(TRAPS)}")
     changed = 0
     for specimen in tqdm(chosen, unit="trap"):
         for role, run, well in (

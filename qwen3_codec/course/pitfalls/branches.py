@@ -56,7 +56,7 @@ def output_lengths_from_shapes_alone(step: type[nn.Module]) -> Outcome:
     return Outcome(max(graph.error, abs(lengths[0] - lengths[1])), f"{words}\n{graph.text}")
 
 
-SPECIMENS = (
+TRAPS = (
     Specimen(
         name="if on a tensor, torchscript",
         notes="1",

@@ -218,7 +218,7 @@ def with_dummy_past(head_dim: Callable[[], int]) -> Outcome:
     return Outcome(max_error(wanted, found), f"head_dim {head_dim()}: the example goes through")
 
 
-SPECIMENS = (
+TRAPS = (
     Specimen(
         name="DynamicCache as an input, torchscript",
         notes="2",

@@ -226,7 +226,7 @@ def a_stream_at_another_rate(resample: Callable, to: int = 48000, chunk: int = 3
     return heard(wanted[None], np.concatenate(resample(chunks, rate, to))[None])
 
 
-SPECIMENS = (
+TRAPS = (
     Specimen(
         name="one stream's reset in a shared runner",
         notes="",

@@ -96,7 +96,7 @@ class LastOfPast(nn.Module):
 
 @dataclass(frozen=True)
 class Length:
-    """One way to freeze a length, and its symbolic twin.
+    """One way to freeze a length, and its export-safe rewrite.
 
     `frozen_by` are the exporters that fall for it today, with the least error that this gives (inf: a wrong shape, or a
     graph that refuses other lengths); `warns` is what an exporter says of it; `past` says that the step has a second
@@ -199,7 +199,7 @@ class Verdict:
     """At how many of the lengths tried a graph of the naive code is right, wrong without an error, or refuses to run.
 
     `warns` are the categories of what was said of the naive code. `fix` is at how many lengths the graph of its
-    symbolic twin is right; all in all there are `lengths`.
+    export-safe rewrite is right; all in all there are `lengths`.
     """
 
     name: str
@@ -252,7 +252,7 @@ def example_of_three():
     return {"x": row(3), "past": row(2)}
 
 
-SPECIMENS = (
+TRAPS = (
     *(
         Specimen(
             name=f"{length.name} on a length, {exporter}",

@@ -227,7 +227,7 @@ _BUFFER_WHY = (
     "A graph has no memory between two calls. TorchScript's exporter writes down the buffer as the example left it, a "
     "number for all calls; dynamo writes down its first value. Neither reports it. State goes in and out."
 )
-SPECIMENS = (
+TRAPS = (
     Specimen(
         name="both sides of a transposed convolution cut",
         notes="",

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from IPython.display import Markdown
 
-from . import SPECIMENS
+from . import TRAPS
 from .specimen import Specimen
 
 
 def fall(name: str) -> Markdown:
     """The naive code, what is said while it runs, and what it does today."""
-    specimen = SPECIMENS[name]
+    specimen = TRAPS[name]
     naive, _ = specimen.shown
     run = specimen.fall()
     parts = [source(naive)]
@@ -26,7 +26,7 @@ def fall(name: str) -> Markdown:
 
 def mend(name: str) -> Markdown:
     """Why, the fix, and what that does."""
-    specimen = SPECIMENS[name]
+    specimen = TRAPS[name]
     _, fix = specimen.shown
     return Markdown(f"{specimen.why}\n\n{source(fix)}\n\nWhat it does:\n\n{_block(specimen.mend().text)}")
 

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 import torch
 
-from ...exporting.export import write_unproven
+from ...exporting.export import write_draft
 from ...model import checkpoint
 from ...model.decoder import Codebook
 from ...model.one_shot import one_shot
@@ -54,8 +54,8 @@ def demo_graph() -> Path:
 
 
 def _graph(loaded: checkpoint.Checkpoint, wrapper: torch.nn.Module, name: str) -> Path:
-    """A graph without probe runs: each is measured against the one-shot decoder below."""
-    write_unproven(loaded, wrapper, scratch(name))
+    """A graph without validation runs: each is measured against the one-shot decoder below."""
+    write_draft(loaded, wrapper, scratch(name))
     return scratch(name)
 
 
@@ -210,7 +210,7 @@ def precisions(frames: int = 60, rounds: int = 3) -> list[Precision]:
     ]
 
 
-SPECIMENS = (
+TRAPS = (
     Specimen(
         name="states in half precision",
         notes="",

@@ -79,7 +79,7 @@ def at_other_lengths(export: Callable[[Path], None]) -> Outcome:
 
 
 UNKNOWN_KEY = Says("UserWarning", r"Provided key \w+ for dynamic axes is not a valid input/output name")
-SPECIMENS = (
+TRAPS = (
     Specimen(
         name="too few input names",
         notes="4",

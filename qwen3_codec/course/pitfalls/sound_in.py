@@ -8,7 +8,7 @@ import torch
 from ...model.checkpoint import example_audio, load
 from ...model.encoder import CodecEncoder
 from ...streaming.encoder import NearestVector, StreamEncoderWrapper
-from ...streaming.layers import StreamConv
+from ...streaming.layers import StreamingConv1d
 from ...streaming.session import TorchSession
 from .precision import demo
 from .specimen import Outcome, Specimen, Wrong
@@ -43,8 +43,8 @@ class PadsKernelLessOne(StreamEncoderWrapper):
     def __init__(self, encoder: CodecEncoder):
         super().__init__(encoder)
         for layer in self.seanet.modules():
-            if isinstance(layer, StreamConv) and layer.conv.stride[0] > 1:
-                layer.history, layer.completion = layer.conv.kernel_size[0] - 1, 0
+            if isinstance(layer, StreamingConv1d) and layer.conv.stride[0] > 1:
+                layer.left_context, layer.completion = layer.conv.kernel_size[0] - 1, 0
 
 
 class BeginsWithZeros(StreamEncoderWrapper):
@@ -94,7 +94,7 @@ def every_codebook(choose: Callable) -> Outcome:
     return compared(encoder(audio)[0].numpy(), torch.stack(codes, dim=1).numpy())
 
 
-SPECIMENS = (
+TRAPS = (
     Specimen(
         name="a strided convolution that keeps kernel - 1 samples",
         notes="",
@@ -105,7 +105,7 @@ SPECIMENS = (
         why="With stride s the first output belongs to the first s samples, so the past reaches `kernel - s` back "
         "(and dilation counts). With `kernel - 1` every layer is s - 1 samples late: the codes of other sound.",
         within=0.0,
-        code=(PadsKernelLessOne, StreamConv),
+        code=(PadsKernelLessOne, StreamingConv1d),
         sources=("lucidrains/audiolm-pytorch#166", "acids-ircam/cached_conv#10", "apple/axlearn#801"),
     ),
     Specimen(

@@ -17,7 +17,7 @@ from ...model.receptive_field import conv_reach
 from ...runtime import CodecSession
 from ...runtime.metrics import chunks, max_error
 from ...streaming.kv_stack import TraceableKVStack, sliding_window_mask
-from ...streaming.layers import ConvStates, StreamTransConv
+from ...streaming.layers import ConvStates, StreamingConvTranspose1d
 from ...streaming.windowed import StatefulCodecONNXWrapper
 from ...verification.decoder import MAX_ERROR, TorchSession
 from .graphs import export_step, raw_session, row
@@ -91,14 +91,14 @@ class OverlapAdd(nn.Module):
 
 
 class LastInput(nn.Module):
-    """The last samples of *input* are the state: the project's `StreamTransConv`."""
+    """The last samples of *input* are the state: the project's `StreamingConvTranspose1d`."""
 
     def __init__(self, causal):
         super().__init__()
-        self.layer = StreamTransConv(causal.conv)
+        self.layer = StreamingConvTranspose1d(causal.conv)
 
     def zero_state(self):
-        return torch.zeros(1, self.layer.channels, self.layer.history)
+        return torch.zeros(1, self.layer.channels, self.layer.left_context)
 
     def step(self, x, last):
         states = ConvStates([last])
@@ -187,7 +187,7 @@ def _value(array: np.ndarray) -> onnxruntime.OrtValue:
     return onnxruntime.OrtValue.ortvalue_from_numpy(array.copy())
 
 
-SPECIMENS = (
+TRAPS = (
     Specimen(
         name="history from the new frames alone",
         notes="",

@@ -13,12 +13,21 @@ from ...model.checkpoint import Checkpoint, example_codes
 from ...model.one_shot import one_shot
 from ...runtime import CodecSession
 from ...runtime import self_test as selftest
-from ...runtime.measured_snr import CHUNKS, FLOAT16, FLOAT32, INT8, LEAST_SNR_DB, Promise, fingerprint, promise_of
+from ...runtime.measured_snr import (
+    CHUNKS,
+    FLOAT16,
+    FLOAT32,
+    INT8,
+    LEAST_SNR_DB,
+    MeasuredSnr,
+    fingerprint,
+    measured_snr_of,
+)
 from ...runtime.metrics import snr_db
 from ...runtime.stream import CodecStream
 from ...streaming.exact import ExactStreamingWrapper
 from ...streaming.session import TorchSession
-from ..export import EXPORTERS, OPSET, PROBE_TOLERANCE, Exported, ExportError, export, prove
+from ..export import EXPORTERS, OPSET, TOLERANCE, Exported, ExportError, export, validate_graph
 from . import int8
 from .float16 import to_half
 from .integers import NEEDS_ONNXRUNTIME
@@ -28,7 +37,7 @@ EXAMPLE_FRAMES = 125  # ten seconds at the official rate
 # Graph and wrapper round at other places once an addition in another order has moved a value over an edge, and random
 # states are the worst there is: on the demo 0.08 of the largest value in 8 bits, 0.03 in 16. What is wrong is off by
 # about 1.
-TOLERANCES = {FLOAT32: PROBE_TOLERANCE, FLOAT16: 0.1, INT8: 0.25}
+TOLERANCES = {FLOAT32: TOLERANCE, FLOAT16: 0.1, INT8: 0.25}
 # What the self-test allows, in the largest error that the graph has here: another machine's rounding is another one.
 SELF_TEST_SLACK = 3.0
 
@@ -73,11 +82,11 @@ def export_in(
         model = onnx.load(draft)
         metadata = {entry.key: entry.value for entry in model.metadata_props}
         if precision == FLOAT16:
-            prove(wrapper, CodecSession(draft))  # what is converted is right in float32
+            validate_graph(wrapper, CodecSession(draft))  # what is converted is right in float32
             model = to_half(model)
         onnx.save(model, draft)
         session = CodecSession(draft)
-        prove(wrapper, session, TOLERANCES[precision])
+        validate_graph(wrapper, session, TOLERANCES[precision])
         promise = measured(checkpoint, session, precision, codes, least)
         _check(promise, least, checkpoint)
         limit = SELF_TEST_SLACK * max(selftest.replay(session).errors.values())
@@ -88,11 +97,11 @@ def export_in(
         onnx.save(model, draft)
 
     done = write(checkpoint, wrapper, path, **options, precision=precision, finish=finish)
-    _check(promise_of(CodecSession(path).metadata), least, checkpoint)
+    _check(measured_snr_of(CodecSession(path).metadata), least, checkpoint)
     return done
 
 
-def _check(promise: Promise, least: float, checkpoint: Checkpoint) -> None:
+def _check(promise: MeasuredSnr, least: float, checkpoint: Checkpoint) -> None:
     if not promise.snr_db >= least:
         raise ExportError(
             f"{promise.precision} comes to {promise.snr_db:.1f} dB against float32 on {checkpoint.weights}, the least "
@@ -100,14 +109,14 @@ def _check(promise: Promise, least: float, checkpoint: Checkpoint) -> None:
         )
 
 
-def measured(checkpoint: Checkpoint, session, precision: str, codes: np.ndarray, least: float) -> Promise:
+def measured(checkpoint: Checkpoint, session, precision: str, codes: np.ndarray, least: float) -> MeasuredSnr:
     """What `session`'s graph can promise: the worst SNR over CHUNKS against the one-shot decoder."""
     spec = session.spec
     wanted = one_shot(checkpoint.decoder, codes)
     schedules = [[spec.fixed_frames]] if spec.fixed_frames else [[chunk] for chunk in CHUNKS]
     found = (_decoded(session, codes, schedule) for schedule in schedules)
     worst = min(snr_db(wanted, waveform) for waveform in found)
-    return Promise(precision, worst, least, fingerprint(codes))
+    return MeasuredSnr(precision, worst, least, fingerprint(codes))
 
 
 def _decoded(session, codes: np.ndarray, schedule: list[int]) -> np.ndarray:
@@ -136,7 +145,7 @@ def sensitivity(
 ) -> list[Sensitivity]:
     """Each kind of layer, in the order of the data, with 8 bits for weights and activations and all others in float32.
 
-    This is what the table `int8.TREATMENTS` was decided by; `product` is what it gives them.
+    This is what the table `int8.PRODUCT_OF_KIND` was decided by; `product` is what it gives them.
     """
     codes = example_codes(checkpoint, frames)
     wanted = one_shot(checkpoint.decoder, codes)

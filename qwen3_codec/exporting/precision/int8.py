@@ -14,17 +14,25 @@ from torch import nn
 from ...model.decoder import CodecDecoder
 from ...streaming.exact import ExactStreamingWrapper
 from ...streaming.kv_stack import stream_transformer
-from ...streaming.layers import ConvStates, Snake, StreamConv, StreamConvNeXt, StreamTransConv, eval_own, sine_squared
+from ...streaming.layers import (
+    ConvStates,
+    Snake,
+    StreamingConv1d,
+    StreamingConvNeXt,
+    StreamingConvTranspose1d,
+    eval_own,
+    sine_squared,
+)
 from .integers import BlockProduct, IntegerProduct
 
-FLOAT, BLOCKS, ONE_TERM, TWO_TERMS = "float32", "8 bits in blocks", "8 bits", "8 bits twice"
+FLOAT, BLOCKS, ONE_TERM, TWO_TERMS = "float32", "block-wise int8", "int8", "two-term int8"
 PRODUCTS = {BLOCKS: BlockProduct, ONE_TERM: IntegerProduct, TWO_TERMS: partial(IntegerProduct, terms=2)}
 # The table: which kind of layer gets which product. It comes from the demo, where each kind alone was given one term
 # (`precision.sensitivity`, notebook 8): transposed convolutions leave 37 to 43 dB, what comes before them 40 to 45, the
 # residual ones 39 to 46, the more the later their block; the weights alone, all of them, 37. At the official widths
 # seven tenths of the work are in residual convolutions of several taps: these get one term as soon as steps are short.
 # What is small and hurts stays float32: the quantizer's and the transformer's projections, the last convolution.
-TREATMENTS = {
+PRODUCT_OF_KIND = {
     "pre_conv": TWO_TERMS,
     "transformer": BLOCKS,
     "upsampling": TWO_TERMS,
@@ -36,14 +44,14 @@ TREATMENTS = {
     "last": FLOAT,
 }
 # In the decoder's blocks from this one on (counted from 0), one term is enough.
-ONE_TERM_FROM = {"residual": 1, "pointwise": 2}
+ONE_TERM_FROM_BLOCK = {"residual": 1, "pointwise": 2}
 
 
 def treatment(kind: str, block: int | None = None) -> str:
     """The product of a layer of `kind`, in the decoder's block of that number if it is in one."""
-    if block is not None and block >= ONE_TERM_FROM.get(kind, block + 1):
+    if block is not None and block >= ONE_TERM_FROM_BLOCK.get(kind, block + 1):
         return ONE_TERM
-    return TREATMENTS[kind]
+    return PRODUCT_OF_KIND[kind]
 
 
 class Int8StreamingWrapper(ExactStreamingWrapper):
@@ -60,8 +68,8 @@ class Int8StreamingWrapper(ExactStreamingWrapper):
         _swap(self.transformer.layers, partial(_linear, product=choose("transformer", None)))
         names = [name for name, _ in decoder.stages()]
         for index, name in enumerate(names):
-            twin = partial(_twin, choose=choose, stage=name, last=name == names[-1])
-            self.stages[index] = twin(self.stages[index]) or _swap(self.stages[index], twin)
+            form = partial(_integer_form, choose=choose, stage=name, last=name == names[-1])
+            self.stages[index] = form(self.stages[index]) or _swap(self.stages[index], form)
         eval_own(self, decoder)
 
     def transform(self, hidden, keys, values, past_frames, **parts):
@@ -86,14 +94,14 @@ class Transposed(nn.Module):
 
 
 class StepConv(nn.Module):
-    """`StreamConv` of stride 1 on [B, T, C]: a product of each step with those that its kernel reaches.
+    """`StreamingConv1d` of stride 1 on [B, T, C]: a product of each step with those that its kernel reaches.
 
-    `twin` is what it stands for: its history and channels are the state's.
+    `layer` is what it stands for: its left context and channels are the state's.
     """
 
-    def __init__(self, twin: StreamConv, product: Callable):
+    def __init__(self, layer: StreamingConv1d, product: Callable):
         super().__init__()
-        conv, self.twin = twin.conv, twin
+        conv, self.layer = layer.conv, layer
         self.reach = torch.arange(conv.kernel_size[0]) * conv.dilation[0]
         self.product = product(conv.weight.transpose(1, 2).flatten(1), conv.bias)
 
@@ -102,28 +110,28 @@ class StepConv(nn.Module):
 
 
 class StepTransConv(nn.Module):
-    """`StreamTransConv` on [B, T, C]: the stride's results of a step are already in the order of time."""
+    """`StreamingConvTranspose1d` on [B, T, C]: the stride's results of a step are already in the order of time."""
 
-    def __init__(self, twin: StreamTransConv, product: Callable):
+    def __init__(self, layer: StreamingConvTranspose1d, product: Callable):
         super().__init__()
-        self.twin = twin
-        self.reach = torch.arange(twin.history + 1)
-        # The twin's outputs are channel by channel, each with its strides; these are stride by stride.
-        order = torch.arange(len(twin.weight)).view(-1, twin.stride).T.flatten()
-        self.product = product(twin.weight.transpose(1, 2).flatten(1)[order], twin.bias[order])
+        self.layer = layer
+        self.reach = torch.arange(layer.left_context + 1)
+        # The layer's outputs are channel by channel, each with its strides; these are stride by stride.
+        order = torch.arange(len(layer.weight)).view(-1, layer.stride).T.flatten()
+        self.product = product(layer.weight.transpose(1, 2).flatten(1)[order], layer.bias[order])
 
     def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
         y = _over_steps(self, x, states)
-        return y.reshape(y.size(0), -1, self.twin.out_channels)
+        return y.reshape(y.size(0), -1, self.layer.out_channels)
 
 
 def _over_steps(conv: StepConv | StepTransConv, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
     """The product of `conv` at each step of `x`, its past in front; `conv.reach` says how far a step's taps lie."""
-    if not conv.twin.history:
+    if not conv.layer.left_context:
         return conv.product(x)
     steps = (torch.arange(x.size(1))[:, None] + conv.reach).flatten()
-    x = states.extend(x, conv.twin.history, channels_last=True)
-    width = conv.reach.numel() * conv.twin.channels
+    x = states.extend(x, conv.layer.left_context, channels_last=True)
+    width = conv.reach.numel() * conv.layer.channels
     return conv.product(x, lambda each: each.index_select(1, steps).reshape(each.size(0), -1, width))
 
 
@@ -132,22 +140,22 @@ class StepSnake(nn.Module):
 
     degree = 3  # within 9e-4
 
-    def __init__(self, twin: Snake):
+    def __init__(self, layer: Snake):
         super().__init__()
-        self.register_buffer("frequency", twin.frequency[:, 0].contiguous(), persistent=False)
-        self.register_buffer("scale", twin.scale[:, 0].contiguous(), persistent=False)
+        self.register_buffer("frequency", layer.frequency[:, 0].contiguous(), persistent=False)
+        self.register_buffer("scale", layer.scale[:, 0].contiguous(), persistent=False)
 
     def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
         return x + self.scale * sine_squared(x * self.frequency, self.degree)
 
 
 class StepConvNeXt(nn.Module):
-    """`StreamConvNeXt` on [B, T, C], its two products in 8 bits; the depthwise convolution has hardly any work."""
+    """`StreamingConvNeXt` on [B, T, C], its two products in 8 bits; the depthwise convolution has hardly any work."""
 
-    def __init__(self, twin: StreamConvNeXt, product: Callable):
+    def __init__(self, layer: StreamingConvNeXt, product: Callable):
         super().__init__()
-        block = twin.block
-        self.dwconv, self.norm, self.act = Transposed(twin.dwconv), block.norm, block.act
+        block = layer.block
+        self.dwconv, self.norm, self.act = Transposed(layer.dwconv), block.norm, block.act
         self.pwconv1 = product(block.pwconv1.weight, block.pwconv1.bias)
         self.pwconv2 = product(block.gamma[:, None] * block.pwconv2.weight, block.gamma * block.pwconv2.bias)
 
@@ -155,7 +163,7 @@ class StepConvNeXt(nn.Module):
         return x + self.pwconv2(self.act(self.pwconv1(self.norm(self.dwconv(x, states)))))
 
 
-def _twin(module: nn.Module, choose: Callable, stage: str, last: bool) -> nn.Module | None:
+def _integer_form(module: nn.Module, choose: Callable, stage: str, last: bool) -> nn.Module | None:
     """What stands for one part of the exact wrapper's conv stack, or None where its own parts are to be replaced."""
     part, place, *_ = stage.split(".")
     block = int(place) - 1 if part == "decoder" else None  # a convolution comes before the first block
@@ -163,28 +171,28 @@ def _twin(module: nn.Module, choose: Callable, stage: str, last: bool) -> nn.Mod
     match module:
         case Snake():
             return StepSnake(module)
-        case StreamConvNeXt():
+        case StreamingConvNeXt():
             return _in_bits(StepConvNeXt, module, choose("ConvNeXt", None))
-        case StreamTransConv() if block is None:
+        case StreamingConvTranspose1d() if block is None:
             return _in_bits(StepTransConv, module, choose("upsampling", None))
-        case StreamTransConv():
+        case StreamingConvTranspose1d():
             return _in_bits(StepTransConv, module, choose("transposed", block))
-        case StreamConv() if last or block == -1:
+        case StreamingConv1d() if last or block == -1:
             return _in_bits(StepConv, module, choose("last" if last else "first", None))
-        case StreamConv():
-            return _in_bits(StepConv, module, choose("residual" if module.history else "pointwise", block))
+        case StreamingConv1d():
+            return _in_bits(StepConv, module, choose("residual" if module.left_context else "pointwise", block))
     return None
 
 
-def _in_bits(form: Callable, twin: nn.Module, product: str) -> nn.Module:
-    """`twin` in its `form` for [B, T, C], or as it is where nothing is rounded."""
-    return Transposed(twin) if product == FLOAT else form(twin, PRODUCTS[product])
+def _in_bits(form: Callable, layer: nn.Module, product: str) -> nn.Module:
+    """`layer` in its `form` for [B, T, C], or as it is where nothing is rounded."""
+    return Transposed(layer) if product == FLOAT else form(layer, PRODUCTS[product])
 
 
-def _swap(module: nn.Module, twin: Callable[[nn.Module], nn.Module | None]) -> nn.Module:
-    """Replace, in `module` and everything in it, each part that has a twin."""
+def _swap(module: nn.Module, form: Callable[[nn.Module], nn.Module | None]) -> nn.Module:
+    """Replace, in `module` and everything in it, each part that has another `form`."""
     for name, child in module.named_children():
-        setattr(module, name, twin(child) or _swap(child, twin))
+        setattr(module, name, form(child) or _swap(child, form))
     return module
 
 
