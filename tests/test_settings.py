@@ -149,7 +149,7 @@ def test_a_call_that_fails_leaves_no_trace_either(tiny, tmp_path, monkeypatch):
     ],
 )
 def test_a_wrapper_of_a_model_that_is_being_trained_leaves_it_so(part, make):
-    """The wrapper itself is in evaluation mode, keeps no graph of gradients, and decodes the same."""
+    """The wrapper itself is in evaluation mode and keeps no graph of gradients; in that mode the model is right."""
     finished = getattr(checkpoint.load("demo"), part)
     trained = copy.deepcopy(finished).train()
     for parameter in trained.parameters():
@@ -164,9 +164,12 @@ def test_a_wrapper_of_a_model_that_is_being_trained_leaves_it_so(part, make):
     frames = {"decoder": lambda: rng.integers(spec.codebook_size, size=(1, 3, spec.num_quantizers))}
     frames["encoder"] = lambda: (0.1 * rng.standard_normal((1, 3 * spec.samples_per_frame))).astype(np.float32)
     data = frames[part]()
+    with pytest.raises(ValueError, match="in training mode"):
+        TorchSession(wrapper)
+    assert of_module(trained) == before
+    trained.eval()  # as before a validation in the middle of the training
     mine, other = (TorchSession(each).stream().push(data) for each in (wrapper, make(finished)))
     np.testing.assert_array_equal(mine, other)
-    assert of_module(trained) == before
 
 
 def test_others_decode_while_the_receptive_field_is_measured(tiny):
