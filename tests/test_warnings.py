@@ -179,7 +179,7 @@ class TestStrict:
                 return past_all_probes(waveform[:, :100]) if waveform.size(1) > 10**6 else waveform, *after
 
         monkeypatch.setattr(options, "wrapper", lambda *_: Branches(tiny.decoder))
-        monkeypatch.setattr("qwen3_codec.model.checkpoint.loading.load", lambda *_: tiny)
+        monkeypatch.setattr("qwen3_codec.model.checkpoint.load", lambda *_: tiny)
         command = ["export", "--checkpoint", "random-small", "--output", str(tmp_path / "x.onnx")]
         assert cli.main(command) == 2 and not [*tmp_path.iterdir()]
         line = "waveform.size(1) > 10**6 is decided once, as in the example"
