@@ -29,7 +29,7 @@
 # 8. what went wrong in other people's exports, servers and tests,
 # 9. a checklist of one page: what to write and what not to write.
 #
-# `fall(name)` shows and runs the naive code, `mend(name)` the fix. Both stop this notebook where a trap or a fix is no
+# `show_trap(name)` shows and runs the naive code, `show_fix(name)` the fix. Both stop this notebook where a trap or a fix is no
 # longer as described, and where something else is said than what is recorded of it: warnings, log records, and what is written to
 # the screen. Two things are left out: what the exporters say of right exports too (their own future, packages that they
 # miss), and in ONNX Runtime's log the errors that it also raises. *Right* says, in sections 1 to 5, that the graph does what
@@ -51,14 +51,14 @@ import transformers
 
 from qwen3_codec.course.lab import plots, schematics
 from qwen3_codec.course.pitfalls import TRAPS
-from qwen3_codec.course.pitfalls.pages import code, fall, mend
+from qwen3_codec.course.pitfalls.pages import code, show_fix, show_trap
 from qwen3_codec.files import build_folder
 from qwen3_codec.model import checkpoint
 from qwen3_codec.streaming.kv_stack import sliding_window_mask
 
 versions = {module.__name__: module.__version__ for module in (torch, transformers, onnx, onnxruntime)}
-print(len(TRAPS), "specimens on", ", ".join(f"{name} {version}" for name, version in versions.items()))
-reported = Counter(specimen.reported for specimen in TRAPS.values())
+print(len(TRAPS), "traps on", ", ".join(f"{name} {version}" for name, version in versions.items()))
+reported = Counter(trap.reported for trap in TRAPS.values())
 print("reported by:", ", ".join(f"{by} {count}" for by, count in reported.most_common()))
 assert len(TRAPS) >= 30 and set(reported) == {"error", "warning", "nothing"}
 
@@ -74,10 +74,10 @@ assert len(TRAPS) >= 30 and set(reported) == {"error", "warning", "nothing"}
 # `is_last` is 0 in the example, so the trace sees the second return only.
 
 # %%
-fall("if on a tensor, torchscript")
+show_trap("if on a tensor, torchscript")
 
 # %%
-mend("if on a tensor, torchscript")
+show_fix("if on a tensor, torchscript")
 
 # %% [markdown]
 # ### The same `if` under dynamo
@@ -85,10 +85,10 @@ mend("if on a tensor, torchscript")
 # This exporter sees that the code could go two ways, and refuses. An error is the better outcome.
 
 # %%
-fall("if on a tensor, dynamo")
+show_trap("if on a tensor, dynamo")
 
 # %%
-mend("if on a tensor, dynamo")
+show_fix("if on a tensor, dynamo")
 
 # %% [markdown]
 # ### The end of a slice as a Python number
@@ -96,10 +96,10 @@ mend("if on a tensor, dynamo")
 # Cut the waveform at both sides: the start is known, the end is data.
 
 # %%
-fall("an end of a slice as a number")
+show_trap("an end of a slice as a number")
 
 # %%
-mend("an end of a slice as a number")
+show_fix("an end of a slice as a number")
 
 # %% [markdown]
 # ### The end of a slice as a tensor
@@ -107,10 +107,10 @@ mend("an end of a slice as a number")
 # Left as a tensor, the end stays in the graph and the values are right. Look at the lengths.
 
 # %%
-fall("an end of a slice as a tensor")
+show_trap("an end of a slice as a tensor")
 
 # %%
-mend("an end of a slice as a tensor")
+show_fix("an end of a slice as a tensor")
 
 # %% [markdown]
 # ## 2. A cache object cannot be traced
@@ -141,10 +141,10 @@ code(stream_transformer)
 # transformers' own cache class, handed to the exporter beside the frames.
 
 # %%
-fall("DynamicCache as an input, torchscript")
+show_trap("DynamicCache as an input, torchscript")
 
 # %%
-mend("DynamicCache as an input, torchscript")
+show_fix("DynamicCache as an input, torchscript")
 
 # %% [markdown]
 # ### A cache object as an input, dynamo
@@ -152,10 +152,10 @@ mend("DynamicCache as an input, torchscript")
 # The other exporter is no more willing.
 
 # %%
-fall("DynamicCache as an input, dynamo")
+show_trap("DynamicCache as an input, dynamo")
 
 # %%
-mend("DynamicCache as an input, dynamo")
+show_fix("DynamicCache as an input, dynamo")
 
 # %% [markdown]
 # ### A cache of one's own for the library's forward
@@ -163,10 +163,10 @@ mend("DynamicCache as an input, dynamo")
 # So one writes a small class with the one method that attention calls, `update`.
 
 # %%
-fall("a home-made cache: get_query_offset")
+show_trap("a home-made cache: get_query_offset")
 
 # %%
-mend("a home-made cache: get_query_offset")
+show_fix("a home-made cache: get_query_offset")
 
 # %% [markdown]
 # ### The next missing method
@@ -174,10 +174,10 @@ mend("a home-made cache: get_query_offset")
 # One adds the method that was missing.
 
 # %%
-fall("a home-made cache: get_mask_sizes")
+show_trap("a home-made cache: get_mask_sizes")
 
 # %%
-mend("a home-made cache: get_mask_sizes")
+show_fix("a home-made cache: get_mask_sizes")
 
 # %% [markdown]
 # ### A cache rebuilt from trimmed keys
@@ -186,10 +186,10 @@ mend("a home-made cache: get_mask_sizes")
 # exports. Frame by frame against the transformer that sees everything at once:
 
 # %%
-fall("a cache rebuilt from trimmed keys")
+show_trap("a cache rebuilt from trimmed keys")
 
 # %%
-mend("a cache rebuilt from trimmed keys")
+show_fix("a cache rebuilt from trimmed keys")
 
 # %% [markdown]
 # ### Positions that restart
@@ -198,10 +198,10 @@ mend("a cache rebuilt from trimmed keys")
 # the fifteenth.
 
 # %%
-fall("positions that restart")
+show_trap("positions that restart")
 
 # %%
-mend("positions that restart")
+show_fix("positions that restart")
 
 # %% [markdown]
 # ## 3. `head_dim` is read, not computed
@@ -214,10 +214,10 @@ mend("positions that restart")
 # `hidden_size / num_attention_heads` is right for most models.
 
 # %%
-fall("head_dim by the formula")
+show_trap("head_dim by the formula")
 
 # %%
-mend("head_dim by the formula")
+show_fix("head_dim by the formula")
 
 # %% [markdown]
 # ## 4. Every name and axis must be given
@@ -237,10 +237,10 @@ code(signatures.Variadic)
 # Only the first input is named.
 
 # %%
-fall("too few input names")
+show_trap("too few input names")
 
 # %%
-mend("too few input names")
+show_fix("too few input names")
 
 # %% [markdown]
 # ### A misspelt name in `dynamic_axes`
@@ -248,10 +248,10 @@ mend("too few input names")
 # `past_kv_0` in place of `past_0`.
 
 # %%
-fall("a misspelt name in dynamic_axes")
+show_trap("a misspelt name in dynamic_axes")
 
 # %%
-mend("a misspelt name in dynamic_axes")
+show_fix("a misspelt name in dynamic_axes")
 
 # %% [markdown]
 # ### `dynamic_axes` with `*args` under dynamo
@@ -259,10 +259,10 @@ mend("a misspelt name in dynamic_axes")
 # The older exporter's word, given to the newer exporter.
 
 # %%
-fall("dynamic_axes with *args, dynamo")
+show_trap("dynamic_axes with *args, dynamo")
 
 # %%
-mend("dynamic_axes with *args, dynamo")
+show_fix("dynamic_axes with *args, dynamo")
 
 # %% [markdown]
 # ### `dynamic_shapes` for torchscript
@@ -270,10 +270,10 @@ mend("dynamic_axes with *args, dynamo")
 # And the other way round.
 
 # %%
-fall("dynamic_shapes, torchscript")
+show_trap("dynamic_shapes, torchscript")
 
 # %%
-mend("dynamic_shapes, torchscript")
+show_fix("dynamic_shapes, torchscript")
 
 # %% [markdown]
 # ### `dynamic_shapes` as a flat list
@@ -281,10 +281,10 @@ mend("dynamic_shapes, torchscript")
 # One entry for each tensor seems natural.
 
 # %%
-fall("dynamic_shapes, one for each tensor")
+show_trap("dynamic_shapes, one for each tensor")
 
 # %%
-mend("dynamic_shapes, one for each tensor")
+show_fix("dynamic_shapes, one for each tensor")
 
 # %% [markdown]
 # ### `dynamic_shapes` by the names of the graph's inputs
@@ -292,10 +292,10 @@ mend("dynamic_shapes, one for each tensor")
 # A dict with the names that the graph will have.
 
 # %%
-fall("dynamic_shapes by input name")
+show_trap("dynamic_shapes by input name")
 
 # %%
-mend("dynamic_shapes by input name")
+show_fix("dynamic_shapes by input name")
 
 # %% [markdown]
 # ## 5. A length freezes where Python sees a number
@@ -310,10 +310,10 @@ mend("dynamic_shapes by input name")
 # The plainest way.
 
 # %%
-fall("int() on a length, torchscript")
+show_trap("int() on a length, torchscript")
 
 # %%
-mend("int() on a length, torchscript")
+show_fix("int() on a length, torchscript")
 
 # %% [markdown]
 # ### `float()`
@@ -321,10 +321,10 @@ mend("int() on a length, torchscript")
 # For a mean, say. No shape is wrong.
 
 # %%
-fall("float() on a length, torchscript")
+show_trap("float() on a length, torchscript")
 
 # %%
-mend("float() on a length, torchscript")
+show_fix("float() on a length, torchscript")
 
 # %% [markdown]
 # ### `math.ceil`
@@ -332,10 +332,10 @@ mend("float() on a length, torchscript")
 # Padding to a multiple of 4, as upstream's convolutions pad.
 
 # %%
-fall("math.ceil on a length, torchscript")
+show_trap("math.ceil on a length, torchscript")
 
 # %%
-mend("math.ceil on a length, torchscript")
+show_fix("math.ceil on a length, torchscript")
 
 # %% [markdown]
 # ### `min()`
@@ -343,10 +343,10 @@ mend("math.ceil on a length, torchscript")
 # At most 8 frames. Right up to 8, so a test with short chunks passes.
 
 # %%
-fall("min() on a length, torchscript")
+show_trap("min() on a length, torchscript")
 
 # %%
-mend("min() on a length, torchscript")
+show_fix("min() on a length, torchscript")
 
 # %% [markdown]
 # ### `max()`
@@ -354,10 +354,10 @@ mend("min() on a length, torchscript")
 # The new frames and one frame of the past, where there is one.
 
 # %%
-fall("max() on a length, torchscript")
+show_trap("max() on a length, torchscript")
 
 # %%
-mend("max() on a length, torchscript")
+show_fix("max() on a length, torchscript")
 
 # %% [markdown]
 # ### `if` on a length
@@ -365,10 +365,10 @@ mend("max() on a length, torchscript")
 # At most the last 8 frames, by a branch.
 
 # %%
-fall("if on a length, torchscript")
+show_trap("if on a length, torchscript")
 
 # %%
-mend("if on a length, torchscript")
+show_fix("if on a length, torchscript")
 
 # %% [markdown]
 # ### `range()`
@@ -376,10 +376,10 @@ mend("if on a length, torchscript")
 # A loop over the frames. Here even the warning is missing.
 
 # %%
-fall("range() on a length, torchscript")
+show_trap("range() on a length, torchscript")
 
 # %%
-mend("range() on a length, torchscript")
+show_fix("range() on a length, torchscript")
 
 # %% [markdown]
 # ### The same under dynamo
@@ -396,7 +396,10 @@ rows = [
     (v.name, v.exporter, ", ".join(v.warns) or "–", v.right, v.wrong, v.refused, f"{v.fix} of {v.lengths}")
     for v in found
 ]
-plots.table(["on a length", "exporter", "warns", "right", "wrong, no error", "refused", "the export-safe rewrite is right at"], rows)
+plots.table(
+    ["on a length", "exporter", "warns", "right", "wrong, no error", "refused", "the export-safe rewrite is right at"],
+    rows,
+)
 
 # %%
 traced, dynamo = ({v.name: v for v in found if v.exporter == exporter} for exporter in ("torchscript", "dynamo"))
@@ -413,10 +416,10 @@ assert all(v.fix == v.lengths for v in found)
 # where that is possible):
 
 # %%
-fall("an example of length 1")
+show_trap("an example of length 1")
 
 # %%
-mend("an example of length 1")
+show_fix("an example of length 1")
 
 # %% [markdown]
 # ### Find the frozen axis
@@ -474,10 +477,10 @@ print(f"{', '.join(axes)}: right at 1, 2, 5, 12, and the states at 0")
 # After each call one keeps the last frames as the next call's history. Of what?
 
 # %%
-fall("history from the new frames alone")
+show_trap("history from the new frames alone")
 
 # %%
-mend("history from the new frames alone")
+show_fix("history from the new frames alone")
 
 # %% [markdown]
 # ### Keys trimmed before attention
@@ -493,10 +496,10 @@ panels = {"right": right.numpy(), "trimmed before attention": lost.numpy()}
 figure = schematics.masks(panels, window - 1, f"The mask of a call of {new} frames, window {window}")
 
 # %%
-fall("keys trimmed before attention")
+show_trap("keys trimmed before attention")
 
 # %%
-mend("keys trimmed before attention")
+show_fix("keys trimmed before attention")
 
 # %% [markdown]
 # ### Positions that saturate
@@ -504,10 +507,10 @@ mend("keys trimmed before attention")
 # Keys are stored as attention used them: rotated by their position.
 
 # %%
-fall("positions that saturate")
+show_trap("positions that saturate")
 
 # %%
-mend("positions that saturate")
+show_fix("positions that saturate")
 
 # %% [markdown]
 # ### A mask on the wrong side
@@ -515,10 +518,10 @@ mend("positions that saturate")
 # The mask's columns are past and new frames together. Off by one, and a frame sees the next.
 
 # %%
-fall("a mask on the wrong side")
+show_trap("a mask on the wrong side")
 
 # %%
-mend("a mask on the wrong side")
+show_fix("a mask on the wrong side")
 
 # %% [markdown]
 # ### A transposed convolution's bias, twice
@@ -526,10 +529,10 @@ mend("a mask on the wrong side")
 # The outputs of two chunks overlap, so one keeps the overlap and adds it to the next chunk's.
 
 # %%
-fall("a transposed convolution that adds its bias twice")
+show_trap("a transposed convolution that adds its bias twice")
 
 # %%
-mend("a transposed convolution that adds its bias twice")
+show_fix("a transposed convolution that adds its bias twice")
 
 # %% [markdown]
 # ### Too little conv history
@@ -537,10 +540,10 @@ mend("a transposed convolution that adds its bias twice")
 # Four frames of history seem plenty: 320 ms.
 
 # %%
-fall("too little conv history")
+show_trap("too little conv history")
 
 # %%
-mend("too little conv history")
+show_fix("too little conv history")
 
 # %% [markdown]
 # ### One buffer for a state, before and after
@@ -554,10 +557,10 @@ from qwen3_codec.course.pitfalls import streams
 code(streams.HighPass, streams.run_bound)
 
 # %%
-fall("one buffer bound as input and output")
+show_trap("one buffer bound as input and output")
 
 # %%
-mend("one buffer bound as input and output")
+show_fix("one buffer bound as input and output")
 
 # %% [markdown]
 # The project's own exact graph with buffers bound both ways, 90 frames of the demo:
@@ -592,10 +595,10 @@ code(precision.to_half, precision.to_int8)
 # Everything to float16, inputs and outputs included.
 
 # %%
-fall("states in half precision")
+show_trap("states in half precision")
 
 # %%
-mend("states in half precision")
+show_fix("states in half precision")
 
 # %% [markdown]
 # ### A mask with float32's lowest number
@@ -603,10 +606,10 @@ mend("states in half precision")
 # This one is PyTorch's own: a mask for a model in half precision, where the largest number is 65504.
 
 # %%
-fall("a mask with float32's lowest number")
+show_trap("a mask with float32's lowest number")
 
 # %%
-mend("a mask with float32's lowest number")
+show_fix("a mask with float32's lowest number")
 
 # %% [markdown]
 # ### Running sums in half precision
@@ -614,10 +617,10 @@ mend("a mask with float32's lowest number")
 # The windowed graph divides sums by counts. Both are constants of it.
 
 # %%
-fall("running sums in half precision")
+show_trap("running sums in half precision")
 
 # %%
-mend("running sums in half precision")
+show_fix("running sums in half precision")
 
 # %% [markdown]
 # ### 8-bit convolutions straight from the exporter
@@ -625,10 +628,10 @@ mend("running sums in half precision")
 # ONNX Runtime's dynamic quantization, on the file as it was exported.
 
 # %%
-fall("8-bit convolutions straight from the exporter")
+show_trap("8-bit convolutions straight from the exporter")
 
 # %%
-mend("8-bit convolutions straight from the exporter")
+show_fix("8-bit convolutions straight from the exporter")
 
 # %% [markdown]
 # ### What one can expect
@@ -662,10 +665,10 @@ assert all(value < 45 for name, value in snr.items() if name.startswith("int8"))
 # sides. Four of them in a row, at the official rates:
 
 # %%
-fall("both sides of a transposed convolution cut")
+show_trap("both sides of a transposed convolution cut")
 
 # %%
-mend("both sides of a transposed convolution cut")
+show_fix("both sides of a transposed convolution cut")
 
 # %% [markdown]
 # ### Attention to everything
@@ -673,10 +676,10 @@ mend("both sides of a transposed convolution cut")
 # The decoder was trained with a window of 72 frames. A causal mask without it:
 
 # %%
-fall("attention to everything where the model has a window")
+show_trap("attention to everything where the model has a window")
 
 # %%
-mend("attention to everything where the model has a window")
+show_fix("attention to everything where the model has a window")
 
 # %% [markdown]
 # ### A mask of minus infinity
@@ -684,10 +687,10 @@ mend("attention to everything where the model has a window")
 # A query that may look at nothing, such as a row of padding:
 
 # %%
-fall("a mask of minus infinity")
+show_trap("a mask of minus infinity")
 
 # %%
-mend("a mask of minus infinity")
+show_fix("a mask of minus infinity")
 
 # %% [markdown]
 # ### State in a buffer
@@ -695,19 +698,19 @@ mend("a mask of minus infinity")
 # The module remembers, so it works in PyTorch. The graph is called twice with 4 samples each:
 
 # %%
-fall("state in a buffer, torchscript")
+show_trap("state in a buffer, torchscript")
 
 # %%
-mend("state in a buffer, torchscript")
+show_fix("state in a buffer, torchscript")
 
 # %% [markdown]
 # Dynamo writes something else down, and reports it no more than the other did:
 
 # %%
-fall("state in a buffer, dynamo")
+show_trap("state in a buffer, dynamo")
 
 # %%
-mend("state in a buffer, dynamo")
+show_fix("state in a buffer, dynamo")
 
 # %% [markdown]
 # ### One position for all rows
@@ -715,10 +718,10 @@ mend("state in a buffer, dynamo")
 # Two streams of different ages share a call, and the position is taken from the first:
 
 # %%
-fall("one position for all rows of a batch")
+show_trap("one position for all rows of a batch")
 
 # %%
-mend("one position for all rows of a batch")
+show_fix("one position for all rows of a batch")
 
 # %% [markdown]
 # ### A library's new version
@@ -726,10 +729,10 @@ mend("one position for all rows of a batch")
 # The same class, the same weights, with its window and without:
 
 # %%
-fall("a version of a library that changes the numbers")
+show_trap("a version of a library that changes the numbers")
 
 # %%
-mend("a version of a library that changes the numbers")
+show_fix("a version of a library that changes the numbers")
 
 # %% [markdown]
 # ### A size after `unflatten`
@@ -737,10 +740,10 @@ mend("a version of a library that changes the numbers")
 # In section 5 a bare `size()` stays symbolic. There is an exception:
 
 # %%
-fall("a size after unflatten, torchscript")
+show_trap("a size after unflatten, torchscript")
 
 # %%
-mend("a size after unflatten, torchscript")
+show_fix("a size after unflatten, torchscript")
 
 # %% [markdown]
 # ### One stream's reset
@@ -748,10 +751,10 @@ mend("a size after unflatten, torchscript")
 # A runner serves two streams in one call. The second begins anew:
 
 # %%
-fall("one stream's reset in a shared runner")
+show_trap("one stream's reset in a shared runner")
 
 # %%
-mend("one stream's reset in a shared runner")
+show_fix("one stream's reset in a shared runner")
 
 # %% [markdown]
 # ### Padding by code 0
@@ -759,10 +762,10 @@ mend("one stream's reset in a shared runner")
 # Rows of unequal length are filled up to one batch:
 
 # %%
-fall("padding by code 0")
+show_trap("padding by code 0")
 
 # %%
-mend("padding by code 0")
+show_fix("padding by code 0")
 
 # %% [markdown]
 # ### Zeros where a state should be empty
@@ -770,10 +773,10 @@ mend("padding by code 0")
 # Most of the windowed graph's first states have length 0. Some clients cannot make such tensors and send zeros of full length:
 
 # %%
-fall("zeros where a state should be empty")
+show_trap("zeros where a state should be empty")
 
 # %%
-mend("zeros where a state should be empty")
+show_fix("zeros where a state should be empty")
 
 # %% [markdown]
 # ### Samples cut in proportion
@@ -781,10 +784,10 @@ mend("zeros where a state should be empty")
 # A chunk is decoded with the frames before it, of which only the new ones' sound is kept:
 
 # %%
-fall("samples cut in proportion")
+show_trap("samples cut in proportion")
 
 # %%
-mend("samples cut in proportion")
+show_fix("samples cut in proportion")
 
 # %% [markdown]
 # ### A test no longer than the window
@@ -792,10 +795,10 @@ mend("samples cut in proportion")
 # A wrapper with the positions trap of section 6, and a test of a sentence's length:
 
 # %%
-fall("a test no longer than the window")
+show_trap("a test no longer than the window")
 
 # %%
-mend("a test no longer than the window")
+show_fix("a test no longer than the window")
 
 # %% [markdown]
 # ### An average that hides a seam
@@ -803,10 +806,10 @@ mend("a test no longer than the window")
 # One state is lost once in 34 seconds. A metric says whether the stream is good:
 
 # %%
-fall("an average that hides a seam")
+show_trap("an average that hides a seam")
 
 # %%
-mend("an average that hides a seam")
+show_fix("an average that hides a seam")
 
 # %% [markdown]
 # ### A clone that was not primed
@@ -814,10 +817,10 @@ mend("an average that hides a seam")
 # A voice is cloned from 60 frames of reference. Its first words:
 
 # %%
-fall("a clone that was not primed")
+show_trap("a clone that was not primed")
 
 # %%
-mend("a clone that was not primed")
+show_fix("a clone that was not primed")
 
 # %% [markdown]
 # ### States paired by sorted name
@@ -825,10 +828,10 @@ mend("a clone that was not primed")
 # A server finds which output belongs to which input by sorting the names:
 
 # %%
-fall("states paired by sorted name")
+show_trap("states paired by sorted name")
 
 # %%
-mend("states paired by sorted name")
+show_fix("states paired by sorted name")
 
 # %% [markdown]
 # ### Each chunk resampled on its own
@@ -836,10 +839,10 @@ mend("states paired by sorted name")
 # The codec gives 24,000 samples a second, a sound card wants 48,000. Chunks of 3 frames, resampled as they come:
 
 # %%
-fall("each chunk resampled on its own")
+show_trap("each chunk resampled on its own")
 
 # %%
-mend("each chunk resampled on its own")
+show_fix("each chunk resampled on its own")
 
 # %% [markdown]
 # ### The encoder: strided convolutions
@@ -847,10 +850,10 @@ mend("each chunk resampled on its own")
 # The encoder turns sound into codes ([notebook 9](09_your_voice.ipynb)). Its convolutions take steps of several samples:
 
 # %%
-fall("a strided convolution that keeps kernel - 1 samples")
+show_trap("a strided convolution that keeps kernel - 1 samples")
 
 # %%
-mend("a strided convolution that keeps kernel - 1 samples")
+show_fix("a strided convolution that keeps kernel - 1 samples")
 
 # %% [markdown]
 # ### The encoder: how a stream begins
@@ -858,10 +861,10 @@ mend("a strided convolution that keeps kernel - 1 samples")
 # The last convolution pads with copies of the edge. A stream that begins from zeros:
 
 # %%
-fall("a stream that begins with zeros")
+show_trap("a stream that begins with zeros")
 
 # %%
-mend("a stream that begins with zeros")
+show_fix("a stream that begins with zeros")
 
 # %% [markdown]
 # ### The encoder: how a stream ends
@@ -869,10 +872,10 @@ mend("a stream that begins with zeros")
 # A recording ends in the middle of a frame:
 
 # %%
-fall("zeros behind the sound")
+show_trap("zeros behind the sound")
 
 # %%
-mend("zeros behind the sound")
+show_fix("zeros behind the sound")
 
 # %% [markdown]
 # ### The encoder: the nearest entry
@@ -880,10 +883,10 @@ mend("zeros behind the sound")
 # A codebook's entry is chosen by distance. By the largest product instead (small random weights):
 
 # %%
-fall("the entry with the largest product")
+show_trap("the entry with the largest product")
 
 # %%
-mend("the entry with the largest product")
+show_fix("the entry with the largest product")
 
 # %% [markdown]
 # ## 9. Check this before you ship
@@ -929,6 +932,6 @@ mend("the entry with the largest product")
 #
 # To try next:
 #
-# - `python -m qwen3_codec.course.pitfalls` runs every specimen and says how each is reported and which have changed: try it after an update of torch.
+# - `python -m qwen3_codec.course.pitfalls` runs every trap and says how each is reported and which have changed: try it after an update of torch.
 # - Write a step of your own, export it with `qwen3_codec.course.pitfalls.graphs.export_step`, and ask `find_frozen_axes`.
 # - Hear the states' traps: [7 · The lab](07_lab.ipynb).

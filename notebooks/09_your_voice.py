@@ -265,5 +265,5 @@ if not fits:
 #
 # - `python -m qwen3_codec export --part encoder --output build/encoder.onnx`, then `encode` and `decode` from the command line.
 # - Past 10 s: the transformer's window has 250 steps of 40 ms. Under transformers 4.57 it is ignored; [notebook
-#   6](06_pitfalls.ipynb) has that as a specimen.
+#   6](06_pitfalls.ipynb) has that as a trap.
 # - The traps of the encoder: [6 · The traps](06_pitfalls.ipynb), section 8.

@@ -1,4 +1,4 @@
-"""Every specimen fails as described and is mended; the finder names axis and node; wrong states are measured."""
+"""Every trap fails as described and its fix is right; the finder names axis and node; wrong states are measured."""
 
 import re
 import warnings
@@ -38,55 +38,55 @@ from qwen3_codec.verification.decoder import MAX_ERROR
 # Notebook 6 is executed with the tests, and stops where a trap or a fix that it shows is no longer as described, or
 # where what is said is not what is recorded. So each trap is run once, with nothing suppressed: on the page, or here.
 PAGE = (Path(__file__).parents[1] / "notebooks" / "06_pitfalls.py").read_text(encoding="utf-8")
-NOT_ON_THE_PAGE = [name for name in TRAPS if f'fall("{name}")' not in PAGE or f'mend("{name}")' not in PAGE]
+NOT_ON_THE_PAGE = [name for name in TRAPS if f'show_trap("{name}")' not in PAGE or f'show_fix("{name}")' not in PAGE]
 
 
 @pytest.mark.parametrize("name", NOT_ON_THE_PAGE)
 def test_the_naive_code_fails_as_described(name):
-    assert TRAPS[name].fall()
+    assert TRAPS[name].run_naive()
 
 
 @pytest.mark.parametrize("name", NOT_ON_THE_PAGE)
 def test_the_fix_holds(name):
-    assert TRAPS[name].mend()
+    assert TRAPS[name].run_fix()
 
 
-def test_a_specimen_says_why_and_where():
-    for name, specimen in TRAPS.items():
-        assert specimen.name == name and len(specimen.why) > 40 and specimen.notes in ("", *"12345")
-        assert all(re.fullmatch(r"[\w.-]+/[\w.-]+#\d+", source) for source in specimen.sources), name
-    assert {specimen.notes for specimen in TRAPS.values()} == {"", *"12345"}
+def test_a_trap_says_why_and_where():
+    for name, trap in TRAPS.items():
+        assert trap.name == name and len(trap.why) > 40 and trap.notes in ("", *"12345")
+        assert all(re.fullmatch(r"[\w.-]+/[\w.-]+#\d+", source) for source in trap.sources), name
+    assert {trap.notes for trap in TRAPS.values()} == {"", *"12345"}
 
 
 def test_what_is_unreported_follows_from_what_is_recorded():
     """Of the traps that go through, those that an exporter, or ONNX Runtime at its default log level, warns of."""
-    warns = {name for name, specimen in TRAPS.items() if specimen.reported == "warning"}
+    warns = {name for name, trap in TRAPS.items() if trap.reported == "warning"}
     on_a_length = {f"{name} on a length" for name in ("int()", "float()", "math.ceil", "min()", "max()", "if")}
     traced = {f"{name}, torchscript" for name in {"if on a tensor"} | on_a_length}
     traced |= {"an end of a slice as a number", "a cache rebuilt from trimmed keys"}
     assert {n for n in warns if TRAPS[n].warns[0].category == "TracerWarning"} == traced
     names = {"too few input names", "a misspelt name in dynamic_axes"}
     assert warns == traced | names | {"an example of length 1", "a size after unflatten, torchscript"}
-    specimen = TRAPS["range() on a length, torchscript"]
-    assert specimen.reported == "nothing" and replace(specimen, warns=(Says("WARNING", "x"),)).reported == "warning"
+    trap = TRAPS["range() on a length, torchscript"]
+    assert trap.reported == "nothing" and replace(trap, warns=(Says("WARNING", "x"),)).reported == "warning"
     assert TRAPS["if on a tensor, dynamo"].warns and TRAPS["if on a tensor, dynamo"].reported == "error"
 
 
 def test_no_text_calls_a_trap_silent():
     """What a trap says is in its record: a sentence that denies it would be an opinion. *Silent* is for audio."""
-    for name, specimen in TRAPS.items():
-        assert not re.search(r"silen|without a word|no word|says nothing|complain", specimen.why), name
+    for name, trap in TRAPS.items():
+        assert not re.search(r"silen|without a word|no word|says nothing|complain", trap.why), name
 
 
 def test_a_record_that_is_not_what_is_said_is_an_error_both_ways():
     traced, unreported = TRAPS["min() on a length, torchscript"], TRAPS["range() on a length, torchscript"]
     with pytest.raises(AssertionError, match=r"min.*said and not in its record: lengths.py:\d+: TracerWarning: Conver"):
-        replace(traced, warns=()).fall()
+        replace(traced, warns=()).run_naive()
     with pytest.raises(AssertionError, match=r"range.*in its record and not said: TracerWarning: Converting"):
-        replace(unreported, warns=traced.warns).fall()
+        replace(unreported, warns=traced.warns).run_naive()
     warned = replace(unreported, fix=lambda: warnings.warn("beware", stacklevel=1) or unreported.fix())
     with pytest.raises(AssertionError, match=r"the fix is right, yet this is said: .*UserWarning: beware"):
-        warned.mend()
+        warned.run_fix()
 
 
 def test_what_is_said_is_each_thing_once_without_advice_and_without_what_is_raised_too():
@@ -109,29 +109,29 @@ def test_what_is_said_is_each_thing_once_without_advice_and_without_what_is_rais
 
 def test_a_page_shows_what_is_said_before_what_it_does():
     """With the file's name alone, the line of code, and links to the public reports."""
-    text = pages.fall("an end of a slice as a number").data
+    text = pages.show_trap("an end of a slice as a number").data
     warning = re.search(r"branches\.py:\d+: TracerWarning: Converting a tensor to a Python integer", text).start()
     assert text.index("What is said while it runs") < warning < text.index("return wav[:, 1 : int(valid)]", warning)
     assert warning < text.index("What it does today") and str(Path(branches.__file__)) not in text
-    assert "No error and no warning." in pages.fall("range() on a length, torchscript").data
-    text = pages.fall("an example of length 1").data
+    assert "No error and no warning." in pages.show_trap("range() on a length, torchscript").data
+    text = pages.show_trap("an example of length 1").data
     assert "Reported in [pytorch/pytorch#151582](https://github.com/pytorch/pytorch/issues/151582)." in text
 
 
 def test_a_dump_is_shown_by_its_first_line():
-    text = pages.fall("if on a tensor, dynamo").data
+    text = pages.show_trap("if on a tensor, dynamo").data
     assert re.search(r"stderr: def forward\(self, .* … \(and \d+ more lines\)\n", text)
 
 
-def test_a_specimen_whose_trap_has_gone_says_so():
+def test_a_trap_that_has_gone_says_so():
     loud, wrong = TRAPS["head_dim by the formula"], TRAPS["min() on a length, torchscript"]
     assert loud.reported == "error" and isinstance(wrong.today, Wrong)
     with pytest.raises(AssertionError, match="nothing failed; expected RuntimeError"):
-        replace(loud, naive=loud.fix).fall()
+        replace(loud, naive=loud.fix).run_naive()
     with pytest.raises(AssertionError, match=r"min.* the trap has gone, the naive code is within"):
-        replace(wrong, naive=wrong.fix).fall()
+        replace(wrong, naive=wrong.fix).run_naive()
     with pytest.raises(AssertionError, match="the fix is inf from right"):
-        replace(wrong, fix=wrong.naive).mend()
+        replace(wrong, fix=wrong.naive).run_fix()
 
 
 def test_the_command_runs_what_is_asked_for(capsys, monkeypatch):
@@ -141,11 +141,11 @@ def test_the_command_runs_what_is_asked_for(capsys, monkeypatch):
     monkeypatch.setitem(TRAPS, gone.name, replace(gone, naive=gone.fix))
     assert main(["head_dim"]) == 1 and "CHANGED: AssertionError" in capsys.readouterr().out
     assert main(["no such trap"]) == 2
-    assert "no specimen has 'no such trap' in its name" in capsys.readouterr().err
+    assert "no trap has 'no such trap' in its name" in capsys.readouterr().err
 
 
 def test_the_exporters_that_are_not_listed_do_not_freeze_it_and_do_not_warn():
-    """The others are specimens, and tested as such."""
+    """The others are traps, and tested as such."""
     for length in LENGTHS:
         for exporter in {"torchscript", "dynamo"} - length.frozen_by.keys():
             with captured() as said:
@@ -277,9 +277,9 @@ def test_a_trap_that_has_gone_is_noticed(capsys):
         raise KeyError("x")
 
 
-def test_the_notebook_shows_every_specimen():
+def test_the_notebook_shows_every_trap():
     """Where only the exporter differs, the table of notebook 6 has it."""
     page = (Path(__file__).parents[1] / "notebooks" / "06_pitfalls.py").read_text()
     in_table = {f"{length.name} on a length, dynamo" for length in LENGTHS}
     for name in TRAPS.keys() - in_table:
-        assert page.count(f'fall("{name}")') == 1 == page.count(f'mend("{name}")'), name
+        assert page.count(f'show_trap("{name}")') == 1 == page.count(f'show_fix("{name}")'), name

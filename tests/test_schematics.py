@@ -73,7 +73,7 @@ def test_the_memory_line_has_every_state(small):
 
 
 @pytest.mark.parametrize("calls", [0, 1, 5, 20])
-def test_positions_that_saturate_are_those_of_the_specimen(calls):
+def test_positions_that_saturate_are_those_of_the_trap(calls):
     """The picture's distances against the store that the trap uses, read off its rotated keys."""
     window, chunk, width = 12, 3, 8
     angles = torch.arange(64)[:, None] * torch.full((1, width), 0.05)

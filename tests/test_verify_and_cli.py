@@ -14,7 +14,7 @@ from qwen3_codec.runtime import CodecSession
 from qwen3_codec.verification.decoder import TorchSession, verify
 
 
-class Meddler:
+class StateChanger:
     """A session whose outputs are changed on the way out."""
 
     def __init__(self, session, change):
@@ -34,8 +34,8 @@ class Meddler:
     ],
 )
 def test_a_report_fails_where_something_is_wrong(small, exact_window, change, words):
-    meddled = Meddler(TorchSession(exact_window), change)
-    report = verify(small, exact_window, random_codes(small.decoder, 20), [[5]], meddled)
+    wrong = StateChanger(TorchSession(exact_window), change)
+    report = verify(small, exact_window, random_codes(small.decoder, 20), [[5]], wrong)
     assert not report.passed and any(words in failure for failure in report.failures), report.failures
     assert "FAILED" in str(report) and json.loads(report.to_json())["passed"] is False
 

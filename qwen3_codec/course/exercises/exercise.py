@@ -14,7 +14,7 @@ import torch
 from ...exporting.diagnostics import Diagnostic, captured
 from ...runtime.console import printable
 from ...runtime.metrics import max_error
-from ..pitfalls.specimen import signals
+from ..pitfalls.trap import signals
 
 # A few float32 operations on values about 1, in another order.
 LIMIT = 1e-5

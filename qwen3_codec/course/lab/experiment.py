@@ -49,7 +49,7 @@ class Trap:
     """One mistake: in the wrapper (windowed design), or what is done to the state between two calls."""
 
     look_for: str = ""
-    meddle: Callable[[dict], dict] = dict
+    change_state: Callable[[dict], dict] = dict
     wrapper: type[StatefulCodecONNXWrapper] = StatefulCodecONNXWrapper
     needs_full_window: bool = False
 
@@ -202,7 +202,7 @@ def run(checkpoint: Checkpoint, settings: Settings, progress=lambda iterable, **
     pieces = []
     for piece in stream.pushes(codes, lengths, progress):
         pieces.append(piece[0])
-        stream.state = trap.meddle(stream.state)
+        stream.state = trap.change_state(stream.state)
     return Result(
         settings=settings,
         weights=checkpoint.weights,

@@ -1,4 +1,4 @@
-"""Run every specimen and say which traps are as described: for anyone trying a new torch, transformers or onnxruntime.
+"""Run every trap and say which are as described: for anyone trying a new torch, transformers or onnxruntime.
 
 python -m qwen3_codec.course.pitfalls            # all of them, about two minutes
 python -m qwen3_codec.course.pitfalls head_dim   # those with the word in their name
@@ -17,35 +17,35 @@ with importing(__name__):
 from ...exporting.wording import gist
 from . import TRAPS
 
-ABOUT = "run every specimen and say which traps are as described, about two minutes; exit 1 where one is not"
+ABOUT = "run every trap and say which are as described, about two minutes; exit 1 where one is not"
 EXAMPLE = "head_dim"
 
 
 def add_options(parser) -> None:
-    parser.add_argument("word", nargs="?", default="", help="run the specimens with this word in their name")
+    parser.add_argument("word", nargs="?", default="", help="run the traps with this word in their name")
 
 
 def run(args) -> int:
-    chosen = [specimen for name, specimen in TRAPS.items() if args.word in name]
+    chosen = [trap for name, trap in TRAPS.items() if args.word in name]
     if not chosen:
-        raise ValueError(f"no specimen has {args.word!r} in its name; there are: {', '.join(TRAPS)}")
+        raise ValueError(f"no trap has {args.word!r} in its name; there are: {', '.join(TRAPS)}")
     changed = 0
-    for specimen in tqdm(chosen, unit="trap"):
+    for trap in tqdm(chosen, unit="trap"):
         for role, run, well in (
-            ("naive", specimen.fall, f"as described, reported by: {specimen.reported}"),
-            ("fix", specimen.mend, "as described"),
+            ("naive", trap.run_naive, f"as described, reported by: {trap.reported}"),
+            ("fix", trap.run_fix, "as described"),
         ):
             try:
                 verdict = well
                 run()
-            except Exception as error:  # whatever it is, it is not what the specimen says
+            except Exception as error:  # whatever it is, it is not what the record says
                 verdict, changed = f"CHANGED: {gist(error, lines=1)}", changed + 1
-            tqdm.write(f"{specimen.name} ({role}): {verdict}")
+            tqdm.write(f"{trap.name} ({role}): {verdict}")
     return min(changed, 1)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns 0 where each trap and each fix is as described, else 1; 2 where no specimen has the word."""
+    """Returns 0 where each trap and each fix is as described, else 1; 2 where no trap has the word."""
     return alone(sys.modules[__name__], "qwen3_codec.course.pitfalls", arguments)
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from .graphs import converted, in_graph, row
-from .specimen import Outcome, Raises, Says, Specimen, Wrong
+from .trap import Outcome, Raises, Says, Trap, Wrong
 
 HELD_BACK = 2
 
@@ -57,7 +57,7 @@ def output_lengths_from_shapes_alone(step: type[nn.Module]) -> Outcome:
 
 
 TRAPS = (
-    Specimen(
+    Trap(
         name="if on a tensor, torchscript",
         notes="1",
         naive=IfOnTensor,
@@ -69,7 +69,7 @@ TRAPS = (
         "`torch.where` computes both sides and chooses in the graph.",
         warns=(converted("boolean"),),
     ),
-    Specimen(
+    Trap(
         name="if on a tensor, dynamo",
         notes="1",
         naive=IfOnTensor,
@@ -83,7 +83,7 @@ TRAPS = (
             Says("stderr", r"def forward\(self, arg0_1"),
         ),
     ),
-    Specimen(
+    Trap(
         name="an end of a slice as a number",
         notes="1",
         naive=EndAsNumber,
@@ -94,7 +94,7 @@ TRAPS = (
         "says so. Cut at the start alone, whose place is known from shapes, and return how many samples are valid.",
         warns=(converted("integer"),),
     ),
-    Specimen(
+    Trap(
         name="an end of a slice as a tensor",
         notes="1",
         naive=EndAsTensor,

@@ -19,7 +19,7 @@ from ...model.checkpoint.config import small_config
 from ...runtime.metrics import max_error
 from ...streaming.kv_stack import keep_last, sliding_window_mask, stream_transformer
 from .graphs import converted, raw_session
-from .specimen import Outcome, Raises, Says, Specimen, Wrong
+from .trap import Outcome, Raises, Says, Trap, Wrong
 
 FRAMES, CHUNK = 150, 3
 
@@ -219,7 +219,7 @@ def with_dummy_past(head_dim: Callable[[], int]) -> Outcome:
 
 
 TRAPS = (
-    Specimen(
+    Trap(
         name="DynamicCache as an input, torchscript",
         notes="2",
         naive=CacheAsInput,
@@ -229,7 +229,7 @@ TRAPS = (
         why="A graph's inputs are tensors. Hand the keys and values over as tensors, one for each layer, and walk the"
         " layers yourself.",
     ),
-    Specimen(
+    Trap(
         name="DynamicCache as an input, dynamo",
         notes="2",
         naive=CacheAsInput,
@@ -239,7 +239,7 @@ TRAPS = (
         why="`torch.export` takes apart tuples, lists and dicts, not this class, unless it is told how. The same "
         "tensors pass.",
     ),
-    Specimen(
+    Trap(
         name="a home-made cache: get_query_offset",
         notes="2",
         naive=home_made(MinimalCache),
@@ -250,7 +250,7 @@ TRAPS = (
         "(transformers 5.24 asks for this one). Whoever walks the layers alone needs `update()` only.",
         code=(MinimalCache, our_own_stack),
     ),
-    Specimen(
+    Trap(
         name="a home-made cache: get_mask_sizes",
         notes="2",
         naive=home_made(MinimalCacheWithOffset),
@@ -261,7 +261,7 @@ TRAPS = (
         "library's own cache again, for one release of it.",
         code=(MinimalCacheWithOffset, our_own_stack),
     ),
-    Specimen(
+    Trap(
         name="a cache rebuilt from trimmed keys",
         notes="2",
         naive=RebuiltCache,
@@ -277,7 +277,7 @@ TRAPS = (
             Says("TracerWarning", "torch.tensor results are registered as constants in the trace"),
         ),
     ),
-    Specimen(
+    Trap(
         name="positions that restart",
         notes="2",
         naive=restarting_positions,
@@ -289,7 +289,7 @@ TRAPS = (
         "on (attention looks at distances alone), and make the mask yourself.",
         sources=("huggingface/transformers#39194",),
     ),
-    Specimen(
+    Trap(
         name="head_dim by the formula",
         notes="3",
         naive=head_dim_by_formula,

@@ -15,8 +15,8 @@ from ...streaming.session import TorchSession
 from ...streaming.windowed import StatefulCodecONNXWrapper
 from ...verification.decoder import MAX_MSE
 from .precision import demo, heard
-from .specimen import Outcome, Specimen, Wrong
-from .state import SaturatingPositions, dropped, stream_meddled
+from .state import SaturatingPositions, dropped, stream_with_changes
+from .trap import Outcome, Trap, Wrong
 
 NOTICED, MISSED = 0.0, float("inf")
 
@@ -131,7 +131,7 @@ def a_wrong_wrapper_is_tested(length: Callable) -> Outcome:
     decoder, frames = demo().decoder, length()
     codes = example_codes(demo(), frames)
     wrong = TorchSession(SaturatingPositions(decoder, conv_reach(decoder), 0)).stream()
-    error = mse(one_shot(decoder, codes), stream_meddled(wrong, codes, 3))
+    error = mse(one_shot(decoder, codes), stream_with_changes(wrong, codes, 3))
     return Outcome(
         NOTICED if error > MAX_MSE else MISSED, f"{frames} frames: MSE {error:.1e}, the limit is {MAX_MSE:.0e}"
     )
@@ -227,7 +227,7 @@ def a_stream_at_another_rate(resample: Callable, to: int = 48000, chunk: int = 3
 
 
 TRAPS = (
-    Specimen(
+    Trap(
         name="one stream's reset in a shared runner",
         notes="",
         naive=reset_all,
@@ -238,7 +238,7 @@ TRAPS = (
         "others what they have.",
         within=5e-5,
     ),
-    Specimen(
+    Trap(
         name="padding by code 0",
         notes="",
         naive=codes_above_zero,
@@ -250,7 +250,7 @@ TRAPS = (
         within=NOTICED,
         sources=("vllm-project/vllm-omni#1289",),
     ),
-    Specimen(
+    Trap(
         name="zeros where a state should be empty",
         notes="",
         naive=zeros_of_full_length,
@@ -262,7 +262,7 @@ TRAPS = (
         "states have one shape, and `past_frames` says how much of it is real.",
         within=5e-5,
     ),
-    Specimen(
+    Trap(
         name="samples cut in proportion",
         notes="",
         naive=cut_in_proportion,
@@ -274,7 +274,7 @@ TRAPS = (
         within=0.0,
         sources=("vllm-project/vllm-omni#2480",),
     ),
-    Specimen(
+    Trap(
         name="a test no longer than the window",
         notes="",
         naive=a_sentence,
@@ -285,7 +285,7 @@ TRAPS = (
         "than most test sentences. Test past it.",
         within=NOTICED,
     ),
-    Specimen(
+    Trap(
         name="an average that hides a seam",
         notes="",
         naive=average,
@@ -296,7 +296,7 @@ TRAPS = (
         "the samples behind each border.",
         within=NOTICED,
     ),
-    Specimen(
+    Trap(
         name="a clone that was not primed",
         notes="",
         naive=cold,
@@ -308,7 +308,7 @@ TRAPS = (
         within=5e-5,
         sources=("vllm-project/vllm-omni#1731", "andimarafioti/faster-qwen3-tts#23", "Blaizzy/mlx-audio#946"),
     ),
-    Specimen(
+    Trap(
         name="states paired by sorted name",
         notes="",
         naive=pairs_by_sorted_name,
@@ -320,7 +320,7 @@ TRAPS = (
         within=0.0,
         sources=("triton-inference-server/server#8586",),
     ),
-    Specimen(
+    Trap(
         name="each chunk resampled on its own",
         notes="",
         naive=each_chunk_alone,

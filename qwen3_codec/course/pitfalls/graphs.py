@@ -10,7 +10,7 @@ from torch import nn
 
 from ...exporting.frozen_axes import arrays_of, raw_session, run_with, why_it_stopped
 from ...runtime.metrics import max_error
-from .specimen import REFUSED, RIGHT, WRONG, Outcome, Says
+from .trap import REFUSED, RIGHT, WRONG, Outcome, Says
 
 Tensors = Mapping[str, torch.Tensor]
 # Graph and step do the same few float32 operations.

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ...exporting.diagnostics import captured
 from ...exporting.export import EXPORTERS
 from .graphs import compare, converted, in_graph, row
-from .specimen import REFUSED, RIGHT, WRONG, Outcome, Says, Specimen, Wrong, signals
+from .trap import REFUSED, RIGHT, WRONG, Outcome, Says, Trap, Wrong, signals
 
 MOST = 8
 
@@ -254,7 +254,7 @@ def example_of_three():
 
 TRAPS = (
     *(
-        Specimen(
+        Trap(
             name=f"{length.name} on a length, {exporter}",
             notes="5",
             naive=length.naive,
@@ -267,7 +267,7 @@ TRAPS = (
         for length in LENGTHS
         for exporter, error in length.frozen_by.items()
     ),
-    Specimen(
+    Trap(
         name="an example of length 1",
         notes="5",
         naive=example_of_one,

@@ -21,7 +21,7 @@ from ...streaming.session import TorchSession
 from ...verification.decoder import MAX_ERROR
 from .graphs import export_step, in_graph, raw_session, row
 from .precision import demo, heard
-from .specimen import Outcome, Says, Specimen, Wrong
+from .trap import Outcome, Says, Trap, Wrong
 
 
 class CutBothSides(nn.Module):
@@ -228,7 +228,7 @@ _BUFFER_WHY = (
     "number for all calls; dynamo writes down its first value. Neither reports it. State goes in and out."
 )
 TRAPS = (
-    Specimen(
+    Trap(
         name="both sides of a transposed convolution cut",
         notes="",
         naive=CutBothSides,
@@ -242,7 +242,7 @@ TRAPS = (
         within=0.0,
         sources=("vllm-project/vllm-omni#1241", "QwenLM/Qwen3-TTS#223", "sgl-project/sglang-omni#1354"),
     ),
-    Specimen(
+    Trap(
         name="attention to everything where the model has a window",
         notes="",
         naive=attending_to_everything,
@@ -254,7 +254,7 @@ TRAPS = (
         within=0.0,
         sources=("QwenLM/Qwen3-ASR#213", "huggingface/transformers#43971"),
     ),
-    Specimen(
+    Trap(
         name="a mask of minus infinity",
         notes="",
         naive=mask_of_minus_inf,
@@ -266,7 +266,7 @@ TRAPS = (
         sources=("pytorch/pytorch#131060",),
     ),
     *(
-        Specimen(
+        Trap(
             name=f"state in a buffer, {exporter}",
             notes="",
             naive=BufferState,
@@ -278,7 +278,7 @@ TRAPS = (
         )
         for exporter in ("torchscript", "dynamo")
     ),
-    Specimen(
+    Trap(
         name="one position for all rows of a batch",
         notes="",
         naive=OnePositionForAll,
@@ -291,7 +291,7 @@ TRAPS = (
         code=(OnePositionForAll, ExactStreamingWrapper.forward),
         sources=("rasbt/reasoning-from-scratch#33",),
     ),
-    Specimen(
+    Trap(
         name="a version of a library that changes the numbers",
         notes="",
         naive=attends_to_everything,
@@ -305,7 +305,7 @@ TRAPS = (
         within=0.0,
         sources=("huggingface/transformers#43971",),
     ),
-    Specimen(
+    Trap(
         name="a size after unflatten, torchscript",
         notes="",
         naive=SizeAfterUnflatten,

@@ -1,4 +1,4 @@
-"""A specimen on a notebook's page: its code and what came of it, as Markdown."""
+"""A trap on a notebook's page: its code and what it does, as Markdown."""
 
 import inspect
 import sys
@@ -9,31 +9,31 @@ from pathlib import Path
 from IPython.display import Markdown
 
 from . import TRAPS
-from .specimen import Specimen
+from .trap import Trap
 
 
-def fall(name: str) -> Markdown:
+def show_trap(name: str) -> Markdown:
     """The naive code, what is said while it runs, and what it does today."""
-    specimen = TRAPS[name]
-    naive, _ = specimen.shown
-    run = specimen.fall()
+    trap = TRAPS[name]
+    naive, _ = trap.shown
+    run = trap.run_naive()
     parts = [source(naive)]
     if run.said:
         parts += ["What is said while it runs:", _block("\n".join(map(str, run.said)))]
-    does = "What it does today:" if specimen.reported != "nothing" else "No error and no warning. What it does today:"
-    return Markdown("\n\n".join([*parts, does, _block(run.text), *_seen(specimen)]))
+    does = "What it does today:" if trap.reported != "nothing" else "No error and no warning. What it does today:"
+    return Markdown("\n\n".join([*parts, does, _block(run.text), *_seen(trap)]))
 
 
-def mend(name: str) -> Markdown:
+def show_fix(name: str) -> Markdown:
     """Why, the fix, and what that does."""
-    specimen = TRAPS[name]
-    _, fix = specimen.shown
-    return Markdown(f"{specimen.why}\n\n{source(fix)}\n\nWhat it does:\n\n{_block(specimen.mend().text)}")
+    trap = TRAPS[name]
+    _, fix = trap.shown
+    return Markdown(f"{trap.why}\n\n{source(fix)}\n\nWhat it does:\n\n{_block(trap.run_fix().text)}")
 
 
-def _seen(specimen: Specimen) -> list[str]:
+def _seen(trap: Trap) -> list[str]:
     """Links to the public reports. (GitHub leads from an issue's address to a pull request of that number.)"""
-    links = [f"[{source}](https://github.com/{source.replace('#', '/issues/')})" for source in specimen.sources]
+    links = [f"[{source}](https://github.com/{source.replace('#', '/issues/')})" for source in trap.sources]
     return [f"Reported in {', '.join(links)}."] if links else []
 
 

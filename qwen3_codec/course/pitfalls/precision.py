@@ -24,7 +24,7 @@ from ...runtime import CodecSession, GraphError
 from ...runtime.metrics import max_error, snr_db
 from ...streaming.exact import ExactStreamingWrapper
 from ...streaming.windowed import StatefulCodecONNXWrapper
-from .specimen import Outcome, Raises, Says, Specimen, Wrong
+from .trap import Outcome, Raises, Says, Trap, Wrong
 
 # Takes the demo's running sums beyond 65504, the largest number of float16.
 SCALE = 1e5
@@ -211,7 +211,7 @@ def precisions(frames: int = 60, rounds: int = 3) -> list[Precision]:
 
 
 TRAPS = (
-    Specimen(
+    Trap(
         name="states in half precision",
         notes="",
         naive=states_in_half,
@@ -222,7 +222,7 @@ TRAPS = (
         "`CodecSession` refuses it. `keep_io_types=True` leaves inputs and outputs as they were declared.",
         within=2e-3,
     ),
-    Specimen(
+    Trap(
         name="a mask with float32's lowest number",
         notes="",
         naive=float32_lowest,
@@ -233,7 +233,7 @@ TRAPS = (
         "NaN.)",
         within=0.0,
     ),
-    Specimen(
+    Trap(
         name="running sums in half precision",
         notes="",
         naive=divided_in_the_graph,
@@ -245,7 +245,7 @@ TRAPS = (
         "the demo's times 100,000, with the same quotients. How large the official checkpoint's are was not measured.)",
         within=2e-3,
     ),
-    Specimen(
+    Trap(
         name="8-bit convolutions straight from the exporter",
         notes="",
         naive=quantized_at_once,

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from .graphs import compare, row
-from .specimen import Outcome, Raises, Says, Specimen, Wrong
+from .trap import Outcome, Raises, Says, Trap, Wrong
 
 INPUTS, OUTPUTS = ["x", "past_0", "past_1"], ["next_0", "next_1"]
 NAMES = {"input_names": INPUTS, "output_names": OUTPUTS}
@@ -80,7 +80,7 @@ def at_other_lengths(export: Callable[[Path], None]) -> Outcome:
 
 UNKNOWN_KEY = Says("UserWarning", r"Provided key \w+ for dynamic axes is not a valid input/output name")
 TRAPS = (
-    Specimen(
+    Trap(
         name="too few input names",
         notes="4",
         naive=some_names,
@@ -91,7 +91,7 @@ TRAPS = (
         " speaks of inputs that are not there, which is a warning and no error. Name all of them.",
         warns=(UNKNOWN_KEY,),
     ),
-    Specimen(
+    Trap(
         name="a misspelt name in dynamic_axes",
         notes="4",
         naive=misspelt_axis,
@@ -102,7 +102,7 @@ TRAPS = (
         "and run the graph at other lengths.",
         warns=(UNKNOWN_KEY,),
     ),
-    Specimen(
+    Trap(
         name="dynamic_axes with *args, dynamo",
         notes="4",
         naive=axes_for_dynamo,
@@ -116,7 +116,7 @@ TRAPS = (
             Says("DeprecationWarning", "from_dynamic_axes_to_dynamic_shapes is deprecated"),
         ),
     ),
-    Specimen(
+    Trap(
         name="dynamic_shapes, torchscript",
         notes="4",
         naive=shapes_for_torchscript,
@@ -125,7 +125,7 @@ TRAPS = (
         today=Raises(ValueError, "only supports dynamic shapes through parameter dynamic_axes"),
         why="The older exporter knows `dynamic_axes` only.",
     ),
-    Specimen(
+    Trap(
         name="dynamic_shapes, one for each tensor",
         notes="4",
         naive=flat_shapes,
@@ -134,7 +134,7 @@ TRAPS = (
         today=Raises(torch.onnx.OnnxExporterError, "`inputs` has 2 elements, but `dynamic_shapes` has 3 elements"),
         why="The shapes are nested as the arguments are: `x` is one entry, and all of `*past` is *one* entry, a tuple.",
     ),
-    Specimen(
+    Trap(
         name="dynamic_shapes by input name",
         notes="4",
         naive=shapes_by_input_name,

@@ -11,7 +11,7 @@ from ...streaming.encoder import NearestVector, StreamEncoderWrapper
 from ...streaming.layers import StreamingConv1d
 from ...streaming.session import TorchSession
 from .precision import demo
-from .specimen import Outcome, Specimen, Wrong
+from .trap import Outcome, Trap, Wrong
 
 FRAMES = 30
 
@@ -95,7 +95,7 @@ def every_codebook(choose: Callable) -> Outcome:
 
 
 TRAPS = (
-    Specimen(
+    Trap(
         name="a strided convolution that keeps kernel - 1 samples",
         notes="",
         naive=PadsKernelLessOne,
@@ -108,7 +108,7 @@ TRAPS = (
         code=(PadsKernelLessOne, StreamingConv1d),
         sources=("lucidrains/audiolm-pytorch#166", "acids-ircam/cached_conv#10", "apple/axlearn#801"),
     ),
-    Specimen(
+    Trap(
         name="a stream that begins with zeros",
         notes="",
         naive=BeginsWithZeros,
@@ -120,7 +120,7 @@ TRAPS = (
         within=0.0,
         code=(BeginsWithZeros, StreamEncoderWrapper.edge),
     ),
-    Specimen(
+    Trap(
         name="zeros behind the sound",
         notes="",
         naive=zeros_behind_the_sound,
@@ -132,7 +132,7 @@ TRAPS = (
         "`stride - 1` does so for any length, with no arithmetic on it.",
         within=0.0,
     ),
-    Specimen(
+    Trap(
         name="the entry with the largest product",
         notes="",
         naive=largest_product,

@@ -1,4 +1,4 @@
-"""Streams whose state is wrong in one way: wrappers with one mistake each, and states meddled with between calls."""
+"""Streams whose state is wrong in one way: wrappers with one mistake each, and states changed between two calls."""
 
 from collections.abc import Callable
 
@@ -84,12 +84,14 @@ def dropped(*prefixes: str) -> Callable[[dict], dict]:
     return lambda state: {n: np.zeros_like(a) if n.startswith(prefixes) else a for n, a in state.items()}
 
 
-def stream_meddled(stream: CodecStream, codes, chunk: int, meddle: Callable[[dict], dict] = dict) -> np.ndarray:
-    """Push codes [B, N, Q] in chunks, with `meddle` applied to the state between two calls."""
+def stream_with_changes(
+    stream: CodecStream, codes, chunk: int, change_state: Callable[[dict], dict] = dict
+) -> np.ndarray:
+    """Push codes [B, N, Q] in chunks, with `change_state` applied to the state between two calls."""
     pieces = []
     for piece in stream.pushes(codes, [chunk]):
         pieces.append(piece)
-        stream.state = meddle(stream.state)
+        stream.state = change_state(stream.state)
     return np.concatenate(pieces, axis=1)
 
 
@@ -111,12 +113,13 @@ def wrong_states(decoder, codes: np.ndarray, chunk: int = 3, warm: int = 0) -> d
     attention = ("past_frames", "key_", "value_")
     losses = {"nothing": (), "all state": ("",), "conv state": ("conv_",), "keys and values": attention}
     found = {
-        f"{name} dropped": stream_meddled(exact.fork(), rest, chunk, dropped(*parts)) for name, parts in losses.items()
+        f"{name} dropped": stream_with_changes(exact.fork(), rest, chunk, dropped(*parts))
+        for name, parts in losses.items()
     }
-    return found | {"positions stop at the window": stream_meddled(saturating, rest, chunk)}
+    return found | {"positions stop at the window": stream_with_changes(saturating, rest, chunk)}
 
 
 def short_histories(decoder, codes: np.ndarray, histories, chunk: int = 3) -> dict[int, np.ndarray]:
     """The windowed design without look-ahead, {frames of conv history: waveform}."""
     sessions = {h: TorchSession(StatefulCodecONNXWrapper(decoder, h, 0)) for h in histories}
-    return {h: stream_meddled(session.stream(codes.shape[0]), codes, chunk) for h, session in sessions.items()}
+    return {h: stream_with_changes(session.stream(codes.shape[0]), codes, chunk) for h, session in sessions.items()}

@@ -22,7 +22,6 @@ from ...streaming.windowed import StatefulCodecONNXWrapper
 from ...verification.decoder import MAX_ERROR, TorchSession
 from .graphs import export_step, raw_session, row
 from .precision import demo, demo_graph, heard
-from .specimen import Outcome, Specimen, Wrong
 from .state import (
     HistoryFromNewFramesAlone,
     SaturatingPositions,
@@ -31,8 +30,9 @@ from .state import (
     TrimmedBeforeAttention,
     TrimmedBeforeAttentionStack,
     mask_seeing_the_future,
-    stream_meddled,
+    stream_with_changes,
 )
+from .trap import Outcome, Trap, Wrong
 
 
 @cache
@@ -48,7 +48,7 @@ def in_stream(chunk: int, frames: int) -> Callable[[Callable], Outcome]:
         decoder = demo().decoder
         wrapper = make(decoder, enough_history(), 0)
         codes = checkpoint.example_codes(demo(), frames)
-        wanted, found = one_shot(decoder, codes), stream_meddled(TorchSession(wrapper).stream(), codes, chunk)
+        wanted, found = one_shot(decoder, codes), stream_with_changes(TorchSession(wrapper).stream(), codes, chunk)
         wrong = np.flatnonzero(~(np.abs(wanted - found)[0] <= MAX_ERROR))  # so written, NaN is wrong
         first = f"wrong from frame {wrong[0] // decoder.samples_per_frame} on" if wrong.size else "right to the end"
         outcome = heard(wanted, found)
@@ -68,7 +68,7 @@ def change_a_later_frame(make: Callable) -> Outcome:
     changed = codes.copy()
     changed[:, -1] = (changed[:, -1] + 1) % decoder.config.codebook_size
     wrapper = make(decoder, enough_history(), 0)
-    waves = [stream_meddled(TorchSession(wrapper).stream(), part, 12) for part in (codes, changed)]
+    waves = [stream_with_changes(TorchSession(wrapper).stream(), part, 12) for part in (codes, changed)]
     earlier = slice(None, 11 * decoder.samples_per_frame)
     error = max_error(waves[0][:, earlier], waves[1][:, earlier])
     return Outcome(error, f"a change in frame 11 moves the samples of frames 0 to 10 by up to {error:.1e}")
@@ -188,7 +188,7 @@ def _value(array: np.ndarray) -> onnxruntime.OrtValue:
 
 
 TRAPS = (
-    Specimen(
+    Trap(
         name="history from the new frames alone",
         notes="",
         naive=HistoryFromNewFramesAlone,
@@ -200,7 +200,7 @@ TRAPS = (
         within=MAX_ERROR,
         code=(HistoryFromNewFramesAlone, StatefulCodecONNXWrapper.forward),
     ),
-    Specimen(
+    Trap(
         name="keys trimmed before attention",
         notes="2",
         naive=TrimmedBeforeAttention,
@@ -212,7 +212,7 @@ TRAPS = (
         within=MAX_ERROR,
         code=(TrimmedBeforeAttentionStack, TraceableKVStack.update),
     ),
-    Specimen(
+    Trap(
         name="positions that saturate",
         notes="2",
         naive=SaturatingPositions,
@@ -225,7 +225,7 @@ TRAPS = (
         within=MAX_ERROR,
         code=(StoredRotatedStack, TraceableKVStack.update),
     ),
-    Specimen(
+    Trap(
         name="a mask on the wrong side",
         notes="2",
         naive=SeesTheFuture,
@@ -237,7 +237,7 @@ TRAPS = (
         within=0.0,
         code=(mask_seeing_the_future, sliding_window_mask),
     ),
-    Specimen(
+    Trap(
         name="a transposed convolution that adds its bias twice",
         notes="",
         naive=OverlapAdd,
@@ -247,7 +247,7 @@ TRAPS = (
         why="Each call adds the bias to all of its output, also to the part that overlaps with the next call's. Keep "
         "the last *input* and compute the overlap anew, or take the bias out and add it once.",
     ),
-    Specimen(
+    Trap(
         name="too little conv history",
         notes="",
         naive=too_little_history,
@@ -259,7 +259,7 @@ TRAPS = (
         within=MAX_ERROR,
         code=(too_little_history, conv_reach),
     ),
-    Specimen(
+    Trap(
         name="one buffer bound as input and output",
         notes="",
         naive=one_buffer,

@@ -1,4 +1,4 @@
-"""What a specimen is: naive code, what it does today, why, and the fix; it runs, and notices when its trap has gone."""
+"""What a trap is: naive code, what it does today, why, and the fix. It runs, and fails when the trap has gone."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -64,7 +64,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Specimen:
+class Trap:
     """One trap. `demonstrate` runs `naive` or `fix` (classes or functions, of one signature) and measures the result.
 
     `warns` has each kind of thing that is said while the naive code runs; the fix causes none of them. What any
@@ -98,7 +98,7 @@ class Specimen:
             return "error"
         return "warning" if self.warns else "nothing"
 
-    def fall(self) -> Run:
+    def run_naive(self) -> Run:
         """Run the naive code; AssertionError where it does not do what `today` says, or what is said is not `warns`."""
         if isinstance(self.today, Raises):
             with captured() as said, fails_with(self.today.error, self.today.words, show=False) as caught:
@@ -119,7 +119,7 @@ class Specimen:
                 raise AssertionError(f"{self.name}: in its record and not said: {each.category}: {each.words}")
         return run
 
-    def mend(self) -> Run:
+    def run_fix(self) -> Run:
         """Run the fix; AssertionError where it is further than `within` from right, or where anything is said."""
         with captured() as said:
             outcome = self.demonstrate(self.fix)
