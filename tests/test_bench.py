@@ -106,7 +106,7 @@ def test_what_cannot_be_timed_is_refused(tiny, tmp_path, options, words):
 
 
 def test_a_card(tiny, tmp_path):
-    """Random weights fall short of any promise; the page says what was measured, and which exports held."""
+    """Random weights fall short of any bound; the page says what was measured, and which exports held."""
     made, cost = card.make(tiny, tmp_path, frames=8, chunks=(2,), threads=1, exporters=("torchscript",))
     assert [(row.precision, row.verdict) for row in made] == [
         (name, "passed") for name in ("float32", "float16", "int8")

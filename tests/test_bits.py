@@ -1,4 +1,4 @@
-"""Fewer bits: the same states and schedules as in float32, and a promise on the sound that is measured and kept.
+"""Fewer bits: the same states and schedules as in float32, and an SNR that is measured, written into the file and held.
 
 How far 8 bits are from float32 is a property of the weights: on the demo at least 35 dB, on random weights less, since
 they pass every noise on. Tests on random weights compare a graph with its own wrapper, or two ways to run one graph.
@@ -50,7 +50,7 @@ def speech():
 
 @pytest.fixture(scope="module")
 def sessions(speech, tmp_path_factory):
-    """The demo's exact graph in each precision, exported with the promises that are the default."""
+    """The demo's exact graph in each precision, exported with the default accuracy bounds."""
     folder = tmp_path_factory.mktemp("bits")
     return {name: made(speech, name, folder) for name in precision.PRECISIONS}
 
@@ -105,11 +105,11 @@ class TestProducts:
 
 
 class TestOnSpeech:
-    def test_the_promises(self, sessions):
+    def test_the_measured_snr(self, sessions):
         assert measured_snr_of(sessions["float32"].metadata) is None
-        promises = {name: measured_snr_of(sessions[name].metadata) for name in ("int8", "float16")}
-        assert promises["int8"].snr_db >= 35 and promises["int8"].least_snr_db == 30
-        assert promises["float16"].snr_db >= 55 and promises["float16"].least_snr_db == 50
+        measured = {name: measured_snr_of(sessions[name].metadata) for name in ("int8", "float16")}
+        assert measured["int8"].snr_db >= 35 and measured["int8"].least_snr_db == 30
+        assert measured["float16"].snr_db >= 55 and measured["float16"].least_snr_db == 50
 
     def test_the_states_are_those_of_float32(self, sessions):
         assert sessions["int8"].spec == sessions["float16"].spec == sessions["float32"].spec
@@ -122,7 +122,7 @@ class TestOnSpeech:
         assert abs(clear["int8"] - clear["float32"]) < 0.003 and abs(clear["float16"] - clear["float32"]) < 0.003
 
     @pytest.mark.parametrize("name", ["int8", "float16"])
-    def test_verify_holds_it_to_its_promise(self, name, sessions, speech):
+    def test_verify_holds_it_to_its_bound(self, name, sessions, speech):
         session = sessions[name]
         codes = checkpoint.example_codes(speech, precision.EXAMPLE_FRAMES)
         wrapper = wrapper_like(speech, session)
@@ -131,7 +131,7 @@ class TestOnSpeech:
         assert report.passed, report.failures
         assert report.limits.min_snr_db == pytest.approx(measured_snr_of(session.metadata).snr_db - 0.5)
 
-    def test_verify_fails_where_the_promise_is_not_kept(self, sessions, speech, tmp_path):
+    def test_verify_fails_where_the_bound_is_not_met(self, sessions, speech, tmp_path):
         model = onnx.load(sessions["int8"].path)
         metadata = sessions["int8"].metadata | {"snr_db": "47.0"}
         onnx.helper.set_model_props(model, metadata)
@@ -139,13 +139,13 @@ class TestOnSpeech:
         session = CodecSession(tmp_path / "boast.onnx", 1)
         codes = checkpoint.example_codes(speech, precision.EXAMPLE_FRAMES)
         report = verify(speech, wrapper_in(speech, "int8"), codes, [[12]], session)
-        assert not report.passed and "the file promises 46.5" in str(report)
+        assert not report.passed and "the file's bound is 46.5" in str(report)
 
     @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(schedule=st.lists(st.integers(1, 40), min_size=1, max_size=5))
     def test_any_schedule(self, sessions, passage, schedule):
         codes, wanted = passage
-        assert snr_db(wanted, sessions["int8"].decode(codes, schedule)) > 33  # 35 is promised for three of them
+        assert snr_db(wanted, sessions["int8"].decode(codes, schedule)) > 33  # 35 is the bound for three of them
 
     def test_a_stream_changes_over_in_mid_sentence(self, sessions, passage, tmp_path):
         codes, wanted = passage
@@ -253,7 +253,7 @@ class TestAnyConfig:
         assert late > early - 1  # dB; the codes are others, so the noise is another one
 
 
-def test_less_than_the_promise_is_not_written(tiny, tmp_path):
+def test_less_than_the_bound_is_not_written(tiny, tmp_path):
     with pytest.raises(ExportError, match=r"int8 comes to \d\d\.\d dB against float32 on tiny: .*, the least is 50"):
         export_in(INT8, tiny, wrapper_in(tiny, INT8), tmp_path / "x.onnx", least_snr_db=50)
     assert not [*tmp_path.iterdir()]
@@ -283,15 +283,15 @@ def test_a_design_without_an_8_bit_form(shallow, tmp_path):
         wrapper_in(shallow, "int4")
 
 
-def test_promises_in_words_and_back():
-    promise = MeasuredSnr(INT8, 36.125, 30.0, "ab")
-    assert measured_snr_of(promise.entries()) == MeasuredSnr(INT8, 36.12, 30.0, "ab")
-    assert "36.1 dB" in str(promise)
+def test_a_measured_snr_in_words_and_back():
+    measured = MeasuredSnr(INT8, 36.125, 30.0, "ab")
+    assert measured_snr_of(measured.entries()) == MeasuredSnr(INT8, 36.12, 30.0, "ab")
+    assert "36.1 dB" in str(measured)
     codes = np.arange(6).reshape(1, 3, 2)
     assert fingerprint(codes) == fingerprint(codes[0]) != fingerprint(codes.reshape(1, 2, 3))
     assert MeasuredSnr(INT8, 36.0, 30.0, fingerprint(codes)).least(codes) == 35.5
-    assert promise.least(codes) == 30
-    with pytest.raises(ValueError, match="its precision is int8, and its promise cannot be read"):
+    assert measured.least(codes) == 30
+    with pytest.raises(ValueError, match="its precision is int8, and its measured SNR cannot be read"):
         measured_snr_of({"precision": INT8})
 
 

@@ -138,7 +138,7 @@ class TestVerdicts:
         assert report.verdict == "failed" and "nothing was compared" in str(report)
 
     def test_what_was_not_judged_has_not_passed_and_says_so_in_its_last_line(self, tiny):
-        """A file in fewer bits that promises nothing: its sound may be anything, and that is no pass."""
+        """A file in fewer bits without an accuracy bound: its waveform may be anything, and that is no pass."""
         wrapper = ExactStreamingWrapper(tiny.decoder)
         session = TorchSession(wrapper)
         session.metadata = MeasuredSnr("int8", 40.0, float("-inf"), "of other codes").entries()
@@ -146,7 +146,10 @@ class TestVerdicts:
         assert report.verdict == json.loads(report.to_json())["verdict"] == "not judged"
         assert not report.failures and not report.passed
         last = str(report).splitlines()[-1]
-        assert last.startswith("not judged: the file promises nothing") and f"{report.results[1].snr_db:.1f} dB" in last
+        assert (
+            last.startswith("not judged: the file has no accuracy bound")
+            and f"{report.results[1].snr_db:.1f} dB" in last
+        )
 
     def test_both_numbers_of_an_approximate_design_are_shown(self, tiny):
         report = verify(tiny, StatefulCodecONNXWrapper(tiny.decoder, 0, 0), random_codes(tiny.decoder, 12), [[3]])

@@ -19,7 +19,7 @@ from qwen3_codec.course.pitfalls.trap import Outcome, Wrong
 from qwen3_codec.exporting.export import export
 from qwen3_codec.model import checkpoint
 from qwen3_codec.runtime import CodecSession
-from qwen3_codec.runtime.console import alone
+from qwen3_codec.runtime.console import run_module
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 
 # None has all of these letters.
@@ -151,7 +151,7 @@ def test_modules_that_are_commands_of_their_own(files, console, monkeypatch, tmp
         server: [nowhere],
         given: ["--checkpoint", nowhere],
     }.items():
-        assert alone(module, module.__name__, line) == 2
+        assert run_module(module, module.__name__, line) == 2
         assert "\\u4f60" in printed()[1].splitlines()[-1], module
 
 

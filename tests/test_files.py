@@ -110,16 +110,16 @@ def test_a_signal_that_falls_into_a_destructor_is_not_lost(number, capsys):
     settings = (sys.unraisablehook, signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
     if number == signal.SIGTERM:
         with pytest.raises(SystemExit) as ended:
-            console.reported(run, argparse.Namespace(), "command")
+            console.run_command(run, argparse.Namespace(), "command")
         assert ended.value.code == 128 + signal.SIGTERM
     else:
-        assert console.reported(run, argparse.Namespace(), "command") == 130
+        assert console.run_command(run, argparse.Namespace(), "command") == 130
     assert settings == (sys.unraisablehook, signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
 
 
 def test_a_signal_waits_for_what_must_not_be_left_in_the_middle():
     steps = []
-    with pytest.raises(KeyboardInterrupt), console.signals_wait():
+    with pytest.raises(KeyboardInterrupt), console.signals_deferred():
         signal.raise_signal(signal.SIGINT)
         steps.append("done")
     assert steps == ["done"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler

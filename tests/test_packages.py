@@ -95,9 +95,9 @@ def test_a_broken_numpy_is_one_line_too(install, tmp_path):
 RUN = """
 import sys
 from argparse import Namespace
-from qwen3_codec.console import reported
+from qwen3_codec.runtime.console import run_command
 for line in {lines!r}:
-    print(reported(lambda args: exec(line, {{"__name__": "__main__"}}), Namespace(), "it"), file=sys.stderr)
+    print(run_command(lambda args: exec(line, {{"__name__": "__main__"}}), Namespace(), "it"), file=sys.stderr)
 """
 
 
@@ -157,7 +157,7 @@ def test_sound_without_its_library(install, tmp_path):
     code = """
 import numpy as np
 from pathlib import Path
-from qwen3_codec.console import progress
+from qwen3_codec.runtime.console import progress
 from qwen3_codec.audio import read_waveform, row_paths, write_waveforms
 write_waveforms([Path("a.wav")], [np.float32([[0.5, -0.25]])], 24000)
 print(*read_waveform(Path("a.wav")), *progress("bar")([1, 2]))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from qwen3_codec.course import given
-from qwen3_codec.runtime.console import alone
+from qwen3_codec.runtime.console import run_module
 
 ROOT = Path(__file__).parents[1]
 GIT = shutil.which("git")
@@ -189,7 +189,7 @@ class TestMake:
         name, _, value = variable.partition("=")
         said = io.StringIO()
         with redirect_stderr(said):
-            assert alone(given, "qwen3_codec.course.given", [f"--{name.lower()}", str(ROOT / value)]) == 2
+            assert run_module(given, "qwen3_codec.course.given", [f"--{name.lower()}", str(ROOT / value)]) == 2
         (line,) = said.getvalue().splitlines()
         assert words in line and line.startswith("qwen3_codec.course.given: ")
 

@@ -20,7 +20,7 @@ from qwen3_codec.files import folder_written_whole
 from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.runtime import GraphError
 from qwen3_codec.runtime.codes import CodesError
-from qwen3_codec.runtime.console import alone
+from qwen3_codec.runtime.console import run_module
 from qwen3_codec.runtime.metrics import chunks, max_error
 from qwen3_codec.spec import TensorSpec
 from qwen3_codec.streaming.encoder import StreamEncoderWrapper
@@ -420,7 +420,7 @@ def test_who_says_nothing_is_forgotten(model, exact):
         if not model.streams:
             break
         model.ended.wait(0.05)
-    assert not model.streams and not model.used
+    assert not model.streams and not model.last_used
     (answer,) = model.execute([ask(1, random_codes_of(exact, 2, 0))])
     assert "its start was lost, or it was idle for 0.2 s" in str(answer.error)
 
@@ -446,7 +446,7 @@ def test_a_call_that_fails_moves_no_stream(model, exact, monkeypatch):
 def test_nobody_there_is_one_line(tmp_path, capsys):
     np.save(tmp_path / "codes.npy", np.zeros((4, 16), np.int64))
     command = ["--codes", str(tmp_path / "codes.npy"), "--url", "127.0.0.1:9"]
-    assert alone(client, "client", command) == 2
+    assert run_module(client, "client", command) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("client: 127.0.0.1:9: ") and "onnect" in line
     with pytest.raises(client.ServerError, match=r"127\.0\.0\.1:9"), client.RemoteStream("127.0.0.1:9") as stream:
@@ -469,7 +469,7 @@ def test_the_client_sends_codes_alone(codes):
 @pytest.mark.parametrize("command", [client, load, pytest.importorskip("qwen3_codec.serving.server")])
 def test_help_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as ended:
-        alone(command, command.__name__, ["--help"])
+        run_module(command, command.__name__, ["--help"])
     assert (
         ended.value.code == 0
         and f"example:\n  python -m {command.__name__} {command.EXAMPLE}" in capsys.readouterr().out
@@ -491,7 +491,7 @@ def test_a_load_that_cannot_be_is_refused(exact, capsys):
     for numbers in ({"streams": [0]}, {"streams": []}, {"chunk": 0}, {"seconds": 0}):
         with pytest.raises(ValueError, match="must be at least 1"):
             load.measure(exact.path, **numbers)
-    assert alone(load, "load", [str(exact.path), "--calls", "joined,together"]) == 2
+    assert run_module(load, "load", [str(exact.path), "--calls", "joined,together"]) == 2
     assert "'together', must be joined or apart" in capsys.readouterr().err
 
 

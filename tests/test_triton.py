@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from qwen3_codec.model.one_shot import one_shot
-from qwen3_codec.runtime.console import alone
+from qwen3_codec.runtime.console import run_module
 from qwen3_codec.runtime.metrics import chunks, max_error
 from qwen3_codec.spec import random_codes
 from qwen3_codec.verification.decoder import MAX_ERROR
@@ -259,11 +259,11 @@ def test_the_client_on_the_command_line(server, exact, tmp_path, capsys):
     codes = random_codes(exact.spec, 9, batch=3)
     np.save(tmp_path / "codes.npy", codes)
     command = ["--codes", str(tmp_path / "codes.npy"), "--url", server.url, "--chunks", "2,5"]
-    assert alone(client, "client", [*command, "--output", str(tmp_path / "speech.npy")]) == 0
+    assert run_module(client, "client", [*command, "--output", str(tmp_path / "speech.npy")]) == 0
     assert "3 streams, " in (printed := capsys.readouterr().out) and "in 9 chunks" in printed and "p99" in printed
     for row in range(3):
         assert max_error(exact.decode(codes[row]), np.load(tmp_path / f"speech_{row}.npy")) < MAX_ERROR
-    assert alone(client, "client", [*command, "--model", "other"]) == 2
+    assert run_module(client, "client", [*command, "--model", "other"]) == 2
     assert "other" in capsys.readouterr().err
     found = client.dimensions(server.url)
     assert (found.sample_rate, found.num_quantizers) == (exact.spec.sample_rate, exact.spec.num_quantizers)
@@ -389,7 +389,7 @@ def test_a_load_is_measured(exact, capsys, tmp_path):
         "--calls",
         "joined",
     ]
-    assert alone(load, "load", [*command, "--figure", str(tmp_path / "load.png")]) == 0
+    assert run_module(load, "load", [*command, "--figure", str(tmp_path / "load.png")]) == 0
     header, *lines = capsys.readouterr().out.splitlines()
     assert header == load.HEADER and all(line.startswith("joined") for line in lines) and lines
     assert (tmp_path / "load.png").read_bytes().startswith(b"\x89PNG")

@@ -16,7 +16,7 @@ def add_options(parser) -> None:
     parser.add_argument("--frames", type=int, default=48, metavar="N", help="frames to decode where times are measured")
     parser.add_argument("--chunks", default="1,4,12", metavar="N,N,...", help="chunk lengths in frames")
     parser.add_argument(
-        "--exporters", default="torchscript,dynamo", metavar="NAME,...", help="who traces; each in every precision"
+        "--exporters", default="torchscript,dynamo", metavar="NAME,...", help="the tracer; each in every precision"
     )
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads of PyTorch and ONNX Runtime")
     parser.add_argument("--provider", default="cpu", help="ONNX Runtime's execution provider: cpu, cuda, ...")

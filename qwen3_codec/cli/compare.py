@@ -32,8 +32,8 @@ def run(args) -> int:
     config = _config(args.graph) if args.graph else OFFICIAL_CONFIG
     schedule = parse_schedule(args.chunks)
     rate = config["output_sample_rate"]
-    mine, my_rate = read_waveform(args.mine, rate, options.tell)
-    theirs, their_rate = read_waveform(args.theirs, rate, options.tell)
+    mine, my_rate = read_waveform(args.mine, rate, options.print_note)
+    theirs, their_rate = read_waveform(args.theirs, rate, options.print_note)
     if my_rate not in (None, rate):
         raise ValueError(f"{args.mine}: is at {my_rate} Hz, the decoder's rate is {rate}")
     result = compare(mine, theirs, config, schedule, their_rate, progress())

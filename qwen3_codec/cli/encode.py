@@ -11,7 +11,7 @@ from ..runtime.console import progress
 from ..runtime.metrics import parse_schedule
 from . import options
 
-ABOUT = "encode sound to codes with an encoder's graph, chunk by chunk (needs no torch)"
+ABOUT = "encode audio to codes with an encoder's graph, chunk by chunk (needs no torch)"
 EXAMPLE = "build/encoder.onnx --audio speech.wav --chunks 3 --output codes.npy"
 
 

@@ -18,7 +18,7 @@ def add_options(parser) -> None:
     options.part(parser)
     options.design(parser)
     options.precision(parser)
-    parser.add_argument("--exporter", choices=("torchscript", "dynamo"), default="torchscript", help="who traces")
+    parser.add_argument("--exporter", choices=("torchscript", "dynamo"), default="torchscript", help="the tracer")
     parser.add_argument("--opset", type=int, default=18, help="ONNX opset: 14 to 23, with dynamo 18 to 24")
     for flag, what in (("--frames", "frames in a call"), ("--batch", "rows in a call")):
         parser.add_argument(flag, type=int, metavar="N", help=f"fix the number of {what}, for compilers that want it")
@@ -67,6 +67,6 @@ def run(args) -> int:
         f"{sum(done.nodes.values())} nodes; {done.validation_runs} validation runs within {done.validation_error:.1e} "
         "of the wrapper"
     )
-    if promise := measured_snr_of(CodecSession(done.path).metadata):
-        print(promise)
+    if measured := measured_snr_of(CodecSession(done.path).metadata):
+        print(measured)
     return 0

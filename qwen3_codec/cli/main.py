@@ -2,7 +2,7 @@
 
 import argparse
 
-from ..runtime.console import Help, any_letter, described, reported
+from ..runtime.console import Help, help_texts, run_command, unprintable_escaped
 from ..runtime.versions import versions
 from . import bench, card, compare, decode, describe, encode, export, inspect, page, selftest, triton, verify
 
@@ -28,9 +28,9 @@ def main(argv: list[str] | None = None) -> int:
     0, 1 where a verification failed, 2 for anything that cannot be used, 3 where a verification measured and did not
     judge.
     """
-    with any_letter():
+    with unprintable_escaped():
         args = _parser().parse_args(argv)
-        return reported(args.run, args, f"qwen3_codec {args.command}")
+        return run_command(args.run, args, f"qwen3_codec {args.command}")
 
 
 class _Version(argparse.Action):
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         prog = f"python -m qwen3_codec {name}"
-        added = commands.add_parser(name, help=command.ABOUT, **described(command, prog))
+        added = commands.add_parser(name, help=command.ABOUT, **help_texts(command, prog))
         command.add_options(added)
         added.set_defaults(run=command.run)
     return parser

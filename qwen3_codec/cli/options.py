@@ -10,7 +10,7 @@ CHECKPOINT_HELP = (
     "Qwen/Qwen3-TTS-Tokenizer-12Hz"
 )
 
-# Of history and of look-ahead, in the windowed design.
+# Of left context and of look-ahead, in the windowed design.
 WINDOWED_FRAMES = 4
 
 
@@ -20,12 +20,12 @@ def checkpoint(parser: argparse.ArgumentParser) -> None:
 
 def part(parser: argparse.ArgumentParser) -> None:
     choices = ("decoder", "encoder")
-    parser.add_argument("--part", choices=choices, default="decoder", help="codes to sound, or sound to codes")
+    parser.add_argument("--part", choices=choices, default="decoder", help="codes to audio, or audio to codes")
 
 
 def design(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", choices=("exact", "windowed"), default="exact", help="the design")
-    for flag, meaning in (("--conv-history", "decoded again"), ("--lookahead", "held back")):
+    for flag, meaning in (("--conv-history", "recomputed"), ("--lookahead", "buffered")):
         parser.add_argument(
             flag, type=int, metavar="FRAMES", help=f"windowed: frames {meaning} (default: {WINDOWED_FRAMES})"
         )
@@ -37,7 +37,7 @@ def precision(parser: argparse.ArgumentParser) -> None:
         "--min-snr",
         type=float,
         metavar="DB",
-        help="write nothing below this SNR against float32 (default: 30 for int8, 50 for float16)",
+        help="write no file below this SNR against float32 (default: 30 for int8, 50 for float16)",
     )
     parser.add_argument(
         "--codes", type=Path, metavar="FILE", help="what the SNR is measured on (default: the checkpoint's example)"
@@ -84,7 +84,7 @@ def read_audio(path: Path, spec, resample: bool = False):
     from ..runtime import resampling
     from ..runtime.audio import read_waveform
 
-    audio, rate = read_waveform(path, spec.sample_rate, tell)
+    audio, rate = read_waveform(path, spec.sample_rate, print_note)
     if rate in (None, spec.sample_rate):
         return audio
     if not resample:
@@ -92,6 +92,6 @@ def read_audio(path: Path, spec, resample: bool = False):
     return resampling.resample(audio, rate, spec.sample_rate)
 
 
-def tell(note: str) -> None:
-    """What a reader should know of what was read, as a line of its own that is in no one's pipe."""
+def print_note(note: str) -> None:
+    """A remark on a file that was read, on standard error, so that it is not in a pipe."""
     print(note, file=sys.stderr)

@@ -11,7 +11,7 @@ from . import options
 
 ABOUT = (
     "compare a graph with its wrapper and with what its design must give; exit 1 where they disagree, 3 where a file "
-    "in fewer bits promises nothing for these codes, so that its sound is measured and not judged"
+    "in fewer bits has no accuracy bound for these codes, so that its SNR is measured and not judged"
 )
 EXAMPLE = "build/decoder.onnx --checkpoint random-small --chunks 3,1,7"
 LEAST_FRAMES = 120
@@ -28,8 +28,8 @@ def add_options(parser) -> None:
         help="codes [N, Q] or [B, N, Q] (default: random ones that go past the window, at least 120 frames; in fewer "
         "bits the checkpoint's example)",
     )
-    sound = "of an encoder's graph: sound to encode (default: a recording or noise, as long as the codes)"
-    parser.add_argument("--audio", type=Path, metavar="FILE", help=sound)
+    audio = "of an encoder's graph: audio to encode (default: a recording or noise, as long as the codes)"
+    parser.add_argument("--audio", type=Path, metavar="FILE", help=audio)
     parser.add_argument(
         "--chunks", metavar="N,N,...", help="chunk lengths in frames; repeats (default: 3, then 1, then 12, then 7,1,2)"
     )
@@ -62,7 +62,7 @@ def run(args) -> int:
 
 
 def _default_codes(loaded, session, frames: int):
-    """Random ones find what is wrong anywhere; what fewer bits cost the sound is promised for the example."""
+    """Random ones find a fault anywhere; a file in fewer bits has its measured SNR on the checkpoint's example."""
     from ..exporting.precision.export import EXAMPLE_FRAMES
     from ..model.checkpoint import example_codes
 

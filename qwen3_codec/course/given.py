@@ -8,7 +8,7 @@ Without options it looks at what the notebooks read, QWEN3_CODEC_CHECKPOINT and 
 import os
 import sys
 
-from ..runtime.console import alone
+from ..runtime.console import run_module
 
 ABOUT = "say in one line what is wrong with a checkpoint or a recording that is meant for the notebooks"
 EXAMPLE = "--checkpoint demo --audio my.wav"
@@ -30,4 +30,4 @@ def run(args) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(alone(sys.modules[__name__], "qwen3_codec.course.given"))
+    sys.exit(run_module(sys.modules[__name__], "qwen3_codec.course.given"))

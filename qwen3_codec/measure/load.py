@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from ..files import written_whole
-from ..runtime.console import alone, importing
+from ..runtime.console import importing, run_module
 from ..runtime.metrics import parse_schedule
 from ..spec import random_codes
 
@@ -81,7 +81,7 @@ def measure(
     seconds: float = 10.0,
     threads: int = 0,
     calls: Sequence[str] = (JOINED, APART),
-    told: Callable[[Load], None] = lambda load: None,
+    on_result: Callable[[Load], None] = lambda load: None,
 ) -> list[Load]:
     """Run `graph` on a server of its own with ever more streams, until they are no longer held.
 
@@ -114,7 +114,7 @@ def measure(
                             [1e3 * w for w in waits],
                         )
                     )
-                    told(loads[-1])
+                    on_result(loads[-1])
                     if not loads[-1].held:
                         break
     return loads
@@ -175,9 +175,9 @@ def run(args) -> int:
         raise ValueError(f"--calls has {odd[0]!r}, must be {JOINED} or {APART}")
     if args.figure:  # before the measurement, which would be lost
         from ..course.lab import plots
-    told = partial(print, file=sys.stderr if args.json else sys.stdout, flush=True)
-    told(HEADER)
-    loads = measure(args.graph, numbers, args.chunk, args.seconds, args.threads, kinds, told)
+    show = partial(print, file=sys.stderr if args.json else sys.stdout, flush=True)
+    show(HEADER)
+    loads = measure(args.graph, numbers, args.chunk, args.seconds, args.threads, kinds, show)
     if args.json:
         print(json.dumps([asdict(load) for load in loads], indent=2))
     if args.figure:
@@ -189,4 +189,4 @@ def run(args) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(alone(sys.modules[__name__], "qwen3_codec.measure.load"))
+    sys.exit(run_module(sys.modules[__name__], "qwen3_codec.measure.load"))

@@ -13,16 +13,16 @@ from functools import partial
 from .versions import package_trouble
 
 
-def alone(command, name: str, argv: list[str] | None = None) -> int:
-    """`main` for a module that is a command of its own, `python -m NAME`, made as those in `commands` are."""
+def run_module(command, name: str, argv: list[str] | None = None) -> int:
+    """`main` for a module that is a command of its own, `python -m NAME`, built as the commands of `cli` are."""
     prog = f"python -m {name}"
-    parser = argparse.ArgumentParser(prog=prog, **described(command, prog))
+    parser = argparse.ArgumentParser(prog=prog, **help_texts(command, prog))
     command.add_options(parser)
-    with any_letter():
-        return reported(command.run, parser.parse_args(argv), name)
+    with unprintable_escaped():
+        return run_command(command.run, parser.parse_args(argv), name)
 
 
-def reported(run, args: argparse.Namespace, name: str) -> int:
+def run_command(run, args: argparse.Namespace, name: str) -> int:
     """The exit code of `run`; what it cannot use becomes one line that begins with `name`."""
     code, error = 2, None
     try:
@@ -57,8 +57,8 @@ def importing(module: str) -> Iterator[None]:
 
 
 @contextmanager
-def any_letter() -> Iterator[None]:
-    """What standard output or error has no letter for is printed as its escape (\\u4f60), and is no error."""
+def unprintable_escaped() -> Iterator[None]:
+    """A character that standard output or error cannot encode is printed as its escape (\\u4f60), and is no error."""
     streams = [stream for stream in (sys.stdout, sys.stderr) if hasattr(stream, "reconfigure")]
     before = [stream.errors for stream in streams]
     for stream in streams:
@@ -67,7 +67,7 @@ def any_letter() -> Iterator[None]:
         yield
     finally:
         for stream, errors in zip(streams, before, strict=True):
-            with suppress(OSError, ValueError):  # who listened may have gone: then so be it at the interpreter's end
+            with suppress(OSError, ValueError):  # the reader of a pipe may have gone
                 stream.reconfigure(errors=errors)
 
 
@@ -102,26 +102,26 @@ def _termination_unwinds() -> Iterator[None]:
 
 
 @contextmanager
-def signals_wait() -> Iterator[None]:
-    """SIGTERM and Ctrl-C come after the block: for what must not be left in the middle."""
+def signals_deferred() -> Iterator[None]:
+    """SIGTERM and Ctrl-C take effect after the block: for what must not be left half done."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came = []
+    pending = []
     before = {
-        number: signal.signal(number, lambda *got: came.append(got[0])) for number in (signal.SIGINT, signal.SIGTERM)
+        number: signal.signal(number, lambda *got: pending.append(got[0])) for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for number in came[:1]:
+        for number in pending[:1]:
             signal.raise_signal(number)
 
 
 def printable(text: str) -> str:
-    """`text` for a `print` outside a command: what standard output has no letter for is its escape."""
+    """`text` for a `print` outside a command: a character that standard output cannot encode is its escape."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
@@ -130,12 +130,12 @@ class Help(argparse.RawDescriptionHelpFormatter):
     """Says the default of each option that has one."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        told = action.default in (None, False, argparse.SUPPRESS) or "(default" in (action.help or "")
-        return action.help if told else f"{action.help or ''} (default: %(default)s)"
+        stated = action.default in (None, False, argparse.SUPPRESS) or "(default" in (action.help or "")
+        return action.help if stated else f"{action.help or ''} (default: %(default)s)"
 
 
-def described(command, prog: str) -> dict:
-    """What argparse wants to know of a command."""
+def help_texts(command, prog: str) -> dict:
+    """A command's description, example and formatter, as arguments of argparse's parser."""
     return {
         "description": command.ABOUT[0].upper() + command.ABOUT[1:] + ".",
         "formatter_class": Help,

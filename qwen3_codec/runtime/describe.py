@@ -58,7 +58,7 @@ def text(about: dict) -> str:
         "with " + ", ".join(f"{name} {version}" for name, version in source["versions"].items()),
         f"self-test: {'yes' if KEY in source else 'none'}",
     ]
-    lines += [f"precision: {promise}"] if (promise := measured_snr_of(source)) else []
+    lines += [f"precision: {measured}"] if (measured := measured_snr_of(source)) else []
     for role, tensors in (("inputs", spec["inputs"]), ("outputs", spec["outputs"])):
         lines += ["", role, *(f"  {_line(tensor)}" for tensor in tensors)]
     lines += ["", "states: in, then the name under which the next one comes out"]

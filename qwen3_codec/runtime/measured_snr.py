@@ -1,4 +1,4 @@
-"""What a file in fewer bits says of its sound: its precision, and how far from float32 it was when it was written."""
+"""A file in fewer bits: its precision, and the SNR against float32 that was measured when it was written."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"
 # Below these, in dB against the one-shot decoder in float32, no file is written unless one asks for it.
 LEAST_SNR_DB = {INT8: 30.0, FLOAT16: 50.0}
-# Chunk lengths that a promise is measured at: the shortest one, and two that servers use.
+# Chunk lengths that the SNR is measured at: the shortest one, and two that servers use.
 CHUNKS = (1, 3, 12)
 # Another machine adds in another order. Where that moves a value over the edge between two numbers of 8 bits, the noise
 # is another one of the same size: on the demo, by up to 0.2 dB between exporters, threads and PyTorch.
@@ -35,7 +35,7 @@ class MeasuredSnr:
         }
 
     def least(self, codes: np.ndarray) -> float:
-        """What `codes` must reach: of the promise's own, what was measured (less SLACK_DB); of others, the least."""
+        """The bound for `codes`: for those of the measurement, its SNR less SLACK_DB; for others, the least."""
         return self.snr_db - SLACK_DB if fingerprint(codes) == self.codes_sha256 else self.least_snr_db
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class MeasuredSnr:
 
 
 def measured_snr_of(metadata: dict[str, str]) -> MeasuredSnr | None:
-    """The promise that a file's metadata make, or None: float32 needs none. ValueError where it cannot be read."""
+    """The measured SNR in a file's metadata, or None: float32 has none. ValueError where it cannot be read."""
     if metadata.get("precision", FLOAT32) == FLOAT32:
         return None
     try:
@@ -52,7 +52,7 @@ def measured_snr_of(metadata: dict[str, str]) -> MeasuredSnr | None:
         return MeasuredSnr(metadata["precision"], *numbers, metadata["codes_sha256"])
     except (KeyError, ValueError) as error:
         raise ValueError(
-            f"its precision is {metadata['precision']}, and its promise cannot be read ({error!r})"
+            f"its precision is {metadata['precision']}, and its measured SNR cannot be read ({error!r})"
         ) from error
 
 

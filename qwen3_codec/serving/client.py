@@ -25,7 +25,7 @@ import numpy as np
 
 from ..runtime.audio import row_paths, write_waveforms
 from ..runtime.codes import CodesError, read_rows
-from ..runtime.console import alone, importing, progress
+from ..runtime.console import importing, progress, run_module
 from ..runtime.metrics import chunks, parse_schedule
 from . import MODEL
 
@@ -78,7 +78,7 @@ def dimensions(url: str = URL, model: str = MODEL) -> Dimensions:
 
 
 class _Remote:
-    """What both kinds of stream know: who they are, how a request and an answer look, and one after the other."""
+    """What both kinds of stream share: their sequence, how a request and an answer look, and one exchange at a time."""
 
     def __init__(self, url: str = URL, model: str = MODEL, timeout: float = TIMEOUT):
         self.url, self.model, self.timeout = url, model, timeout
@@ -178,7 +178,7 @@ class RemoteStream(_Remote):
             self.finish()
             answered = self.started
         except RuntimeError:
-            pass  # nobody is there to be told; the server ends the sequence by itself
+            pass  # the server cannot be asked; it ends the sequence by itself
         finally:
             if not answered:
                 self._hang_up()
@@ -336,7 +336,7 @@ def run(args) -> int:
     waits = 1000 * np.array(waits)
     seconds = sum(map(len, rows)) * dims.samples_per_frame / dims.sample_rate
     print(
-        f"{len(rows)} streams, {seconds:.2f} s of sound in {len(waits)} chunks; ms until a chunk was there: "
+        f"{len(rows)} streams, {seconds:.2f} s of audio in {len(waits)} chunks; ms until a chunk was there: "
         f"p50 {np.percentile(waits, 50):.1f}, p95 {np.percentile(waits, 95):.1f}, p99 {np.percentile(waits, 99):.1f}"
     )
     for path in paths:
@@ -365,4 +365,4 @@ async def _decode_all(args, rows: list[np.ndarray], schedule: list[int]) -> tupl
 
 
 if __name__ == "__main__":
-    sys.exit(alone(sys.modules[__name__], "qwen3_codec.serving.client"))
+    sys.exit(run_module(sys.modules[__name__], "qwen3_codec.serving.client"))

@@ -18,7 +18,7 @@ from qwen3_codec.runtime import CodecSession
 from qwen3_codec.runtime.codes import check_codes
 
 START, END = 1, 2  # bits of a request's flags (tritonserver.h, TRITONSERVER_RequestFlag)
-PATIENCE = 1.5  # times the server's idle time: what it still knows must not be missing here
+IDLE_FACTOR = 1.5  # of the server's idle time: a sequence that it still knows must not be missing here
 
 
 class TritonPythonModel:
@@ -37,13 +37,13 @@ class TritonPythonModel:
         folder = Path(args["model_repository"], args["model_version"])
         self.session = CodecSession(folder / "model.onnx", int(given["threads"]), [given["provider"]], gpu)
         self.idle_seconds = config["sequence_batching"]["max_sequence_idle_microseconds"] / 1e6
-        self.streams, self.used, self.told = {}, {}, None
+        self.streams, self.last_used, self.gauge_value = {}, {}, None
         self.lock, self.ended = threading.Lock(), threading.Event()
         kind = pb_utils.MetricFamily.GAUGE
         self.family = pb_utils.MetricFamily("qwen3_codec_live_streams", "sequences with state", kind)
         self.live = self.family.Metric(labels={"instance": args["model_instance_name"]})
-        self.forgetter = threading.Thread(target=self.forget_idle, daemon=True)
-        self.forgetter.start()
+        self.cleaner = threading.Thread(target=self.free_idle, daemon=True)
+        self.cleaner.start()
 
     def execute(self, requests):
         """One answer for each request, in their order."""
@@ -53,15 +53,15 @@ class TritonPythonModel:
                 try:
                     codes = self.accept(request)
                 except ValueError as error:
-                    answers[index] = refusal(error)
+                    answers[index] = error_response(error)
                 else:
                     waiting[codes.shape[1]].append((index, request.correlation_id(), codes))
             for together in waiting.values():
                 answers |= self.decode(*zip(*together, strict=True))
             for request in requests:
                 if request.flags() & END or request.is_cancelled():
-                    self.forget(request.correlation_id())
-            self.tell()
+                    self.free(request.correlation_id())
+            self.update_gauge()
             return [answers[index] for index in range(len(requests))]
 
     def accept(self, request):
@@ -76,7 +76,7 @@ class TritonPythonModel:
                 f"sequence {name} has no state here: its start was lost, or it was idle for {self.idle_seconds:g} s; "
                 "begin it again with a start"
             )
-        self.used[name] = time.monotonic()
+        self.last_used[name] = time.monotonic()
         codes = array(pb_utils.get_input_tensor_by_name(request, "audio_codes"))
         if request.flags() & END and codes.shape[1] == 0:
             return codes
@@ -85,45 +85,45 @@ class TritonPythonModel:
     def decode(self, indices, names, codes):
         """{index: answer} for chunks of one length: the rows are joined, decoded in one call, and parted again."""
         if not codes[0].shape[1]:
-            return {index: answer(np.zeros((1, 0), np.float32)) for index in indices}
+            return {index: response(np.zeros((1, 0), np.float32)) for index in indices}
         first, *others = (self.streams[name] for name in names)
         joined = first.join(*others) if others else first
         try:
             samples = joined.push(np.concatenate(codes))
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base class; no stream has moved
-            return {index: refusal(error) for index in indices}
+            return {index: error_response(error) for index in indices}
         for row, name in enumerate(names):
             self.streams[name] = joined.fork([row]) if others else joined
-        return {index: answer(samples[row : row + 1]) for row, index in enumerate(indices)}
+        return {index: response(samples[row : row + 1]) for row, index in enumerate(indices)}
 
-    def forget(self, name):
+    def free(self, name):
         """Free what a sequence holds."""
         self.streams.pop(name, None)
-        self.used.pop(name, None)
+        self.last_used.pop(name, None)
 
-    def forget_idle(self):
-        """Free what nobody has asked for, as when a client died: the server ends such a sequence and does not tell."""
-        wait = PATIENCE * self.idle_seconds
+    def free_idle(self):
+        """Free streams without a request for long, as when a client died: the server ends those without a call."""
+        wait = IDLE_FACTOR * self.idle_seconds
         while not self.ended.wait(min(wait / 4, 1.0)):
             with self.lock:
-                for name in [name for name, used in self.used.items() if time.monotonic() - used > wait]:
-                    self.forget(name)
-                self.tell()
+                for name in [name for name, used in self.last_used.items() if time.monotonic() - used > wait]:
+                    self.free(name)
+                self.update_gauge()
 
-    def tell(self):
-        """Say how many streams are alive, where that has changed: each word goes through the server."""
-        if self.told != len(self.streams):
-            self.told = len(self.streams)
-            self.live.set(self.told)
+    def update_gauge(self):
+        """Report how many streams are alive if that has changed: each update goes through the server."""
+        if self.gauge_value != len(self.streams):
+            self.gauge_value = len(self.streams)
+            self.live.set(self.gauge_value)
 
     def finalize(self):
-        """The server unloads the model. The metrics go now: at the interpreter's end there is nobody left to tell."""
+        """The server unloads the model. The metrics go now: at the interpreter's end the server takes none."""
         self.ended.set()
-        self.forgetter.join()
+        self.cleaner.join()
         del self.live, self.family
 
 
-def refusal(error):
+def error_response(error):
     """An error for one request, with the library's own words."""
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
 
@@ -137,7 +137,7 @@ def array(tensor):
     return np.from_dlpack(tensor)
 
 
-def answer(samples):
+def response(samples):
     """Samples float32 [1, n] as what the server sends."""
     if not samples.size:
         return pb_utils.InferenceResponse([pb_utils.Tensor("waveform", samples)])

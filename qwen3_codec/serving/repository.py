@@ -58,8 +58,8 @@ def check_servable(session: CodecSession) -> None:
         reasons.append(f"its input {', '.join(odd)} has no row for each stream")
     if growing := [before.name for before, _ in spec.states if len(before.dynamic_axes) > 1]:
         reasons.append(
-            f"the first states {growing[0]}, ... are empty, which no configuration can say, and rows of different ages "
-            "have states of different lengths"
+            f"the first states {growing[0]}, ... are empty, which no configuration can say, and rows at different "
+            "offsets have states of different lengths"
         )
     if spec.fixed_batch or spec.fixed_frames:
         reasons.append("its number of rows or frames is fixed: export it without --frames and --batch")

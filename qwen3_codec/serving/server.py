@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 from ..files import CHECKOUT, build_folder
-from ..runtime.console import alone, importing, signals_wait
+from ..runtime.console import importing, run_module, signals_deferred
 from . import MODEL
 
 with importing(__name__):
@@ -82,13 +82,13 @@ def find(folder: Path | None = None) -> Program:
         raise NoServer(f"the Triton server's wheel has no interpreter for Python {PYTHON}")
     for part in (binary, program.stub):
         try:
-            told = subprocess.run(
+            ran = subprocess.run(
                 [part, "--help"], env=program.environment(), capture_output=True, timeout=60, check=False
             )
         except OSError as error:
             raise NoServer(f"the Triton server does not run here: {error}") from error
-        if b"error while loading" in told.stderr or b"not found (required by" in told.stderr:
-            why = told.stderr.decode(errors="replace").strip().splitlines()[0]
+        if b"error while loading" in ran.stderr or b"not found (required by" in ran.stderr:
+            why = ran.stderr.decode(errors="replace").strip().splitlines()[0]
             raise NoServer(f"the Triton server does not run here: {why.partition(': ')[2]}")
     return program
 
@@ -193,13 +193,16 @@ class Server:
         ]
         for name, port in self.ports.items():
             command += [f"--{name}-address", HOST, f"--{name}-port", port]
-        with open(self.folder / "log", "wb") as log, signals_wait():  # what has started is known, so that it is ended
+        with (
+            open(self.folder / "log", "wb") as log,
+            signals_deferred(),
+        ):  # what has started is known, so that it is ended
             self.process = subprocess.Popen(
                 [*map(str, command)],
                 env=self.program.environment(),
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for us, who then end it
+                start_new_session=True,  # Ctrl-C goes to this process, which then ends it
             )
         self._wait_until_ready()
 
@@ -289,4 +292,4 @@ def _keep_running(server: Server) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(alone(sys.modules[__name__], "qwen3_codec.serving.server"))
+    sys.exit(run_module(sys.modules[__name__], "qwen3_codec.serving.server"))

@@ -84,7 +84,7 @@ def verify(
     the conv stack's measured receptive field, `windowed_oracle`, schedule by schedule. How far it is from one-shot is
     measured beside it. A wrapper that is meant to differ brings a `reference` of its own, codes [B, N, Q] -> waveform
     [B, N * samples_per_frame], in the place of both. Graph against wrapper is always judged, states included. `limits`
-    are the project's unless given, or what a graph in fewer bits promises.
+    are the project's unless given, or the accuracy bound of a graph in fewer bits.
 
     Raises ValueError for a wrapper that does not give what its spec declares, and for another model without a
     `reference`; CheckpointError where the decoder's config is no longer the checkpoint's.
@@ -249,7 +249,9 @@ def _failures(result: PathResult, reference: np.ndarray, report: Report) -> list
         found.append(f"{where}: the waveform is not finite, for the first time in frame {result.worst_frame}")
     elif limits.min_snr_db is not None:
         if not result.snr_db >= limits.min_snr_db:
-            found.append(f"{where}: {result.snr_db:.1f} dB against one-shot, the file promises {limits.min_snr_db:.1f}")
+            found.append(
+                f"{where}: {result.snr_db:.1f} dB against one-shot, the file's bound is {limits.min_snr_db:.1f}"
+            )
     else:
         worst = max(result.chunks, key=lambda chunk: chunk.oracle_mse)
         if not (result.oracle_error <= limits.max_error and worst.oracle_mse <= limits.max_mse):

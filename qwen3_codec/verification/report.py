@@ -22,7 +22,7 @@ class Limits:
     """How far apart is too far: samples and a chunk's MSE against the oracle, states against the wrapper's.
 
     The states' limit is over a state's largest value where that is above 1. Where `min_snr_db` is set, the audio is
-    judged by that alone: it is what a graph in fewer bits promises.
+    judged by that alone: it is the accuracy bound of a graph in fewer bits.
     """
 
     max_error: float = MAX_ERROR
@@ -85,8 +85,8 @@ class Agreement:
 class Report:
     """What `verify` measured. `failures` says in words what is not as it must be.
 
-    `passed` means judged and right. `judged` is False for a file in fewer bits alone that promises nothing for these
-    codes: it is measured, and `verdict` is "not judged". `frames_to_fill` is the spec's: a stream that does not go past
+    `passed` means judged and right. `judged` is False for a file in fewer bits alone without an accuracy bound for these codes:
+    it is measured, and `verdict` is "not judged". `frames_to_fill` is the spec's: a stream that does not go past
     that (`past_window`) says nothing of what comes after.
     """
 
@@ -172,7 +172,7 @@ class Report:
     def _last_line(self) -> str:
         if not self.judged:
             worst = min(result.snr_db for result in self.results)
-            return f"{NOT_JUDGED}: the file promises nothing for these codes; {worst:.1f} dB against one-shot"
+            return f"{NOT_JUDGED}: the file has no accuracy bound for these codes; {worst:.1f} dB against one-shot"
         return PASSED if self.past_window else f"{PASSED}, {not_past_window(self.frames, self.frames_to_fill)}"
 
 

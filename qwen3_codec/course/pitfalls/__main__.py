@@ -9,7 +9,7 @@ what is recorded. Behind a trap stands how it is reported: by an error, by a war
 
 import sys
 
-from ...runtime.console import alone, importing
+from ...runtime.console import importing, run_module
 
 with importing(__name__):
     from tqdm import tqdm
@@ -46,7 +46,7 @@ def run(args) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns 0 where each trap and each fix is as described, else 1; 2 where no trap has the word."""
-    return alone(sys.modules[__name__], "qwen3_codec.course.pitfalls", arguments)
+    return run_module(sys.modules[__name__], "qwen3_codec.course.pitfalls", arguments)
 
 
 if __name__ == "__main__":

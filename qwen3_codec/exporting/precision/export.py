@@ -1,4 +1,4 @@
-"""Graphs in fewer bits: the export, with a promise on the sound in the file, and where the noise comes from."""
+"""Graphs in fewer bits: the export, with the measured SNR in the file, and where the noise comes from."""
 
 import os
 from collections.abc import Callable
@@ -110,7 +110,7 @@ def _check(promise: MeasuredSnr, least: float, checkpoint: Checkpoint) -> None:
 
 
 def measured(checkpoint: Checkpoint, session, precision: str, codes: np.ndarray, least: float) -> MeasuredSnr:
-    """What `session`'s graph can promise: the worst SNR over CHUNKS against the one-shot decoder."""
+    """The SNR that a file's metadata give: the worst over CHUNKS against the one-shot decoder."""
     spec = session.spec
     wanted = one_shot(checkpoint.decoder, codes)
     schedules = [[spec.fixed_frames]] if spec.fixed_frames else [[chunk] for chunk in CHUNKS]
