@@ -80,17 +80,17 @@ print(f"{loaded.weights}; a frame is {frame_ms:.0f} ms; a stream's state has {sp
 
 # %%
 codes = random_codes(spec, 40, batch=3, seed=SEED)
-ages, streams = (30, 3, 0), [session.stream() for _ in range(3)]
-for row, (stream, age) in enumerate(zip(streams, ages, strict=True)):
-    if age:
-        stream.push(codes[row : row + 1, :age])
+offsets, streams = (30, 3, 0), [session.stream() for _ in range(3)]
+for row, (stream, offset) in enumerate(zip(streams, offsets, strict=True)):
+    if offset:
+        stream.push(codes[row : row + 1, :offset])
 first, *others = streams
 joined = first.join(*others)
 print("frames seen, row by row:", joined.frames)
-together = joined.push(np.stack([codes[row, age : age + 2] for row, age in enumerate(ages)]))
+together = joined.push(np.stack([codes[row, offset : offset + 2] for row, offset in enumerate(offsets)]))
 
 # %%
-alone = np.concatenate([s.push(codes[row : row + 1, age : age + 2]) for row, (s, age) in enumerate(zip(streams, ages))])
+alone = np.concatenate([s.push(codes[row : row + 1, offset : offset + 2]) for row, (s, offset) in enumerate(zip(streams, offsets))])
 print(f"in one call and in three: {max_error(together, alone):.1e} apart")
 assert max_error(together, alone) < MAX_ERROR
 assert joined.fork([1]).frames.tolist() == [5]
@@ -186,8 +186,8 @@ errors = [max_error(one_shot(decoder, rows[name]), np.concatenate(heard[name], a
 print(f"{len(rows)} streams, {len(server.calls)} calls of {np.mean(server.calls):.2f} rows on average")
 print(f"largest difference from each stream's one-shot decode: {max(errors):.1e}")
 assert max(errors) < MAX_ERROR and not server.states and np.mean(server.calls) > 1
-ages = np.array([[call.get(name, np.nan) for call in picture] for name in rows])
-figure = plots.ages(ages, f"Who shared a call, and how many frames each had seen ({loaded.weights})")
+offsets = np.array([[call.get(name, np.nan) for call in picture] for name in rows])
+figure = plots.offsets(offsets, f"Who shared a call, and how many frames each had seen ({loaded.weights})")
 
 # %% [markdown]
 # ## 5. The real server does the same

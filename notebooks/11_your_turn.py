@@ -44,7 +44,7 @@ from torch.nn import functional as F
 
 from qwen3_codec.course.exercises import EXERCISES, check, progress, solution
 from qwen3_codec.course.exercises.attention import rotate, window_attention
-from qwen3_codec.course.exercises.proof import CLOSE, schedules
+from qwen3_codec.course.exercises.parity_test import CLOSE, schedules
 
 if BUILD:
     os.environ["QWEN3_CODEC_BUILD"] = BUILD
@@ -259,7 +259,7 @@ solution("names that pair")
 
 
 # %% tags=["exercise"]
-class BlockTwin:
+class StreamingBlock:
     def __init__(self, block):
         self.block = block
         self.left_context = block.conv.dilation[0] * (block.conv.kernel_size[0] - 1)
@@ -276,7 +276,7 @@ class BlockTwin:
         return made + x.repeat_interleave(stride, dim=2), joined[:, :, x.size(2) :], before
 
 
-check("twin", BlockTwin)
+check("twin", StreamingBlock)
 
 # %%
 solution("twin")

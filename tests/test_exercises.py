@@ -13,10 +13,10 @@ import torch
 from torch.nn import functional as F
 
 from qwen3_codec.course import exercises
-from qwen3_codec.course.exercises import EXERCISES, check, progress, proof, solution
+from qwen3_codec.course.exercises import EXERCISES, check, parity_test, progress, solution
 from qwen3_codec.course.exercises.attention import rotate, window_attention
 from qwen3_codec.course.exercises.exercise import Case, Exercise, grade
-from qwen3_codec.course.exercises.proof import CLOSE, schedules
+from qwen3_codec.course.exercises.parity_test import CLOSE, schedules
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 # What the notebooks import before the exercises.
@@ -354,18 +354,20 @@ def test_a_slow_case_is_played_last_and_its_meaning_told():
 
 class TestTheTenGraphs:
     def test_two_are_right_and_eight_show_within_few_frames(self):
-        shortest = {kind.__name__: proof.shortest(kind) for kind in proof.GRAPHS}
+        shortest = {kind.__name__: parity_test.shortest(kind) for kind in parity_test.GRAPHS}
         assert [name for name, frames in shortest.items() if not frames] == ["OtherOrder", "Toy"]
-        assert len(shortest) == 10 and max(shortest.values()) <= proof.FEW
+        assert len(shortest) == 10 and max(shortest.values()) <= parity_test.FEW
 
     def test_the_one_shot_result_is_the_modules(self):
         """numpy and loops against the module, all at once and with state."""
-        x, wanted = proof.sound(), proof.one_shot(proof.sound())
-        for kind in proof.RIGHT:
-            states = [torch.from_numpy(array) for array in proof.zeros(2)]
+        x, wanted = parity_test.sound(), parity_test.one_shot(parity_test.sound())
+        for kind in parity_test.RIGHT:
+            states = [torch.from_numpy(array) for array in parity_test.zeros(2)]
             found, *_ = kind()(torch.from_numpy(x), *states)
             np.testing.assert_allclose(found.numpy(), wanted, atol=1e-5)
-            assert not any(proof.shows(proof.graph(kind), schedule) for schedule in ([1], [24], [7, 1, 2], [1] * 24))
+            assert not any(
+                parity_test.shows(parity_test.graph(kind), schedule) for schedule in ([1], [24], [7, 1, 2], [1] * 24)
+            )
 
     def test_schedules_are_all_there_are(self):
         every = [*schedules(6)]

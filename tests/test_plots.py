@@ -37,7 +37,7 @@ FIGURES = {
     "latency": lambda: plots.latency(ROWS, "latency"),
     "latency_of_streams": lambda: plots.latency_of_streams(LOADS, "load"),
     "throughput": lambda: plots.throughput({"N = 1": [(1, 5.0), (4, 2.0)], "N = 4": [(1, 3.0), (4, 2.5)]}, "rows"),
-    "ages": lambda: plots.ages(np.array([[0, 3, np.nan], [np.nan, 0, 1]]), "ages"),
+    "offsets": lambda: plots.offsets(np.array([[0, 3, np.nan], [np.nan, 0, 1]]), "offsets"),
     "error_against_cost": lambda: plots.error_against_cost(ROWS, "cost"),
     "cost_against_sound": lambda: plots.cost_against_sound(ROWS, "cost and sound"),
     "sensitivity": lambda: plots.sensitivity(

@@ -85,9 +85,9 @@ class Agreement:
 class Report:
     """What `verify` measured. `failures` says in words what is not as it must be.
 
-    `passed` means judged and right. `judged` is False for a file in fewer bits alone without an accuracy bound for these codes:
-    it is measured, and `verdict` is "not judged". `frames_to_fill` is the spec's: a stream that does not go past
-    that (`past_window`) says nothing of what comes after.
+    `passed` means judged and right. `judged` is False for a file in fewer bits alone without an accuracy bound for
+    these codes: it is measured, and `verdict` is "not judged". `frames_to_fill` is the spec's: a stream that does not
+    go past that (`past_window`) says nothing of what comes after.
     """
 
     weights: str

@@ -107,32 +107,32 @@ def asks_the_keys(query, keys, values, real):
 
 
 def one_count_for_all(query, keys, values, real):
-    """One count is used for all rows. Each row has an age of its own."""
+    """One count is used for all rows. Each row has an offset of its own."""
     return attend_to_the_real(query, keys, values, real.max().expand_as(real))
 
 
 def empty_cases() -> list[Case]:
     window, width = 6, 4
 
-    def case(label, ages, zero=(), rest=0.0):
-        keys, values = normal(len(ages), window, width, seed=1), normal(len(ages), window, width, seed=2)
-        for row, age in enumerate(ages):
-            keys[row, : window - age] = values[row, : window - age] = rest
+    def case(label, offsets, zero=(), rest=0.0):
+        keys, values = normal(len(offsets), window, width, seed=1), normal(len(offsets), window, width, seed=2)
+        for row, offset in enumerate(offsets):
+            keys[row, : window - offset] = values[row, : window - offset] = rest
         for row, place in zero:
             keys[row, place] = 0
-        query, wanted = 3 * normal(len(ages), 1, width, seed=3), []
-        for row, age in enumerate(ages):  # each row alone, with its real keys and nothing else
-            real = slice(window - age, None)
+        query, wanted = 3 * normal(len(offsets), 1, width, seed=3), []
+        for row, offset in enumerate(offsets):  # each row alone, with its real keys and nothing else
+            real = slice(window - offset, None)
             scores = query[row] @ keys[row, real].T / width**0.5
             wanted.append(scores.softmax(dim=-1) @ values[row, real])
-        inputs = query, keys, values, torch.tensor(ages)[:, None]
+        inputs = query, keys, values, torch.tensor(offsets)[:, None]
         return Case(label, lambda a: result_of(a(*inputs), 1), [torch.stack(wanted)])
 
     return [
         case("a full window", [6]),
         case("two keys so far", [2]),
         case("one key so far, the new one's own", [1]),
-        case("rows of three ages", [1, 4, 6]),
+        case("rows of three offsets", [1, 4, 6]),
         case("a real key that is zero", [3, 5], zero=[(0, 4), (1, 2)]),
         case("places that are not real hold something of before", [2, 4], rest=0.5),
     ]

@@ -26,14 +26,14 @@ class Block(nn.Module):
         return self.up(y)[:, :, : stride * x.size(2)] + x.repeat_interleave(stride, dim=2)
 
 
-class BlockTwin:
+class StreamingBlock:
     def __init__(self, block):
         self.block = block
-        self.history = block.conv.dilation[0] * (block.conv.kernel_size[0] - 1)
+        self.left_context = block.conv.dilation[0] * (block.conv.kernel_size[0] - 1)
 
     def start(self, batch):
         channels = self.block.conv.in_channels
-        return torch.zeros(batch, channels, self.history), torch.zeros(batch, channels, 1)
+        return torch.zeros(batch, channels, self.left_context), torch.zeros(batch, channels, 1)
 
     def __call__(self, x, past, before):
         up, stride = self.block.up, self.block.up.stride[0]
@@ -43,7 +43,7 @@ class BlockTwin:
         return made + x.repeat_interleave(stride, dim=2), joined[:, :, x.size(2) :], y[:, :, -1:]
 
 
-class ConvAlone(BlockTwin):
+class ConvAlone(StreamingBlock):
     """The transposed convolution begins anew with each chunk: its state does not come out as it should go in."""
 
     def __call__(self, x, past, before):
@@ -51,7 +51,7 @@ class ConvAlone(BlockTwin):
         return y, past, before
 
 
-class TransposedAlone(BlockTwin):
+class TransposedAlone(StreamingBlock):
     """The first convolution begins with zeros in each chunk: its history does not come out as it should go in."""
 
     def __call__(self, x, past, before):
@@ -59,7 +59,7 @@ class TransposedAlone(BlockTwin):
         return y, past, before
 
 
-class KeepsTheBlocksInput(BlockTwin):
+class KeepsTheBlocksInput(StreamingBlock):
     """The transposed convolution's state is the last step of *its own* input, behind the nonlinearity, not of the
     block's.
     """
@@ -69,7 +69,7 @@ class KeepsTheBlocksInput(BlockTwin):
         return y, past, x[:, :, -1:]
 
 
-class KeepsBeforeTheNonlinearity(BlockTwin):
+class KeepsBeforeTheNonlinearity(StreamingBlock):
     """What is kept for the transposed convolution was taken before the nonlinearity: it sees what comes out
     behind it.
     """
@@ -86,18 +86,18 @@ def block_cases() -> list[Case]:
     whole = block(x)
 
     def over(answer, cut, play=streamed):
-        twin = answer(block)
-        return [play(twin, x, twin.start(2), cut)]
+        counterpart = answer(block)
+        return [play(counterpart, x, counterpart.start(2), cut)]
 
     def lost(answer, which):
         """The stream with one state zeroed after each call; the array says that it was noticed."""
-        twin = answer(block)
+        counterpart = answer(block)
 
         def step(part, *states):
-            y, *after = twin(part, *states)
+            y, *after = counterpart(part, *states)
             return y, *(torch.zeros_like(s) if i == which else s for i, s in enumerate(after))
 
-        return [(streamed(step, x, twin.start(2), (3,)) - whole).abs().max() > 1e-3]
+        return [(streamed(step, x, counterpart.start(2), (3,)) - whole).abs().max() > 1e-3]
 
     schedules = ((40,), (3,), (7, 1, 2), (1,))
     cases = [
@@ -115,10 +115,10 @@ def block_cases() -> list[Case]:
     return [*cases, Case("two streams in turn", lambda a: over(a, (3,), in_turn), [whole], REMEMBERS)]
 
 
-TWIN = Exercise(
+COUNTERPART = Exercise(
     name="twin",
     notebook="11_your_turn",
-    solution=BlockTwin,
+    solution=StreamingBlock,
     cases=block_cases,
     mistakes=(ConvAlone, TransposedAlone, KeepsTheBlocksInput, KeepsBeforeTheNonlinearity),
     hints=(

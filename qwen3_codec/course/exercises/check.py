@@ -14,7 +14,7 @@ from types import CodeType
 
 from ...files import build_folder, written_whole
 from ..lab import plots
-from . import ages, attention, block, convolutions, frozen, graphs, names, proof
+from . import attention, block, convolutions, frozen, graphs, names, offsets, parity_test
 from .exercise import Exercise, Verdict, codes_of, grade
 
 # In the order of the notebooks; in `11_your_turn` from small to large.
@@ -32,11 +32,11 @@ EXERCISES: dict[str, Exercise] = {
         graphs.VALID,
         convolutions.TRANSPOSED,
         attention.KEYS,
-        ages.AGES,
-        ages.UPSAMPLED,
+        offsets.OFFSETS,
+        offsets.UPSAMPLED,
         names.PAIRS,
-        block.TWIN,
-        proof.PROOF,
+        block.COUNTERPART,
+        parity_test.PARITY_TEST,
     )
 }
 FILE = "exercises.json"

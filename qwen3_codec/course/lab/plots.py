@@ -244,16 +244,16 @@ def throughput(series: Mapping[str, Sequence[tuple[int, float]]], title: str) ->
     return figure
 
 
-def ages(ages: np.ndarray, title: str) -> Figure:
-    """Who was in which call, and how old: `ages` [streams, calls] in frames before the call, NaN where not in it."""
-    streams, calls = ages.shape
+def offsets(frames: np.ndarray, title: str) -> Figure:
+    """Which stream was in which call, at which offset: `frames` [streams, calls] before the call, NaN if not in it."""
+    streams, calls = frames.shape
     figure, axes = plt.subplots(figsize=(min(14, 2 + 0.42 * calls), 1.4 + 0.28 * streams), layout="constrained")
-    image = axes.imshow(ages, aspect="auto", cmap="cividis")
-    middle = np.nanmax(ages) / 2
-    for (row, call), age in np.ndenumerate(ages):
-        if not np.isnan(age):
-            colour = "black" if age > middle else "white"
-            axes.annotate(f"{age:.0f}", (call, row), ha="center", va="center", fontsize=7, color=colour)
+    image = axes.imshow(frames, aspect="auto", cmap="cividis")
+    middle = np.nanmax(frames) / 2
+    for (row, call), offset in np.ndenumerate(frames):
+        if not np.isnan(offset):
+            colour = "black" if offset > middle else "white"
+            axes.annotate(f"{offset:.0f}", (call, row), ha="center", va="center", fontsize=7, color=colour)
     figure.colorbar(image, ax=axes, label="frames that the row has seen")
     axes.set_xticks(range(calls), range(calls), fontsize=7)
     axes.set_yticks(range(streams), range(streams), fontsize=7)

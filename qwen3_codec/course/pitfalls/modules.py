@@ -159,7 +159,7 @@ class OnePositionForAll(ExactStreamingWrapper):
         return super().forward(audio_codes, past_frames[:1].expand(audio_codes.size(0), 1), *states)
 
 
-def rows_of_two_ages(make: Callable) -> Outcome:
+def rows_at_two_offsets(make: Callable) -> Outcome:
     """The demo: a stream of 5 frames joins one of 40, and both go on for 12 in one call; against each alone."""
     decoder, codes = demo().decoder, example_codes(demo(), 52)
     session = TorchSession(make(decoder))
@@ -283,7 +283,7 @@ TRAPS = (
         notes="",
         naive=OnePositionForAll,
         fix=ExactStreamingWrapper,
-        demonstrate=rows_of_two_ages,
+        demonstrate=rows_at_two_offsets,
         today=Wrong(at_least=1e-3),
         why="A row that joins later has fewer real keys. With another row's count it attends to zeros as if they were "
         "its past. The count is a state like the others: one for each row.",

@@ -1,4 +1,4 @@
-"""The last exercise: a check of one's own, tried on ten graphs of which eight are wrong."""
+"""The last exercise: a parity test of one's own, tried on ten graphs of which eight are wrong."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -275,7 +275,7 @@ def the_longest(run, zeros, x, wanted):
     return judge(run, zeros, x, wanted, sorted(schedules(), key=sum, reverse=True))
 
 
-def proof_cases() -> list[Case]:
+def parity_test_cases() -> list[Case]:
     x, wanted = sound(), one_shot(sound())
 
     def play(answer, kind):
@@ -299,11 +299,11 @@ def _words(frames: int) -> str:
     return f"refused by a schedule of {frames} frame{'s' * (frames > 1)}" if frames else "accepted"
 
 
-PROOF = Exercise(
+PARITY_TEST = Exercise(
     name="the proof",
     notebook="11_your_turn",
     solution=judge,
-    cases=proof_cases,
+    cases=parity_test_cases,
     mistakes=(all_at_once, ones_alone, one_row, too_short, wants_every_bit, the_longest),
     hints=(
         "Which cuts, how many rows, how many frames does it take before each kind of fault can show?",

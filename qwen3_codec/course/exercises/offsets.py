@@ -1,4 +1,4 @@
-"""Exercises on rows of several ages, and on counts where a frame makes several steps of attention."""
+"""Exercises on rows at several offsets, and on counts where a frame makes several steps of attention."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from .attention import WIDTH, window_attention
 from .exercise import Case, Exercise, Wrong
 from .play import normal, result_of, stream_cases
 
-# ---- rows of different ages ----------------------------------------------------------------------
+# ---- rows at different offsets ----------------------------------------------------------------------
 
 
 def visible(past, new, window, real):
@@ -18,12 +18,12 @@ def visible(past, new, window, real):
     return inside & (places >= past - real[:, None])[:, None]
 
 
-def ages_forgotten(past, new, window, real):
-    """All rows see all stored keys, also those that are not there yet: the age is missing."""
+def offsets_forgotten(past, new, window, real):
+    """All rows see all stored keys, also those that are not there yet: the offset is missing."""
     return visible(past, new, window, torch.full_like(real, past))
 
 
-def ages_from_the_front(past, new, window, real):
+def offsets_from_the_front(past, new, window, real):
     """The first `real` stored keys are let through. The real ones are the last."""
     places = torch.arange(past + new)
     distance = places[past:, None] - places
@@ -70,9 +70,9 @@ def sees_the_chunk(past, new, window, real):
 def mask_cases() -> list[Case]:
     def case(label, past, new, window, real):
         wanted = np.zeros((len(real), new, past + new), bool)
-        for row, age in enumerate(real):
+        for row, count in enumerate(real):
             for query in range(new):
-                for key in range(past - age, past + query + 1):
+                for key in range(past - count, past + query + 1):
                     wanted[row, query, key] = past + query - key < window
         return Case(label, lambda a: result_of(a(past, new, window, torch.tensor(real)), 1), [wanted])
 
@@ -84,14 +84,14 @@ def mask_cases() -> list[Case]:
     ]
 
 
-AGES = Exercise(
+OFFSETS = Exercise(
     name="rows of different ages",
     notebook="11_your_turn",
     solution=visible,
     cases=mask_cases,
     mistakes=(
-        ages_forgotten,
-        ages_from_the_front,
+        offsets_forgotten,
+        offsets_from_the_front,
         first_alone,
         one_too_few_real,
         one_too_many_real,
