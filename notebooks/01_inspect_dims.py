@@ -31,15 +31,12 @@ CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "demo")
 # %%
 import numpy as np
 
-from qwen3_codec.cli.main import versions
-from qwen3_codec.course.exercises import check, solution
-from qwen3_codec.course.lab import course, plots, schematics
-from qwen3_codec.course.pitfalls import fails_with
-from qwen3_codec.model import checkpoint
-from qwen3_codec.model import receptive_field as inspection
+from qwen3_codec import StatefulCodecONNXWrapper, TorchSession
+from qwen3_codec.course import check, fails_with, plots, schematics, solution
+from qwen3_codec.course.lab import course
+from qwen3_codec.model import checkpoint, receptive_field
 from qwen3_codec.model.dimensions import dimensions, stages, state_table
-from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verification.decoder import TorchSession
+from qwen3_codec.runtime.versions import versions
 
 loaded = checkpoint.load(CHECKPOINT)
 decoder, config = loaded.decoder, loaded.decoder.config
@@ -167,14 +164,14 @@ assert len(spec.all_outputs) == 7 + 2 * layers
 # transformer are measured apart: the first looks a fixed time back, the second one window for each layer.
 
 # %%
-field = inspection.receptive_field(decoder)
+field = receptive_field.receptive_field(decoder)
 print(field)
 at = 2
-conv = inspection.conv_influence(decoder, frames=16, at=at)
-reach = inspection.attention_reach(config, decoder.pre_conv.left_context)
+conv = receptive_field.conv_influence(decoder, frames=16, at=at)
+reach = receptive_field.attention_reach(config, decoder.pre_conv.left_context)
 rule = f"{layers} layers of {config.sliding_window - 1} frames and the {decoder.pre_conv.left_context} of pre_conv"
 print(f"attention by the rule: {rule}, {reach} in all")
-attention = inspection.attention_influence(decoder, frames=reach + 20)
+attention = receptive_field.attention_influence(decoder, frames=reach + 20)
 figure = plots.receptive_field(conv, attention, decoder.samples_per_frame, at, loaded.weights)
 
 # %% [markdown]

@@ -34,16 +34,10 @@ from collections import Counter
 import onnx
 import torch
 
-from qwen3_codec.course.exercises import check, solution
-from qwen3_codec.course.lab import plots, schematics
-from qwen3_codec.course.pitfalls import fails_with
-from qwen3_codec.course.pitfalls.pages import code
-from qwen3_codec.exporting.diagnostics import captured, is_advice
-from qwen3_codec.exporting.export import OPSET, ExportError, example_inputs, export, trace
-from qwen3_codec.files import build_folder
-from qwen3_codec.model import checkpoint
-from qwen3_codec.streaming.session import TorchSession
-from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
+from qwen3_codec import CodecSession, StatefulCodecONNXWrapper, TorchSession, export
+from qwen3_codec.course import build_folder, check, code, fails_with, plots, schematics, solution
+from qwen3_codec.exporting import OPSET, ExportError, captured, example_inputs, is_advice, trace
+from qwen3_codec.model import checkpoint, small_config
 
 build = build_folder(BUILD)
 loaded = checkpoint.load(CHECKPOINT)
@@ -109,7 +103,7 @@ right_file.unlink()
 # %%
 import onnxruntime
 
-from qwen3_codec.exporting.export import random_inputs
+from qwen3_codec.exporting import random_inputs
 
 spec = StatefulCodecONNXWrapper(decoder).spec
 raw = onnxruntime.InferenceSession(frozen_file)
@@ -208,8 +202,7 @@ assert done.validation_error < 5e-5
 # than what speech leaves behind. The runs that start empty show the difference, so the limit is one for the validation runs and not a description of the sound:
 
 # %%
-from qwen3_codec.exporting.export import compare_once, validation_cases
-from qwen3_codec.runtime import CodecSession
+from qwen3_codec.exporting import compare_once, validation_cases
 
 session = CodecSession(path)
 errors = {fill: [] for fill in ("empty", "random")}
@@ -259,8 +252,6 @@ assert facts["weights_sha256"] == loaded.fingerprint()
 # decoder with two transformer layers, 4 codebooks and one upsampling step of each kind. The wrapper is the same class.
 
 # %% tags=["own-model"]
-from qwen3_codec.model.checkpoint.config import small_config
-
 tiny_config = small_config(num_hidden_layers=2, num_quantizers=4, upsample_rates=[3], upsampling_ratios=[2])
 tiny = checkpoint.random_checkpoint(tiny_config, source="tiny")
 for exporter in ("torchscript", "dynamo"):

@@ -33,22 +33,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from qwen3_codec.course.exercises import check, solution
-from qwen3_codec.course.lab import plots
-from qwen3_codec.course.pitfalls import fails_with
-from qwen3_codec.exporting.export import exported
-from qwen3_codec.files import build_folder
-from qwen3_codec.model import checkpoint
-from qwen3_codec.model import receptive_field as inspection
-from qwen3_codec.runtime import CodecSession, CodesError
-from qwen3_codec.runtime.metrics import chunks, max_error, scaled_error, snr_db
-from qwen3_codec.runtime.stream import stream_of
-from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verification.decoder import MAX_MSE, ONE_SHOT, ONNX, verify, wrapper_like
+from qwen3_codec import CodecSession, StatefulCodecONNXWrapper, verify
+from qwen3_codec.course import build_folder, check, fails_with, plots, solution
+from qwen3_codec.exporting import exported
+from qwen3_codec.model import checkpoint, conv_reach
+from qwen3_codec.runtime import CodesError, chunks, max_error, scaled_error, snr_db, stream_of
+from qwen3_codec.verification import MAX_MSE, ONE_SHOT, ONNX, wrapper_like
 
 build = build_folder(BUILD)
 loaded = checkpoint.load(CHECKPOINT, audio=AUDIO)
-window, reach = loaded.decoder.config.sliding_window, inspection.conv_reach(loaded.decoder)
+window, reach = loaded.decoder.config.sliding_window, conv_reach(loaded.decoder)
 codes = checkpoint.example_codes(loaded, FRAMES or max(48, window + 38))
 print(f"weights: {loaded.weights}; codes {codes.shape}")
 

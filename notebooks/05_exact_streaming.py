@@ -39,28 +39,23 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from qwen3_codec.course.exercises import check, solution
-from qwen3_codec.course.lab import plots, schematics
-from qwen3_codec.course.pitfalls.pages import code
-from qwen3_codec.course.pitfalls.state import short_histories, wrong_states
-from qwen3_codec.exporting.export import exported
-from qwen3_codec.files import build_folder
-from qwen3_codec.measure.bench import benchmark
-from qwen3_codec.model import checkpoint
-from qwen3_codec.model import receptive_field as inspection
-from qwen3_codec.model.dimensions import conv_memory, memory_stages, state_table
-from qwen3_codec.model.one_shot import one_shot
-from qwen3_codec.runtime import CodecSession
-
-# %%
-from qwen3_codec.runtime.metrics import max_error, snr_db
-from qwen3_codec.spec import random_codes
-from qwen3_codec.streaming.exact import ExactStreamingWrapper
-from qwen3_codec.streaming.finder import find_states
-from qwen3_codec.streaming.kv_stack import TraceableKVStack, sliding_window_mask, stream_layers
-from qwen3_codec.streaming.layers import StreamingConv1d, StreamingConvTranspose1d
-from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verification.decoder import MAX_ERROR, MAX_MSE, ONE_SHOT, ONNX, verify
+from qwen3_codec import (
+    CodecSession,
+    ExactStreamingWrapper,
+    StatefulCodecONNXWrapper,
+    StreamingConv1d,
+    StreamingConvTranspose1d,
+    find_states,
+    one_shot,
+    verify,
+)
+from qwen3_codec.course import build_folder, check, code, plots, schematics, short_histories, solution, wrong_states
+from qwen3_codec.exporting import exported
+from qwen3_codec.measure import benchmark
+from qwen3_codec.model import checkpoint, conv_memory, memory_stages, receptive_field, state_table
+from qwen3_codec.runtime import max_error, snr_db
+from qwen3_codec.streaming import TraceableKVStack, sliding_window_mask, stream_layers
+from qwen3_codec.verification import MAX_ERROR, MAX_MSE, ONE_SHOT, ONNX, random_codes
 
 # %%
 build = build_folder(BUILD)
@@ -77,7 +72,7 @@ print(f"weights: {loaded.weights}; codes {codes.shape}")
 # hold them all and decode them all again, with every chunk; with fewer, the samples are not right.
 
 # %%
-field = inspection.receptive_field(decoder)
+field = receptive_field.receptive_field(decoder)
 frame_ms = 1000 * decoder.samples_per_frame / loaded.sample_rate
 print(
     f"{field.conv_frames} frames of history: {field.conv_frames * frame_ms:.0f} ms of audio decoded again for each chunk"

@@ -49,12 +49,12 @@ import onnxruntime
 import torch
 import transformers
 
-from qwen3_codec.course.lab import plots, schematics
-from qwen3_codec.course.pitfalls import TRAPS
-from qwen3_codec.course.pitfalls.pages import code, show_fix, show_trap
-from qwen3_codec.files import build_folder
-from qwen3_codec.model import checkpoint
-from qwen3_codec.streaming.kv_stack import sliding_window_mask
+from qwen3_codec import StatefulCodecONNXWrapper
+from qwen3_codec.course import TRAPS, build_folder, code, plots, schematics, show_fix, show_trap
+from qwen3_codec.course.pitfalls import axes_of, caches, find_frozen_axes, lengths, precision, signatures, streams
+from qwen3_codec.exporting import example_inputs, trace
+from qwen3_codec.model import checkpoint, random_checkpoint, small_config
+from qwen3_codec.streaming import sliding_window_mask, stream_transformer
 
 versions = {module.__name__: module.__version__ for module in (torch, transformers, onnx, onnxruntime)}
 print(len(TRAPS), "traps on", ", ".join(f"{name} {version}" for name, version in versions.items()))
@@ -123,16 +123,12 @@ show_fix("an end of a slice as a tensor")
 # The naive code calls transformers' own forward between the codec's two projections:
 
 # %%
-from qwen3_codec.course.pitfalls import caches
-
 code(caches.library_forward)
 
 # %% [markdown]
 # The fix calls the project's `stream_transformer`, which walks the layers itself, with tensors for keys and values:
 
 # %%
-from qwen3_codec.streaming.kv_stack import stream_transformer
-
 code(stream_transformer)
 
 # %% [markdown]
@@ -227,8 +223,6 @@ show_fix("head_dim by the formula")
 # of length 2; `NAMES` are the names of all inputs and outputs.
 
 # %%
-from qwen3_codec.course.pitfalls import signatures
-
 code(signatures.Variadic)
 
 # %% [markdown]
@@ -389,9 +383,7 @@ show_fix("range() on a length, torchscript")
 # `int()`, `float()` and `range` make an axis static that was declared dynamic. It warns of none of them. The last column is the export-safe rewrite.
 
 # %%
-from qwen3_codec.course.pitfalls.lengths import verdicts
-
-found = verdicts()
+found = lengths.verdicts()
 rows = [
     (v.name, v.exporter, ", ".join(v.warns) or "–", v.right, v.wrong, v.refused, f"{v.fix} of {v.lengths}")
     for v in found
@@ -428,12 +420,8 @@ show_fix("an example of length 1")
 # inputs, and the first node that does not follow. On a wrapper of the real decoder with one `int()` in it (small, random
 # weights):
 
+
 # %%
-from qwen3_codec.model.checkpoint import random_checkpoint
-from qwen3_codec.model.checkpoint.config import small_config
-from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-
-
 class Mine(StatefulCodecONNXWrapper):
     def _transform(self, hidden, past):
         return super()._transform(hidden[:, : int(hidden.size(1))], past)
@@ -444,9 +432,6 @@ decoder = random_checkpoint(config, source="two layers").decoder
 wrapper, draft = Mine(decoder), build_folder(BUILD) / "mine.onnx"
 
 # %%
-from qwen3_codec.course.pitfalls import axes_of, find_frozen_axes
-from qwen3_codec.exporting.export import example_inputs, trace
-
 trace(wrapper, draft, "torchscript")
 example, axes = example_inputs(wrapper.spec), axes_of(wrapper.spec)
 states = axes.keys() - {"batch", "frames"}  # these may be empty
@@ -552,8 +537,6 @@ show_fix("too little conv history")
 # The step is a small filter whose state is a running mean; each call is bound like this:
 
 # %%
-from qwen3_codec.course.pitfalls import streams
-
 code(streams.HighPass, streams.run_bound)
 
 # %%
@@ -585,8 +568,6 @@ assert bound["two_buffers"].error < 5e-5
 # these two functions.
 
 # %%
-from qwen3_codec.course.pitfalls import precision
-
 code(precision.to_half, precision.to_int8)
 
 # %% [markdown]
@@ -641,9 +622,7 @@ show_fix("8-bit convolutions straight from the exporter")
 # and comes to 35 dB.
 
 # %%
-from qwen3_codec.course.pitfalls.precision import precisions
-
-measured = precisions()
+measured = precision.precisions()
 rows = [(p.name, f"{p.bytes / 1e6:.2f}", f"{p.snr_db:.1f}", f"{p.time_ratio:.2f}") for p in measured]
 plots.table(["graph", "MB", "SNR (dB)", "time / float32's"], rows)
 

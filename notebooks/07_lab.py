@@ -36,13 +36,12 @@ from dataclasses import replace
 
 from IPython.display import display
 
-from qwen3_codec.course.lab import plots
+from qwen3_codec.course import plots
 from qwen3_codec.course.lab.experiment import EXACT, ONE_SHOT, RANDOM, WINDOWED, Settings, figure, run, utterances
 from qwen3_codec.course.lab.widget import Lab
-from qwen3_codec.model import checkpoint
-from qwen3_codec.model.receptive_field import conv_reach
-from qwen3_codec.runtime.metrics import mse
-from qwen3_codec.verification.decoder import MAX_MSE
+from qwen3_codec.model import checkpoint, conv_reach
+from qwen3_codec.runtime import mse
+from qwen3_codec.verification import MAX_MSE
 
 loaded = checkpoint.load(CHECKPOINT, audio=AUDIO)
 plots.table(["utterance", "frames"], [(name, codes.shape[1]) for name, codes in utterances(loaded).items()])

@@ -41,21 +41,13 @@ import numpy as np
 import torch
 from pystoi import stoi
 
-from qwen3_codec.course.lab import plots
-from qwen3_codec.course.pitfalls import fails_with
-from qwen3_codec.course.pitfalls.precision import to_int8
-from qwen3_codec.exporting.export import ExportError, exported
-from qwen3_codec.exporting.precision.export import EXAMPLE_FRAMES, PRECISIONS, export_in, sensitivity, wrapper_in
-from qwen3_codec.exporting.precision.int8 import PRODUCT_OF_KIND, treatment
-from qwen3_codec.exporting.precision.integers import IntegerProduct
-from qwen3_codec.files import build_folder
-from qwen3_codec.measure.bench import benchmark
+from qwen3_codec import CodecSession, one_shot, verify
+from qwen3_codec.course import build_folder, fails_with, plots, to_int8
+from qwen3_codec.exporting import ExportError, exported
+from qwen3_codec.exporting.precision import EXAMPLE_FRAMES, PRECISIONS, export_in, sensitivity, wrapper_in
+from qwen3_codec.measure import benchmark
 from qwen3_codec.model import checkpoint
-from qwen3_codec.model.one_shot import one_shot
-from qwen3_codec.runtime import CodecSession
-from qwen3_codec.runtime.measured_snr import measured_snr_of
-from qwen3_codec.runtime.metrics import max_error, snr_db
-from qwen3_codec.verification.decoder import verify
+from qwen3_codec.runtime import max_error, measured_snr_of, snr_db
 
 # %%
 loaded = checkpoint.load(CHECKPOINT, audio=AUDIO)
@@ -86,6 +78,8 @@ print("hurts least:", ", ".join(f"{row.name} ({row.snr_db:.1f} dB)" for row in o
 # block alone, where they hurt most; the last convolution is so small that float32 costs next to nothing there. It is one table in the package:
 
 # %%
+from qwen3_codec.exporting.precision import PRODUCT_OF_KIND, IntegerProduct, treatment
+
 plots.table(
     ["kind of layer", "in the first block", "in later ones"],
     [(kind, treatment(kind, 0), treatment(kind, 99)) for kind in PRODUCT_OF_KIND],

@@ -38,19 +38,14 @@ import numpy as np
 import torch
 from IPython.display import display
 
-from qwen3_codec.course.lab import plots
+from qwen3_codec import CodecSession, StreamEncoderWrapper, TorchSession
+from qwen3_codec.course import build_folder, fails_with, plots
 from qwen3_codec.course.lab.voice import Voice, round_trip, sessions
-from qwen3_codec.course.pitfalls import fails_with
 from qwen3_codec.course.pitfalls.sound_in import BeginsWithZeros
-from qwen3_codec.exporting.export import exported
-from qwen3_codec.files import build_folder
-from qwen3_codec.model import checkpoint
-from qwen3_codec.model.dimensions import conv_memory, encoder_dimensions, state_table
-from qwen3_codec.runtime import CodecSession
-from qwen3_codec.runtime.metrics import snr_db
-from qwen3_codec.streaming.encoder import StreamEncoderWrapper
-from qwen3_codec.streaming.session import TorchSession
-from qwen3_codec.verification.encoder import MAX_LATENT_ERROR, verify_encoder
+from qwen3_codec.exporting import exported
+from qwen3_codec.model import checkpoint, conv_memory, encoder_dimensions, state_table
+from qwen3_codec.runtime import snr_db
+from qwen3_codec.verification import MAX_LATENT_ERROR, verify_encoder
 
 # %%
 loaded = checkpoint.load(CHECKPOINT, audio=AUDIO)

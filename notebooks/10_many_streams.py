@@ -44,23 +44,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from qwen3_codec.course.lab import plots
-from qwen3_codec.exporting.export import exported
-from qwen3_codec.files import build_folder
-from qwen3_codec.measure import load
-from qwen3_codec.measure.bench import cost_of, gflop_per_frame
-from qwen3_codec.model import checkpoint
-from qwen3_codec.model.checkpoint.config import OFFICIAL_CONFIG
-from qwen3_codec.model.one_shot import one_shot
-from qwen3_codec.runtime import CodecSession, GraphError
-from qwen3_codec.runtime.metrics import chunks, max_error
-from qwen3_codec.serving import client, repository
-from qwen3_codec.serving.server import NoServer, Server, find
-from qwen3_codec.serving.simulation import Request, SimulatedServer
-from qwen3_codec.spec import random_codes
-from qwen3_codec.streaming.exact import ExactStreamingWrapper
-from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verification.decoder import MAX_ERROR
+from qwen3_codec import CodecSession, ExactStreamingWrapper, StatefulCodecONNXWrapper, one_shot
+from qwen3_codec.course import build_folder, plots
+from qwen3_codec.exporting import exported
+from qwen3_codec.measure import cost_of, gflop_per_frame, load
+from qwen3_codec.model import OFFICIAL_CONFIG, checkpoint
+from qwen3_codec.runtime import GraphError, chunks, max_error
+from qwen3_codec.serving import NoServer, Request, Server, SimulatedServer, client, find, repository
+from qwen3_codec.verification import MAX_ERROR, random_codes
 
 # %%
 loaded = checkpoint.load(CHECKPOINT)
@@ -90,7 +81,9 @@ print("frames seen, row by row:", joined.frames)
 together = joined.push(np.stack([codes[row, offset : offset + 2] for row, offset in enumerate(offsets)]))
 
 # %%
-alone = np.concatenate([s.push(codes[row : row + 1, offset : offset + 2]) for row, (s, offset) in enumerate(zip(streams, offsets))])
+alone = np.concatenate(
+    [s.push(codes[row : row + 1, offset : offset + 2]) for row, (s, offset) in enumerate(zip(streams, offsets))]
+)
 print(f"in one call and in three: {max_error(together, alone):.1e} apart")
 assert max_error(together, alone) < MAX_ERROR
 assert joined.fork([1]).frames.tolist() == [5]

@@ -42,7 +42,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from qwen3_codec.course.exercises import EXERCISES, check, progress, solution
+from qwen3_codec.course import EXERCISES, check, progress, solution
 from qwen3_codec.course.exercises.attention import rotate, window_attention
 from qwen3_codec.course.exercises.parity_test import CLOSE, schedules
 

@@ -35,26 +35,22 @@ import torch
 from torch import nn
 from transformers import MimiConfig, MimiModel
 
-from qwen3_codec.course.lab import plots
-from qwen3_codec.course.pitfalls import fails_with
-from qwen3_codec.exporting.export import export
-from qwen3_codec.files import build_folder
-from qwen3_codec.model.checkpoint import OtherModel
-from qwen3_codec.model.encoder import CodecEncoder
-from qwen3_codec.runtime import CodecSession
-from qwen3_codec.runtime.metrics import max_error
+from qwen3_codec import (
+    CodecSession,
+    OtherModel,
+    StreamEncoderWrapper,
+    StreamingConvTranspose1d,
+    TorchSession,
+    export,
+    find_states,
+    verify,
+)
+from qwen3_codec.course import build_folder, fails_with, plots
+from qwen3_codec.model import CodecEncoder
+from qwen3_codec.runtime import max_error
 from qwen3_codec.spec import exact_spec
-from qwen3_codec.streaming.encoder import StreamEncoderWrapper
-from qwen3_codec.streaming.finder import find_states
-from qwen3_codec.streaming.kv_stack import stream_layers
-from qwen3_codec.streaming.layers import ConvStates, StreamingConvTranspose1d, StreamingSequence
-from qwen3_codec.streaming.session import TorchSession
-from qwen3_codec.verification.decoder import MAX_ERROR, verify
-
-# %% [markdown]
-# The parts that do it:
-# %%
-from qwen3_codec.verification.parity import parity
+from qwen3_codec.streaming import ConvStates, StreamingSequence, stream_layers
+from qwen3_codec.verification import MAX_ERROR
 
 # %%
 build = build_folder(BUILD) / "another_codec"
@@ -303,6 +299,8 @@ assert len(done.warnings) == 2 and all(
 )
 
 # %%
+from qwen3_codec import parity
+
 path = done.path
 cuts = [[1], [3], [7, 1, 2], [60]]
 check = parity(path, one_shot, codes[:, :60], cuts)

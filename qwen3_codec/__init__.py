@@ -32,35 +32,44 @@ The modules, each of which imports only from those before it:
     cli/                          the command line, a file a command
 """
 
+import sys
 from importlib import import_module
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "AsyncStream": "runtime",
-    "CodecSession": "runtime",
-    "ExactStreamingWrapper": "streaming.exact",
-    "OtherModel": "model.checkpoint",
-    "StatefulCodecONNXWrapper": "streaming.windowed",
-    "StreamEncoderWrapper": "streaming.encoder",
-    "StreamingConv1d": "streaming.layers",
-    "StreamingConvTranspose1d": "streaming.layers",
-    "TorchSession": "streaming.session",
-    "export": "exporting.export",
-    "find_states": "streaming.finder",
-    "load": "model.checkpoint",
-    "one_shot": "model.one_shot",
-    "parity": "verification.parity",
-    "verify": "verification.decoder",
-}
-__all__ = ["__version__", *_HOMES]
+
+def loaded_when_asked(package: str, homes: dict[str, str]):
+    """`__getattr__`, `__dir__` and `__all__` of a package (PEP 562); `homes` has the module below it of each name.
+
+    A name that its module does not have is the module itself.
+    """
+
+    def get(name: str):
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module = import_module(f".{homes[name]}", package)
+        return getattr(module, name, module)
+
+    return get, lambda: sorted({*vars(sys.modules[package]), *homes}), [*homes]
 
 
-def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = loaded_when_asked(
+    __name__,
+    {
+        "AsyncStream": "runtime",
+        "CodecSession": "runtime",
+        "ExactStreamingWrapper": "streaming.exact",
+        "OtherModel": "model.checkpoint",
+        "StatefulCodecONNXWrapper": "streaming.windowed",
+        "StreamEncoderWrapper": "streaming.encoder",
+        "StreamingConv1d": "streaming.layers",
+        "StreamingConvTranspose1d": "streaming.layers",
+        "TorchSession": "streaming.session",
+        "export": "exporting.export",
+        "find_states": "streaming.finder",
+        "load": "model.checkpoint",
+        "one_shot": "model.one_shot",
+        "parity": "verification.parity",
+        "verify": "verification.decoder",
+    },
+)

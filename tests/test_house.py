@@ -1,7 +1,8 @@
-"""The house: imports run downwards only."""
+"""The house: imports run downwards only, and a reader needs few of them."""
 
 import ast
 from graphlib import TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,23 @@ def test_imports_run_downwards(path):
 def test_no_file_imports_itself_by_a_detour():
     graph = {path: {file for file in imports(path) if file.name != "__init__.py"} - {path} for path in FILES}
     list(TopologicalSorter(graph).static_order())  # raises CycleError with the files of the circle
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.parent.glob("notebooks/*.py")), ids=lambda path: path.stem)
+def test_a_notebook_imports_the_package_in_few_lines(path):
+    tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    modules = [node.module for node in tree if isinstance(node, ast.ImportFrom)]
+    assert len([module for module in modules if module.split(".")[0] == "qwen3_codec"]) <= 8
+
+
+LAZY = [path for path in FILES if path.name == "__init__.py" and "loaded_when_asked(" in path.read_text()]
+
+
+@pytest.mark.parametrize("path", LAZY, ids=lambda path: path.parent.name)
+def test_a_name_that_is_loaded_when_asked_for_is_there(path):
+    package = import_module(".".join(path.parent.relative_to(PACKAGE.parent).parts))
+    for name in package.__all__:
+        found = getattr(package, name)
+        assert getattr(found, "__name__", name).rpartition(".")[2] == name and name in dir(package)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = package.nothing

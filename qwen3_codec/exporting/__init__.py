@@ -1,1 +1,19 @@
 """To ONNX: trace, check, compare with the wrapper, publish; `precision` has fewer bits."""
+
+from .. import loaded_when_asked
+
+__getattr__, __dir__, __all__ = loaded_when_asked(
+    __name__,
+    {
+        "ExportError": "export",
+        "OPSET": "export",
+        "captured": "diagnostics",
+        "compare_once": "export",
+        "example_inputs": "export",
+        "exported": "export",
+        "is_advice": "diagnostics",
+        "random_inputs": "export",
+        "trace": "export",
+        "validation_cases": "export",
+    },
+)

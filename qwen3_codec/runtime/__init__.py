@@ -9,25 +9,25 @@ play(stream.finish()[0])             # what a graph with look-ahead still held b
 In a coroutine: `stream = AsyncStream(session.stream())`, and `await stream.push(codes)`.
 """
 
-from importlib import import_module
+from .. import loaded_when_asked
 
-# Loaded when asked for, so that what reads codes or compares waveforms needs no runtime.
-_HOMES = {
-    "AsyncStream": "aio",
-    "CodecSession": "session",
-    "CodecStream": "stream",
-    "CodesError": "codes",
-    "EncoderStream": "stream",
-    "GraphError": "session",
-}
-__all__ = list(_HOMES)
-
-
-def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+# So that what reads codes or compares waveforms needs no ONNX Runtime.
+__getattr__, __dir__, __all__ = loaded_when_asked(
+    __name__,
+    {
+        "AsyncStream": "aio",
+        "CodecSession": "session",
+        "CodecStream": "stream",
+        "CodesError": "codes",
+        "EncoderStream": "stream",
+        "GraphError": "session",
+        "chunks": "metrics",
+        "max_error": "metrics",
+        "measured_snr_of": "measured_snr",
+        "mse": "metrics",
+        "per_chunk": "metrics",
+        "scaled_error": "metrics",
+        "snr_db": "metrics",
+        "stream_of": "stream",
+    },
+)

@@ -1,1 +1,15 @@
 """How it is streamed: the decoder with its state as inputs and outputs, in two designs."""
+
+from .. import loaded_when_asked
+
+__getattr__, __dir__, __all__ = loaded_when_asked(
+    __name__,
+    {
+        "ConvStates": "layers",
+        "StreamingSequence": "layers",
+        "TraceableKVStack": "kv_stack",
+        "sliding_window_mask": "kv_stack",
+        "stream_layers": "kv_stack",
+        "stream_transformer": "kv_stack",
+    },
+)
