@@ -55,6 +55,7 @@ from qwen3_codec.course.pitfalls import axes_of, caches, find_frozen_axes, lengt
 from qwen3_codec.exporting import example_inputs, trace
 from qwen3_codec.model import checkpoint, random_checkpoint, small_config
 from qwen3_codec.streaming import sliding_window_mask, stream_transformer
+from qwen3_codec.verification import MAX_ERROR
 
 versions = {module.__name__: module.__version__ for module in (torch, transformers, onnx, onnxruntime)}
 print(len(TRAPS), "traps on", ", ".join(f"{name} {version}" for name, version in versions.items()))
@@ -551,12 +552,12 @@ show_fix("one buffer bound as input and output")
 # %%
 bound = {buffers.__name__: streams.exact_graph_bound(buffers) for buffers in (streams.one_buffer, streams.two_buffers)}
 print(*(f"{name}: {outcome.text}" for name, outcome in bound.items()), sep="\n")
-harm = bound["one_buffer"].error > 5e-5
+harm = bound["one_buffer"].error > MAX_ERROR
 print(
     "In this graph one buffer",
     "does harm." if harm else "happens to do none: every old state is read before it is overwritten.",
 )
-assert bound["two_buffers"].error < 5e-5
+assert bound["two_buffers"].error < MAX_ERROR
 
 # %% [markdown]
 # Whether one buffer does harm depends on the order in which the nodes run: a node that reads an old state after the new one was

@@ -14,11 +14,11 @@ from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.model.receptive_field import conv_reach
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.runtime.codes import CodesError, check_codes, check_rows, padded, read_codes
+from qwen3_codec.runtime.metrics import MAX_ERROR
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 
 # Another order of additions in a batch of another size; a wrong sample is above 1e-4.
-ROUNDING = 5e-5
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def assert_rows(waveforms, tiny, rows):
     assert len(waveforms) == len(rows)
     for samples, row in zip(waveforms, rows, strict=True):
         assert samples.shape == (len(row) * tiny.decoder.samples_per_frame,) and samples.dtype == np.float32
-        np.testing.assert_allclose(samples, one_shot(tiny.decoder, row[None])[0], atol=ROUNDING)
+        np.testing.assert_allclose(samples, one_shot(tiny.decoder, row[None])[0], atol=MAX_ERROR)
 
 
 def filled(rows, value):

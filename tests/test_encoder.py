@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from qwen3_codec.model import checkpoint
 from qwen3_codec.model.checkpoint.config import small_config
 from qwen3_codec.model.checkpoint.encoder_config import ENCODER_DEFAULTS
+from qwen3_codec.runtime.metrics import MAX_ERROR
 from qwen3_codec.streaming.encoder import StreamEncoderWrapper
 
 FOLDER = Path(__file__).parent / "upstream_encoder"
 # Latents reach 14 here: float32 rounding of some thirty layers, added up in another order.
-LATENT_ERROR = 5e-5
 # The two best entries are that near, in squared distance over its size, where rounding may choose either.
 NEAR_TIE = 1e-5
 
@@ -63,7 +63,7 @@ def latents(wrapper, audio, lengths, state=None):
 
 def assert_close(expected, found):
     error = ((expected - found).abs().max() / max(1.0, expected.abs().max())).item()
-    assert error <= LATENT_ERROR, error
+    assert error <= MAX_ERROR, error
 
 
 def test_upstreams_codes_in_one_shot(upstream, audio):

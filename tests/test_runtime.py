@@ -10,7 +10,7 @@ from conftest import random_codes
 
 from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.runtime import CodecSession, CodesError, GraphError
-from qwen3_codec.runtime.metrics import chunks
+from qwen3_codec.runtime.metrics import MAX_ERROR, chunks
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def waveform(small, codes):
 
 def test_whole_stream(session, codes, waveform):
     for schedule in ([3], [1, 5], [40]):
-        np.testing.assert_allclose(session.decode(codes[0], schedule), waveform, atol=5e-5)
+        np.testing.assert_allclose(session.decode(codes[0], schedule), waveform, atol=MAX_ERROR)
 
 
 def test_finish_gives_what_last_would_have_given(session, codes):
@@ -42,7 +42,7 @@ def test_finish_gives_what_last_would_have_given(session, codes):
 def test_a_stream_shorter_than_the_look_ahead(session, codes, waveform):
     stream = session.stream()
     assert stream.push(codes[:, :2]).shape == (1, 0)
-    np.testing.assert_allclose(stream.finish(), waveform[:, : 2 * 1920], atol=5e-5)
+    np.testing.assert_allclose(stream.finish(), waveform[:, : 2 * 1920], atol=MAX_ERROR)
     np.testing.assert_array_equal(session.stream().finish(), np.zeros((1, 0)))
 
 
@@ -69,7 +69,7 @@ def test_batch_rows_equal_single_streams(session, small):
     codes = random_codes(small.decoder, 30, batch=3)
     together = session.decode(codes, [4])
     for row in range(3):
-        np.testing.assert_allclose(together[row], session.decode(codes[row], [4])[0], atol=5e-5)
+        np.testing.assert_allclose(together[row], session.decode(codes[row], [4])[0], atol=MAX_ERROR)
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,10 @@ from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.runtime import CodecSession, stream
 from qwen3_codec.runtime import session as runtime
 from qwen3_codec.runtime.cpu import sums_overflow, usable_cores
+from qwen3_codec.runtime.metrics import MAX_ERROR
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.session import TorchSession
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-
-ATOL = 5e-5  # float32 operations in another order, as everywhere
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +57,7 @@ def test_a_primed_stream_says_what_follows_and_nothing_before(session, shallow, 
     utterance = codes[:, reference : reference + 30]
     whole = one_shot(shallow.decoder, codes[:, : reference + 30])[:, reference * shallow.decoder.samples_per_frame :]
     for _ in range(2):  # the voice itself stays as it is
-        np.testing.assert_allclose(said(voice.fork(), utterance, schedule), whole, atol=ATOL)
+        np.testing.assert_allclose(said(voice.fork(), utterance, schedule), whole, atol=MAX_ERROR)
 
 
 def test_priming_twice_is_priming_with_both(session, codes):
@@ -69,7 +68,7 @@ def test_priming_twice_is_priming_with_both(session, codes):
     for each in (once, twice):
         each.heard = [each.push(codes[:, 9:11]), each.push(codes[:, 11:20]), each.finish()]
     for mine, other in zip(once.heard, twice.heard, strict=True):
-        np.testing.assert_allclose(mine, other, atol=ATOL)
+        np.testing.assert_allclose(mine, other, atol=MAX_ERROR)
     assert sum(part.shape[1] for part in once.heard) == 11 * session.spec.samples_per_frame
 
 
@@ -192,10 +191,10 @@ def test_a_long_push_is_cut_and_stays_exact(sessions, shallow, codes, monkeypatc
         CodecSession, "run", lambda self, feeds: lengths.append(feeds["audio_codes"].shape[1]) or run(self, feeds)
     )
     whole = one_shot(shallow.decoder, codes)
-    np.testing.assert_allclose(sessions["exact"].stream(2).push(codes, last=True), whole, atol=ATOL)
+    np.testing.assert_allclose(sessions["exact"].stream(2).push(codes, last=True), whole, atol=MAX_ERROR)
     assert lengths == [16] * 6 + [14]
     lengths.clear()
-    np.testing.assert_allclose(sessions["windowed"].stream(2).push(codes, last=True), whole, atol=ATOL)
+    np.testing.assert_allclose(sessions["windowed"].stream(2).push(codes, last=True), whole, atol=MAX_ERROR)
     assert lengths == [110], "a short history would make each cut audible, so a windowed graph gets it whole"
 
 

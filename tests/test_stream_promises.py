@@ -19,6 +19,7 @@ from qwen3_codec.model.checkpoint.config import small_config
 from qwen3_codec.model.checkpoint.encoder_config import ENCODER_DEFAULTS
 from qwen3_codec.runtime import AsyncStream, CodesError, stream
 from qwen3_codec.runtime import stream_file as saved
+from qwen3_codec.runtime.metrics import MAX_ERROR
 from qwen3_codec.runtime.stream import CodecStream
 from qwen3_codec.spec import windowed_spec
 from qwen3_codec.streaming.encoder import StreamEncoderWrapper
@@ -28,7 +29,6 @@ from qwen3_codec.streaming.session import TorchSession
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 
 SECONDS = 30  # until a test that hangs is a failure
-ATOL = 5e-5  # float32 operations in another order, as everywhere
 
 
 class Gated:
@@ -262,7 +262,9 @@ class TestSaved:
             going = one.stream()
             going.push(codes[:, :20])
             going.save(path)
-            np.testing.assert_allclose(two.load_stream(path).push(codes[:, 20:]), going.push(codes[:, 20:]), atol=ATOL)
+            np.testing.assert_allclose(
+                two.load_stream(path).push(codes[:, 20:]), going.push(codes[:, 20:]), atol=MAX_ERROR
+            )
         assert in_8_bits.load_stream(path).frames.tolist() == [20]
 
     def test_the_graphs_fingerprint_whatever_the_wrapper(self, tiny, encoding):

@@ -13,13 +13,13 @@ from qwen3_codec.exporting.export import export, exported
 from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.runtime import CodecSession, CodesError
 from qwen3_codec.runtime import self_test as selftest
+from qwen3_codec.runtime.metrics import MAX_ERROR
 from qwen3_codec.spec import StateSpec
 from qwen3_codec.streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from qwen3_codec.streaming.fixed import FixedAxes
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 from qwen3_codec.verification.decoder import verify, wrapper_like
 
-ATOL = 5e-5  # float32 operations in another order, as everywhere
 MAKE = {
     "exact": ExactStreamingWrapper,
     "windowed": lambda decoder: StatefulCodecONNXWrapper(decoder, 2, 3),
@@ -40,7 +40,7 @@ def graphs(shallow, tmp_path_factory):
 @pytest.mark.parametrize("name", MAKE)
 def test_every_file_carries_its_test_and_passes_it(graphs, name, capsys):
     outcome = selftest.replay(CodecSession(graphs[name]))
-    assert outcome.passed and outcome.limit == ATOL and max(outcome.errors.values()) < 1e-5
+    assert outcome.passed and outcome.limit == MAX_ERROR and max(outcome.errors.values()) < 1e-5
     assert len(CodecSession(graphs[name]).metadata[selftest.KEY]) < 6000
     assert cli.main(["selftest", str(graphs[name])]) == 0
     assert "passed: this machine's runtime computes what the exporter did" in capsys.readouterr().out
@@ -161,8 +161,8 @@ def test_fixed_axes_are_exact_for_any_length(graphs, shallow, name, frames, batc
     session = CodecSession(graphs[name])
     codes = random_codes(shallow.decoder, length, batch)
     whole = one_shot(shallow.decoder, codes)
-    np.testing.assert_allclose(session.decode(codes), whole, atol=ATOL)
-    np.testing.assert_allclose(session.decode(codes, [3 * frames]), whole, atol=ATOL)
+    np.testing.assert_allclose(session.decode(codes), whole, atol=MAX_ERROR)
+    np.testing.assert_allclose(session.decode(codes, [3 * frames]), whole, atol=MAX_ERROR)
     stream = session.stream()
     stream.push(codes, last=True)
     assert stream.frames.tolist() == [length] * batch and stream.finish().shape == (batch, 0)
@@ -192,7 +192,7 @@ def test_rows_and_frames_that_a_fixed_graph_cannot_take(graphs, shallow):
 def test_one_axis_alone_is_fixed(graphs, shallow):
     session = CodecSession(graphs["exact 5"])
     codes = random_codes(shallow.decoder, 11, 3)
-    np.testing.assert_allclose(session.decode(codes), one_shot(shallow.decoder, codes), atol=ATOL)
+    np.testing.assert_allclose(session.decode(codes), one_shot(shallow.decoder, codes), atol=MAX_ERROR)
 
 
 def test_a_fixed_graph_is_verified_and_exported_from_the_command_line(tmp_path, capsys):

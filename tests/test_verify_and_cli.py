@@ -11,6 +11,7 @@ from conftest import UPSTREAM, random_codes
 from qwen3_codec.cli import main as cli
 from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.runtime import CodecSession
+from qwen3_codec.runtime.metrics import MAX_ERROR
 from qwen3_codec.verification.decoder import TorchSession, verify
 
 
@@ -79,7 +80,7 @@ def test_verify(upstream_graph, capsys):
     arguments = ["verify", str(upstream_graph), "--checkpoint", str(UPSTREAM), "--codes", str(UPSTREAM / "codes.npy")]
     assert cli.main([*arguments, "--chunks", "3,1,7", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["passed"] and report["judged"] and report["results"][1]["max_error"] < 5e-5
+    assert report["passed"] and report["judged"] and report["results"][1]["max_error"] < MAX_ERROR
 
 
 def test_decode_gives_upstreams_waveform(upstream_graph, tmp_path):
@@ -87,7 +88,7 @@ def test_decode_gives_upstreams_waveform(upstream_graph, tmp_path):
     assert cli.main([*arguments, "--output", str(tmp_path / "out.npy")]) == 0
     waveform = np.load(tmp_path / "out.npy")
     assert waveform.dtype == np.float32
-    np.testing.assert_allclose(waveform, np.load(UPSTREAM / "waveform.npy"), atol=5e-5)
+    np.testing.assert_allclose(waveform, np.load(UPSTREAM / "waveform.npy"), atol=MAX_ERROR)
     assert cli.main([*arguments, "--output", str(tmp_path / "out.wav")]) == 0
     import soundfile
 
@@ -155,7 +156,7 @@ def test_help_shows_an_example_and_the_module_runs(capsys):
 def test_a_loaded_graph_decodes_like_the_reference(upstream, upstream_graph):
     codes = random_codes(upstream.decoder, 15, batch=2)
     waveform = CodecSession(upstream_graph, threads=1).decode(codes, [4])
-    np.testing.assert_allclose(waveform, one_shot(upstream.decoder, codes), atol=5e-5)
+    np.testing.assert_allclose(waveform, one_shot(upstream.decoder, codes), atol=MAX_ERROR)
 
 
 def test_an_error_is_printed_below_the_progress_bar(upstream_graph, tmp_path, capsys, monkeypatch):

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from ..files import written_whole
-from ..runtime.console import progress
 from ..runtime.metrics import parse_schedule
+from ..runtime.progress import progress
 from . import options
 
 ABOUT = "time all designs and precisions, each alone, on the same codes"

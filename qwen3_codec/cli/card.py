@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from ..runtime.console import progress
 from ..runtime.metrics import parse_schedule
+from ..runtime.progress import progress
 from . import options
 
 ABOUT = "export in every precision, verify, time, and write one page with what was measured"

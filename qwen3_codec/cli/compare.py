@@ -5,8 +5,8 @@ from pathlib import Path
 
 from ..model.checkpoint.config import OFFICIAL_CONFIG
 from ..runtime.audio import read_waveform
-from ..runtime.console import progress
 from ..runtime.metrics import parse_schedule
+from ..runtime.progress import progress
 from ..verification.compare import compare
 from . import options
 

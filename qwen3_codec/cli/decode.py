@@ -9,8 +9,8 @@ import numpy as np
 
 from ..runtime.audio import row_paths, write_waveforms
 from ..runtime.codes import read_rows
-from ..runtime.console import progress
 from ..runtime.metrics import parse_schedule
+from ..runtime.progress import progress
 from ..runtime.resampling import check_rates, resample, resampled
 from . import options
 

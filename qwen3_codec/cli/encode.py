@@ -7,8 +7,8 @@ import numpy as np
 
 from ..files import written_whole
 from ..runtime.audio import row_paths
-from ..runtime.console import progress
 from ..runtime.metrics import parse_schedule
+from ..runtime.progress import progress
 from . import options
 
 ABOUT = "encode audio to codes with an encoder's graph, chunk by chunk (needs no torch)"

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from ..runtime.codes import read_rows
-from ..runtime.console import progress
 from ..runtime.measured_snr import FLOAT32, measured_snr_of
+from ..runtime.progress import progress
 from . import options
 
 ABOUT = "write the stateful graph to an ONNX file, checked"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..runtime.console import progress
+from ..runtime.progress import progress
 
 ABOUT = "write the lab as a page of static files that runs the demo's graphs in a browser (needs npm)"
 EXAMPLE = "--output build/page --serve 8000"

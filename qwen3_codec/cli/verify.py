@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from ..runtime.codes import read_codes
-from ..runtime.console import progress
 from ..runtime.measured_snr import measured_snr_of
 from ..runtime.metrics import parse_schedule
+from ..runtime.progress import progress
 from ..spec import ENCODER, random_codes
 from . import options
 

@@ -21,7 +21,8 @@ from ..model.checkpoint import Checkpoint, OtherModel
 from ..runtime import CodecSession, GraphError
 from ..runtime import self_test as selftest
 from ..runtime.measured_snr import FLOAT32
-from ..runtime.metrics import scaled_error
+from ..runtime.metrics import MAX_ERROR, scaled_error
+from ..runtime.progress import no_progress
 from ..spec import BATCH, DECODER, FORMAT_VERSION, FRAMES, SAMPLES, StateSpec
 from ..streaming.encoder import code_gap
 from ..streaming.session import TorchSession, differing
@@ -39,7 +40,7 @@ OPSET = 18
 VALIDATION_FRAMES = (1, 2, 5, 12)
 # The graph and the wrapper do the same float32 operations in another order. Half-precision states need more: they are
 # rounded to 11 bits.
-TOLERANCE = 5e-5
+TOLERANCE = MAX_ERROR
 
 
 class ExportError(RuntimeError):
@@ -67,7 +68,7 @@ def export(
     wrapper: torch.nn.Module,
     path: str | os.PathLike,
     exporter: str = "torchscript",
-    progress=lambda iterable, **_: iterable,
+    progress=no_progress,
     opset: int = OPSET,
     tolerance: float = TOLERANCE,
     precision: str = FLOAT32,
@@ -191,7 +192,7 @@ def validate_graph(
     wrapper: torch.nn.Module,
     session: CodecSession,
     tolerance: float = TOLERANCE,
-    progress=lambda iterable, **_: iterable,
+    progress=no_progress,
 ) -> list[float]:
     """Run graph and wrapper side by side at each of `validation_cases`; the largest error of each, or ExportError."""
     return [

@@ -10,11 +10,9 @@ import onnx
 import onnxruntime
 import torch
 
-from ..runtime.metrics import scaled_error
+from ..runtime.metrics import MAX_ERROR, scaled_error
 from ..spec import StateSpec
 
-# Graph and module do the same float32 operations in another order.
-TOLERANCE = 5e-5
 # Integer tensors up to this size are shapes, ends of slices and the like: their values count, not their sizes.
 SHAPE_LIKE = 16
 
@@ -97,7 +95,7 @@ def _failure(session, module: Callable, feeds: dict[str, np.ndarray]) -> tuple[s
     for value, wanted, array in zip(session.get_outputs(), expected, outputs, strict=True):
         if wanted.shape != array.shape:
             return f"{value.name} has the shape {list(array.shape)}, must be {list(wanted.shape)}", ""
-        if not (error := scaled_error(wanted, array)) <= TOLERANCE:
+        if not (error := scaled_error(wanted, array)) <= MAX_ERROR:
             return f"{value.name} is off by {error:.1e}", ""
     return None
 

@@ -33,6 +33,7 @@ from ..model.receptive_field import conv_reach
 from ..runtime import CodecSession
 from ..runtime.measured_snr import FLOAT16, FLOAT32, INT8
 from ..runtime.metrics import chunk_lengths, max_error, snr_db
+from ..runtime.progress import no_progress
 from ..runtime.session import CPU, provider_name
 from ..spec import StateSpec
 from ..streaming.exact import ExactStreamingWrapper, OneShotWrapper
@@ -176,7 +177,7 @@ def benchmark(
     frames: int = 48,
     chunks: tuple[int, ...] = CHUNKS,
     threads: int = 2,
-    progress: Callable = lambda iterable, **_: iterable,
+    progress: Callable = no_progress,
     provider: str = CPU,
     rounds: int = ROUNDS,
     designs: Sequence[str] = DESIGNS,

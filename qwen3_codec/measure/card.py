@@ -18,6 +18,7 @@ from ..model.checkpoint import Checkpoint, example_codes
 from ..runtime import CodecSession
 from ..runtime.cpu import usable_cores
 from ..runtime.measured_snr import FLOAT32, measured_snr_of
+from ..runtime.progress import no_progress
 from ..runtime.session import CPU
 from ..spec import random_codes
 from ..verification.decoder import verify
@@ -47,7 +48,7 @@ def make(
     frames: int = 48,
     chunks: tuple[int, ...] = (1, 4, 12),
     threads: int = 2,
-    progress: Callable = lambda iterable, **_: iterable,
+    progress: Callable = no_progress,
     provider: str = CPU,
     exporters: tuple[str, ...] = EXPORTERS,
 ) -> tuple[list[Made], Benchmark]:

@@ -1,4 +1,4 @@
-"""What every command does: its help, its errors as one line, its end on a signal, its progress bar. Needs no numpy."""
+"""What every command does: its help, its errors as one line, its end on a signal. Needs no numpy."""
 
 import _thread
 import argparse
@@ -8,7 +8,6 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 
 from .versions import package_trouble
 
@@ -141,12 +140,3 @@ def help_texts(command, prog: str) -> dict:
         "formatter_class": Help,
         "epilog": f"example:\n  {prog} {command.EXAMPLE}",
     }
-
-
-def progress(label: str | None = None):
-    """tqdm where it is installed; a bar is a comfort, not a need."""
-    try:
-        from tqdm import tqdm
-    except Exception:  # not there, or there and broken
-        return lambda iterable, **_: iterable
-    return partial(tqdm, desc=label)

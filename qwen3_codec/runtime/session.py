@@ -29,6 +29,7 @@ from .aio import AsyncStream
 from .audio import check_audio_rows
 from .codes import CodesError, check_rows, padded
 from .cpu import sums_overflow, usable_cores
+from .progress import no_progress
 from .stream import CodecStream, EncoderStream, load_stream, stream_of
 
 __all__ = ["AsyncStream", "CodecSession", "CodecStream", "CodesError", "EncoderStream", "GraphError"]
@@ -152,7 +153,7 @@ class CodecSession:
         self,
         codes,
         schedule: Sequence[int] | None = None,
-        progress=lambda iterable, **_: iterable,
+        progress=no_progress,
         lengths: Sequence[int] | None = None,
     ) -> np.ndarray | list[np.ndarray]:
         """Decode codes chunk by chunk to float32 samples; `decode(...)[i]` is row i's, N_i * samples_per_frame of them.
@@ -175,7 +176,7 @@ class CodecSession:
         self,
         audio,
         schedule: Sequence[int] | None = None,
-        progress=lambda iterable, **_: iterable,
+        progress=no_progress,
         lengths: Sequence[int] | None = None,
     ) -> np.ndarray | list[np.ndarray]:
         """Encode samples in [-1, 1] at `spec.sample_rate` chunk by chunk; `encode(...)[i]` is row i's codes [N_i, Q].

@@ -13,6 +13,7 @@ from . import stream_file as saved
 from .audio import check_audio
 from .codes import CodesError, check_codes
 from .metrics import chunks
+from .progress import no_progress
 
 # A longer push is cut into pieces of so many frames: exact, and what one call needs stays bounded. On the demo, with
 # one thread, a push of 4,000 frames took 2.6 GB and 12 s whole, 0.28 GB and 3.7 s so; pieces of 64 are no faster.
@@ -216,7 +217,7 @@ class CodecStream(Stream):
             stream._pending = stream._pending[:, :0]
 
     def pushes(
-        self, codes: np.ndarray, schedule: Sequence[int] | None = None, progress=lambda iterable, **_: iterable
+        self, codes: np.ndarray, schedule: Sequence[int] | None = None, progress=no_progress
     ) -> Iterator[np.ndarray]:
         """`push` codes [N, Q] or [B, N, Q] chunk by chunk, the last one as the last; yields what each call finished.
 
@@ -274,7 +275,7 @@ class EncoderStream(Stream):
             return stream._push(np.zeros((self.batch, 0), np.float32), last=True)
 
     def pushes(
-        self, audio: np.ndarray, schedule: Sequence[int] | None = None, progress=lambda iterable, **_: iterable
+        self, audio: np.ndarray, schedule: Sequence[int] | None = None, progress=no_progress
     ) -> Iterator[np.ndarray]:
         """`push` samples [M] or [B, M] in chunks of `schedule` frames, the last as the last; yields each one's codes.
 

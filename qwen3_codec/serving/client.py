@@ -25,8 +25,9 @@ import numpy as np
 
 from ..runtime.audio import row_paths, write_waveforms
 from ..runtime.codes import CodesError, read_rows
-from ..runtime.console import importing, progress, run_module
+from ..runtime.console import importing, run_module
 from ..runtime.metrics import chunks, parse_schedule
+from ..runtime.progress import progress
 from . import MODEL
 
 with importing(__name__):

@@ -12,14 +12,13 @@ from math import isfinite, log10
 
 import numpy as np
 
-from ..runtime.metrics import chunk_lengths, max_error, snr_db
+from ..runtime.metrics import MAX_ERROR, chunk_lengths, max_error, snr_db
+from ..runtime.progress import no_progress
 from ..runtime.resampling import resample
 from .alignment import best_lag, explained, frame_lags, overlap
 
 # Rates that sound files have; one is tried where the lengths are in its proportion.
 COMMON_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-# float32 rounding of two right decoders stays below it; a wrong state is above.
-NOTABLE = 5e-5
 # A cause counts where taking it out leaves a quarter of the squared error or less (6 dB).
 CLEARLY = 0.25
 # Two waveforms are the same sound where one explains half of the other's energy.
@@ -71,7 +70,7 @@ class Comparison:
     @property
     def first(self) -> ChunkDifference | None:
         """The first chunk that differs by more than rounding."""
-        return next((chunk for chunk in self.chunks if chunk.max_error > NOTABLE), None)
+        return next((chunk for chunk in self.chunks if chunk.max_error > MAX_ERROR), None)
 
     def to_json(self) -> str:
         """JSON knows no infinity: the SNR of what is equal is null."""
@@ -92,9 +91,9 @@ class Comparison:
             f"worst chunk: {self._place(self.worst)}",
         ]
         if self.first:
-            lines.append(f"differs by more than {NOTABLE:.0e} from the chunk at frame {self.first.start_frame} on")
+            lines.append(f"differs by more than {MAX_ERROR:.0e} from the chunk at frame {self.first.start_frame} on")
         else:
-            lines.append(f"agrees: no chunk differs by more than {NOTABLE:.0e}")
+            lines.append(f"agrees: no chunk differs by more than {MAX_ERROR:.0e}")
         return "\n".join(lines + [f"found: {finding}" for finding in self.findings])
 
     def _place(self, chunk: ChunkDifference) -> str:
@@ -110,7 +109,7 @@ def compare(
     config: dict,
     schedule: Sequence[int] = (12,),
     their_rate: int | None = None,
-    progress=lambda iterable, **_: iterable,
+    progress=no_progress,
 ) -> Comparison:
     """Compare float waveforms [samples]; `config` is the `config.json` of the checkpoint that `mine` is from.
 
@@ -129,21 +128,21 @@ def compare(
     lags = frame_lags(mine, theirs, starts, lag, range(lost, lost * pieces + 1, lost or 1), progress)
     frames = [overlap(mine, theirs, own, a, a + per_frame) for a, own in zip(starts, lags, strict=True)]
     together = _joined(frames)
-    if explained(*together) < ALIKE and max_error(*together) > NOTABLE:
+    if explained(*together) < ALIKE and max_error(*together) > MAX_ERROR:
         silent = "theirs is silent" if not theirs.any() else "no lag makes half of mine out of theirs"
         findings.append(f"not the same sound: {silent}")
         findings += [f"but {_cut(pieces, lost)}"] if pieces else []
     else:
         findings += _borders(lags, missing, pieces, lost)
         findings += _loudness(*together)
-        if lags == [lag] * len(lags) and max_error(*together) > NOTABLE:
+        if lags == [lag] * len(lags) and max_error(*together) > MAX_ERROR:
             findings += _clicks(mine, theirs, lag, per_frame, rate, theirs_was)
     chunks = []
     for a, b in pairwise(accumulate(chunk_lengths(len(starts), schedule), initial=0)):
         pair = _joined(frames[a:b])
         if pair[0].size:
             chunks.append(ChunkDifference(a, b - a, lags[a], max_error(*pair), snr_db(*pair)))
-    if not findings and max_error(*together) > NOTABLE:
+    if not findings and max_error(*together) > MAX_ERROR:
         findings.append("no known cause explains the difference")
     findings = rounded + findings
     return Comparison(rate, len(mine), len(theirs), lag, max_error(*together), snr_db(*together), chunks, findings)

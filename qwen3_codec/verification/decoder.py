@@ -19,6 +19,7 @@ from ..runtime import CodecSession, CodecStream
 from ..runtime.codes import check_codes
 from ..runtime.measured_snr import INT8, measured_snr_of
 from ..runtime.metrics import chunk_lengths, max_error, mse, scaled_error, snr_db
+from ..runtime.progress import no_progress
 from ..spec import ENCODER, StateSpec
 from ..streaming.encoder import StreamEncoderWrapper
 from ..streaming.exact import ExactStreamingWrapper
@@ -74,7 +75,7 @@ def verify(
     codes: np.ndarray,
     schedules: Sequence[Sequence[int]] = ((3,), (1,), (12,), (7, 1, 2)),
     session: CodecSession | None = None,
-    progress=lambda iterable, **_: iterable,
+    progress=no_progress,
     reference: Callable[[np.ndarray], np.ndarray] | None = None,
     limits: Limits | None = None,
 ) -> Report:

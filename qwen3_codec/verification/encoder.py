@@ -13,7 +13,8 @@ import torch
 
 from ..model.checkpoint import Checkpoint
 from ..runtime.audio import check_audio
-from ..runtime.metrics import scaled_error
+from ..runtime.metrics import MAX_ERROR, scaled_error
+from ..runtime.progress import no_progress
 from ..spec import ENCODER
 from ..streaming.encoder import StreamEncoderWrapper, code_gap
 from ..streaming.session import TorchSession
@@ -25,7 +26,7 @@ MIN_AGREEMENT = 0.999
 # layers moves a latent by 1e-6 of its size, and a distance by as much.
 MAX_GAP = 1e-4
 # What is quantised, over its largest value where that is above 1, as for states elsewhere.
-MAX_LATENT_ERROR = 5e-5
+MAX_LATENT_ERROR = MAX_ERROR
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def verify_encoder(
     audio: np.ndarray,
     schedules: Sequence[Sequence[int]] = ((3,), (1,), (12,), (7, 1, 2)),
     session=None,
-    progress: Callable = lambda iterable, **_: iterable,
+    progress: Callable = no_progress,
 ) -> CodeReport:
     """Stream `audio` ([M] or [B, M] in [-1, 1]) through `wrapper`, and through `session` where given, by each schedule.
 

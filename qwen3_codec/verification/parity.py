@@ -13,6 +13,7 @@ import onnxruntime
 
 from ..runtime import GraphError
 from ..runtime.metrics import chunk_lengths, max_error
+from ..runtime.progress import no_progress
 from ..runtime.session import CPU
 from .report import MAX_ERROR
 
@@ -111,7 +112,7 @@ def parity(
     codes: np.ndarray,
     schedules: Sequence[Sequence[int]] = ((1,), (3,), (7, 1, 2)),
     limit: float = MAX_ERROR,
-    progress=lambda iterable, **_: iterable,
+    progress=no_progress,
 ) -> Parity:
     """Stream `codes` [B, N, ...] through the ONNX file `graph` over each schedule, against `one_shot(codes)` [..., M].
 

@@ -6,13 +6,10 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from ..runtime.metrics import chunk_lengths
+from ..runtime.metrics import MAX_ERROR, chunk_lengths
 
 ONE_SHOT, WRAPPER, ONNX = "one-shot", "PyTorch wrapper", "ONNX Runtime"
-# On the demo 100 times the rounding of a right wrapper (4e-7), and below what two frames of history too few make (3e-4
-# in chunks of 3). At the official dimensions, on random weights, some forty layers in another order round by 8e-6.
-MAX_ERROR = 5e-5
-# Mean over a chunk: a root mean square of 3e-5, stricter than the above where an error is as large everywhere.
+# Mean over a chunk: a root mean square of 3e-5, stricter than MAX_ERROR where an error is as large everywhere.
 MAX_MSE = 1e-9
 PASSED, FAILED, NOT_JUDGED = "passed", "failed", "not judged"
 

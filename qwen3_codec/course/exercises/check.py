@@ -13,7 +13,7 @@ from pathlib import Path
 from types import CodeType
 
 from ...files import build_folder, written_whole
-from ..lab import plots
+from ..lab.display import table
 from . import attention, block, convolutions, frozen, graphs, names, offsets, parity_test
 from .exercise import Exercise, Verdict, codes_of, grade
 
@@ -80,7 +80,7 @@ def progress():
         for name, exercise in EXERCISES.items()
         for entry in [kept.get(name, NOTHING)]
     ]
-    return plots.table(["exercise", "in", "tries", "solved"], rows, most=len(rows))
+    return table(["exercise", "in", "tries", "solved"], rows, most=len(rows))
 
 
 def _mark(answer) -> str:

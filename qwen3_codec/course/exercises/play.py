@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..pitfalls.graphs import raw_session, run_with
+from ...runtime.metrics import chunk_lengths
+from ..pitfalls.graphs import export_step, raw_session, run_with
 from .exercise import Case, Wrong
 
 SCHEDULES = {"all at once": (40,), "chunks of 12": (12,), "chunks of 3": (3,), "chunks of 7, 1, 2": (7, 1, 2)}
@@ -25,13 +26,9 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def pieces(x: torch.Tensor, schedule: Sequence[int], axis: int) -> list[torch.Tensor]:
+def pieces(x: torch.Tensor, schedule: Sequence[int], axis: int) -> Sequence[torch.Tensor]:
     """`x` cut along `axis` by `schedule`, which repeats; the last one is what is left."""
-    lengths, left = [], x.size(axis)
-    while left:
-        lengths.append(min(schedule[len(lengths) % len(schedule)], left))
-        left -= lengths[-1]
-    return list(x.split(lengths, dim=axis))
+    return x.split([*chunk_lengths(x.size(axis), schedule)], dim=axis)
 
 
 def streamed(step: Callable, x: torch.Tensor, state: Sequence, schedule: Sequence[int], axis: int = -1) -> torch.Tensor:
@@ -94,19 +91,12 @@ class Step(nn.Module):
 
 def graph_of(function: Callable, example: Mapping[str, torch.Tensor], exporter: str = "torchscript") -> Callable:
     """The exported function: feeds {name: tensor} -> list of arrays. Axis 1 of what has two axes stays dynamic."""
-    names, inputs = list(example), tuple(example.values())
-    dynamic = [name for name in names if example[name].ndim == 2]
-    options = {"input_names": names, "opset_version": 18}
-    if exporter == "torchscript":
-        options |= {"dynamo": False, "dynamic_axes": {name: {1: f"{name}_length"} for name in dynamic}}
-    else:
-        shapes = tuple({1: torch.export.Dim.DYNAMIC} if name in dynamic else None for name in names)
-        options |= {"dynamo": True, "dynamic_shapes": (shapes,), "external_data": False, "verbose": False}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "answer.onnx"
-        torch.onnx.export(Step(function).eval(), inputs, path, **options)
+        # Unnamed: named dimensions of two inputs may not turn out to be equal.
+        export_step(Step(function), example, path, exporter, dimension=lambda _: torch.export.Dim.DYNAMIC)
         session = raw_session(path)
-    return lambda feeds: run_with(session, {name: feeds[name].numpy() for name in names})
+    return lambda feeds: run_with(session, {name: feeds[name].numpy() for name in example})
 
 
 def graph_cases(function: Callable, right: Callable, example: Mapping, feeds: Sequence[Mapping]) -> list[Case]:

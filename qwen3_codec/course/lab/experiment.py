@@ -16,6 +16,7 @@ from ...model.checkpoint import Checkpoint, example_codes
 from ...model.one_shot import one_shot
 from ...runtime.codes import read_rows
 from ...runtime.metrics import chunk_lengths, max_error, mse, parse_schedule, per_chunk, snr_db
+from ...runtime.progress import no_progress
 from ...streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from ...streaming.windowed import StatefulCodecONNXWrapper
 from ...verification.decoder import MAX_MSE, TorchSession
@@ -186,7 +187,7 @@ def schedule(settings: Settings, frames: int) -> list[int]:
     return list(chunk_lengths(frames, _choose(cuts, settings.cut, "the cut")()))
 
 
-def run(checkpoint: Checkpoint, settings: Settings, progress=lambda iterable, **_: iterable) -> Result:
+def run(checkpoint: Checkpoint, settings: Settings, progress=no_progress) -> Result:
     """Stream an utterance as `settings` says, in PyTorch; `progress` wraps the loop over the chunks (tqdm does).
 
     Raises ValueError with the value that is at fault.

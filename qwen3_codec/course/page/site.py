@@ -22,6 +22,7 @@ from ...model import checkpoint
 from ...model.receptive_field import conv_reach
 from ...runtime import CodecSession
 from ...runtime.describe import description
+from ...runtime.progress import no_progress
 from ...streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from ...streaming.windowed import StatefulCodecONNXWrapper
 from ..pitfalls.state import SaturatingPositions
@@ -60,7 +61,7 @@ def node_modules(folder: Path | None = None) -> Path:
     return folder / "node_modules"
 
 
-def build(output: Path, progress: Callable = lambda iterable, **_: iterable) -> list[Path]:
+def build(output: Path, progress: Callable = no_progress) -> list[Path]:
     """Write the page to `output`, whole or not at all, and return its files. Raises PageError where npm is missing."""
     modules = node_modules()
     with folder_written_whole(output) as site:

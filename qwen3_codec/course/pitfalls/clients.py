@@ -9,7 +9,7 @@ from ...model.checkpoint import example_codes
 from ...model.one_shot import one_shot
 from ...model.receptive_field import conv_reach
 from ...runtime import CodecStream
-from ...runtime.metrics import max_error, mse, per_chunk, snr_db
+from ...runtime.metrics import MAX_ERROR, max_error, mse, per_chunk, snr_db
 from ...streaming.exact import ExactStreamingWrapper
 from ...streaming.session import TorchSession
 from ...streaming.windowed import StatefulCodecONNXWrapper
@@ -236,7 +236,7 @@ TRAPS = (
         today=Wrong(at_least=1e-2),
         why="Rows that share a call share the arrays, not the fate. Replace the row that begins anew, and leave the "
         "others what they have.",
-        within=5e-5,
+        within=MAX_ERROR,
     ),
     Trap(
         name="padding by code 0",
@@ -260,7 +260,7 @@ TRAPS = (
         why="In the windowed graph a state's *length* says how much has been. Zeros of full length are frames that "
         "were never there, and attention sees them. Where a client cannot make empty tensors, use the exact graph: its "
         "states have one shape, and `past_frames` says how much of it is real.",
-        within=5e-5,
+        within=MAX_ERROR,
     ),
     Trap(
         name="samples cut in proportion",
@@ -305,7 +305,7 @@ TRAPS = (
         today=Wrong(at_least=1e-2),
         why="The language model wrote the new codes behind the reference's. The decoder must come from there too: push "
         "the reference first and throw its sound away. `prime` does that, also where frames are held back.",
-        within=5e-5,
+        within=MAX_ERROR,
         sources=("vllm-project/vllm-omni#1731", "andimarafioti/faster-qwen3-tts#23", "Blaizzy/mlx-audio#946"),
     ),
     Trap(

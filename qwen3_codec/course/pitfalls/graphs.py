@@ -1,5 +1,6 @@
 """Small steps through an exporter and back: does the graph do at other lengths what the module does?"""
 
+import inspect
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,14 +23,22 @@ def row(length: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(1, length, generator=torch.Generator().manual_seed(seed))
 
 
-def export_step(step: nn.Module, example: Tensors, path: Path, exporter: str) -> None:
-    """`torch.onnx.export` with each input's axis 1 dynamic, as `example` names them; inputs of one axis are static."""
+def export_step(
+    step: nn.Module, example: Tensors, path: Path, exporter: str, dimension: Callable = torch.export.Dim
+) -> None:
+    """`torch.onnx.export` with each input's axis 1 dynamic, as `example` names them; inputs of one axis are static.
+
+    `dimension` gives dynamo what it takes for an axis of that name. A step may take them all as `*inputs`.
+    """
     inputs = list(example)
     dynamic = [name for name, tensor in example.items() if tensor.ndim == 2]
     if exporter == "torchscript":
         options = {"dynamo": False, "dynamic_axes": {name: {1: f"{name}_length"} for name in dynamic}}
     else:
-        axes = {name: {1: torch.export.Dim(f"{name}_length")} if name in dynamic else {} for name in inputs}
+        axes = {name: {1: dimension(f"{name}_length")} if name in dynamic else {} for name in inputs}
+        parameters = inspect.signature(step.forward).parameters.values()
+        if variadic := [each.name for each in parameters if each.kind is each.VAR_POSITIONAL]:
+            axes = {variadic[0]: tuple(axes.values())}
         options = {"dynamo": True, "dynamic_shapes": axes, "external_data": False, "verbose": False}
     torch.onnx.export(step.eval(), tuple(example.values()), path, input_names=inputs, opset_version=18, **options)
 

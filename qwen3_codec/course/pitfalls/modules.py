@@ -15,10 +15,9 @@ from transformers.models.mimi.modeling_mimi import MimiTransformerModel
 from ...model.checkpoint import example_codes
 from ...model.checkpoint.config import OFFICIAL_CONFIG
 from ...model.one_shot import one_shot
-from ...runtime.metrics import max_error
+from ...runtime.metrics import MAX_ERROR, max_error
 from ...streaming.exact import ExactStreamingWrapper
 from ...streaming.session import TorchSession
-from ...verification.decoder import MAX_ERROR
 from .graphs import export_step, in_graph, raw_session, row
 from .precision import demo, heard
 from .trap import Outcome, Says, Trap, Wrong

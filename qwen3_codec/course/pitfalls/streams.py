@@ -15,11 +15,11 @@ from ...model import checkpoint
 from ...model.one_shot import one_shot
 from ...model.receptive_field import conv_reach
 from ...runtime import CodecSession
-from ...runtime.metrics import chunks, max_error
+from ...runtime.metrics import MAX_ERROR, chunks, max_error
 from ...streaming.kv_stack import TraceableKVStack, sliding_window_mask
 from ...streaming.layers import ConvStates, StreamingConvTranspose1d
+from ...streaming.session import TorchSession
 from ...streaming.windowed import StatefulCodecONNXWrapper
-from ...verification.decoder import MAX_ERROR, TorchSession
 from .graphs import export_step, raw_session, row
 from .precision import demo, demo_graph, heard
 from .state import (

@@ -4,8 +4,8 @@ import csv
 import io
 from pathlib import Path
 
+from ...files import written_whole
 from .evaluate import ESTOI_LIMIT, STOI_LIMIT
-from .prepare import write_whole
 
 
 def write_curve(curve: list[dict], folder: Path) -> None:
@@ -16,7 +16,8 @@ def write_curve(curve: list[dict], folder: Path) -> None:
     writer.writerows(
         {name: value if name == "step" else f"{value:.4f}" for name, value in row.items()} for row in curve
     )
-    write_whole(folder / "curve.csv", lambda file: file.write(text.getvalue().encode()))
+    with written_whole(folder / "curve.csv") as draft:
+        draft.write_bytes(text.getvalue().encode())
 
 
 def plot_curve(curve: list[dict], folder: Path) -> None:
@@ -33,4 +34,5 @@ def plot_curve(curve: list[dict], folder: Path) -> None:
     left.legend()
     right.plot(steps, [row["snr_db"] for row in curve], "o-", markersize=3)
     right.set(title="Mean over utterances", xlabel="training step", ylabel="waveform SNR, dB")
-    write_whole(folder / "curve.png", lambda file: figure.savefig(file, format="png", dpi=100))
+    with written_whole(folder / "curve.png") as draft:
+        figure.savefig(draft, format="png", dpi=100)

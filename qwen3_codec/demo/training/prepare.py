@@ -5,17 +5,16 @@ samples each time.
 """
 
 import json
-import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import librosa
 import numpy as np
 import soundfile
 
+from ...files import written_whole
 from .features import frame_features, quantize
 
 LEVEL = 10 ** (-22 / 20)  # root mean square of every recording, re full scale
@@ -70,7 +69,8 @@ def prepare(folder: Path, config: dict, seed: int = 0) -> np.ndarray:
     for name, _, voice, text, spelling in SCRIPT:
         samples = level(trim(speak(voice, spelling or text, rate), rate), frame)
         path = folder / "recordings" / f"{name}.flac"
-        write_whole(path, lambda file, x=samples: soundfile.write(file, x, rate, "PCM_16", format="FLAC"))
+        with written_whole(path) as draft:
+            soundfile.write(draft, samples, rate, "PCM_16", format="FLAC")
         # From the file, as everybody else will read it: 16 bits.
         features[name] = frame_features(soundfile.read(path, dtype="float32")[0], rate, frame)
     sizes = config["decoder_config"]
@@ -83,10 +83,12 @@ def prepare(folder: Path, config: dict, seed: int = 0) -> np.ndarray:
     )
     ends = np.cumsum([len(part) for part in features.values()])[:-1]
     for name, part in zip(features, np.split(codes, ends), strict=True):
-        write_whole(folder / "codes" / f"{name}.npy", lambda file, x=part: np.save(file, x, allow_pickle=False))
+        with written_whole(folder / "codes" / f"{name}.npy") as draft, draft.open("wb") as file:
+            np.save(file, part, allow_pickle=False)
     records = [{"name": name, "language": lang, "text": text, "voice": voice} for name, lang, voice, text, _ in SCRIPT]
     lines = json.dumps(records, indent=2, ensure_ascii=False) + "\n"
-    write_whole(folder / "utterances.json", lambda file: file.write(lines.encode()))
+    with written_whole(folder / "utterances.json") as draft:
+        draft.write_bytes(lines.encode())
     return tables
 
 
@@ -117,15 +119,3 @@ def level(samples: np.ndarray, frame: int) -> np.ndarray:
     """Scale to LEVEL (or less, where PEAK_LIMIT asks for it) and fill up with zeros to whole frames."""
     gain = min(LEVEL / np.sqrt(np.mean(samples**2)), PEAK_LIMIT / np.abs(samples).max())
     return np.pad(gain * samples, (0, -len(samples) % frame))
-
-
-def write_whole(path: Path, write: Callable) -> None:
-    """Let `write(file)` fill a new file, then put it in its place: an interruption leaves the old one or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            write(file)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from ... import demo
+from ...files import written_whole
 from ...model import checkpoint
 from ...model.checkpoint import Checkpoint
 from ...model.checkpoint.config import OFFICIAL_CONFIG
@@ -29,7 +30,7 @@ from .crops import Corpus
 from .curve import plot_curve, write_curve
 from .evaluate import scores
 from .losses import SpectralLoss
-from .prepare import DEBIAN_PACKAGES, prepare, write_whole
+from .prepare import DEBIAN_PACKAGES, prepare
 from .train_encoder import add_encoder
 
 CONFIG = {
@@ -90,7 +91,8 @@ class Run:
     def save(self, path: Path) -> None:
         state = {name: getattr(self, name).state_dict() for name in ("decoder", "average", "optimizer", "schedule")}
         state |= {name: getattr(self, name) for name in ("steps", "step", "best", "curve", "weights")}
-        write_whole(path, lambda file: torch.save(state, file))
+        with written_whole(path) as draft:
+            torch.save(state, draft)
 
     def restore(self, path: Path) -> None:
         state = torch.load(path, weights_only=True)

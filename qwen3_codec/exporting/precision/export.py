@@ -24,6 +24,7 @@ from ...runtime.measured_snr import (
     measured_snr_of,
 )
 from ...runtime.metrics import snr_db
+from ...runtime.progress import no_progress
 from ...runtime.stream import CodecStream
 from ...streaming.exact import ExactStreamingWrapper
 from ...streaming.session import TorchSession
@@ -55,7 +56,7 @@ def export_in(
     wrapper: torch.nn.Module,
     path: str | os.PathLike,
     exporter: str = EXPORTERS[0],
-    progress=lambda iterable, **_: iterable,
+    progress=no_progress,
     opset: int = OPSET,
     codes: np.ndarray | None = None,
     least_snr_db: float | None = None,
@@ -140,9 +141,7 @@ class Sensitivity:
         return self.kind if self.block is None else f"{self.kind}, block {self.block + 1}"
 
 
-def sensitivity(
-    checkpoint: Checkpoint, frames: int = 36, chunk: int = 12, progress=lambda iterable, **_: iterable
-) -> list[Sensitivity]:
+def sensitivity(checkpoint: Checkpoint, frames: int = 36, chunk: int = 12, progress=no_progress) -> list[Sensitivity]:
     """Each kind of layer, in the order of the data, with 8 bits for weights and activations and all others in float32.
 
     This is what the table `int8.PRODUCT_OF_KIND` was decided by; `product` is what it gives them.
