@@ -12,6 +12,9 @@ import numpy as np
 from matplotlib import mlab
 from matplotlib.figure import Figure
 
+# Notebooks find these beside the figures.
+from .display import player, progress, table  # noqa: F401
+
 # Lines are told apart by marker and dash as well as by colour: 7 markers and 4 dashes make 28 pairs.
 MARKERS = "os^Dvx*"
 DASHES = ("-", "--", ":", "-.")
