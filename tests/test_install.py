@@ -1,6 +1,7 @@
 """A bare install: the wheel, numpy and onnxruntime, in a virtual environment of their own. And what an sdist holds."""
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -88,13 +89,15 @@ def test_a_model_repository_needs_the_servers_client(bare, graph, tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
-@pytest.mark.parametrize("module", ["pitfalls", "serving.client", "serving.load", "serving.server", "lab.given"])
+@pytest.mark.parametrize(
+    "module", ["course.pitfalls", "course.given", "measure.load", "serving.client", "serving.server"]
+)
 def test_a_module_that_is_a_command_says_which_extra_it_needs(bare, tmp_path, module):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     command = [bare, "-m", f"qwen3_codec.{module}"]
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     (line,) = run.stderr.splitlines()
-    extra = "[serve]" if "serving" in module else "[export]"
+    extra = "[export]" if "course" in module else "[serve]"
     assert run.returncode == 2 and line.startswith(f"qwen3_codec.{module}: this needs the package ") and extra in line
 
 
@@ -129,6 +132,48 @@ def test_the_oldest_packages_are_the_ranges_lower_ends():
 
 def test_the_wheel_carries_the_pages_sources_and_nothing_of_npm(tmp_path):
     names = zipfile.ZipFile(built("wheel", tmp_path)).namelist()
-    page = [name.partition("lab/page/")[2] for name in names if "lab/page/" in name]
+    page = [name.partition("page/static/")[2] for name in names if "page/static/" in name]
     assert {"index.html", "codec.js", "worker.js", "package-lock.json", "texts/zh.js"} <= set(page)
     assert not [name for name in names if "node_modules" in name or name.endswith(".wasm")]
+
+
+CLIENT = """
+import importlib, pkgutil, sys
+import qwen3_codec
+from qwen3_codec import cli, files, runtime, spec
+from qwen3_codec.verification import alignment, compare
+for package in (runtime, cli):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+for name in runtime.__all__:
+    getattr(runtime, name)
+assert qwen3_codec.CodecSession is runtime.CodecSession and "find_states" in dir(qwen3_codec)
+print(*{name.partition(".")[0] for name in sys.modules})
+"""
+
+
+def test_a_client_imports_without_anything_more(bare, tmp_path):
+    """All of the runtime and the commands; what needs more says at its use which package that is."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    run = subprocess.run(
+        [bare, "-c", CLIENT], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    code = "import qwen3_codec; qwen3_codec.find_states"
+    run = subprocess.run([bare, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert run.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'torch'"
+
+
+def test_a_client_loads_nothing_of_the_course_or_the_export():
+    """Where they are installed, as here."""
+    run = subprocess.run([sys.executable, "-c", CLIENT], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {*run.stdout.split()} & {"torch", "transformers", "onnx", "matplotlib", "ipywidgets", "IPython", "soxr"}
+
+
+def test_the_wheel_leaves_training_out_and_its_runtime_needs_two_packages(tmp_path):
+    wheel = zipfile.ZipFile(built("wheel", tmp_path))
+    assert not [name for name in wheel.namelist() if "training" in name]
+    (file,) = (name for name in wheel.namelist() if name.endswith("METADATA"))
+    lines = [line for line in wheel.read(file).decode().splitlines() if line.startswith("Requires-Dist: ")]
+    needed = [line for line in lines if "extra ==" not in line or 'extra == "cpu"' in line]
+    assert [re.match(r"Requires-Dist: (\w+)", line)[1] for line in needed] == ["numpy", "onnxruntime"]

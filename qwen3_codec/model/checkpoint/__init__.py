@@ -1,27 +1,20 @@
 """Where weights come from: configs and their checks, safetensors, the Hub, seeded random weights."""
 
-from .config import CheckpointError
-from .loading import (
-    Checkpoint,
-    OtherModel,
-    example_audio,
-    example_codes,
-    fingerprint,
-    load,
-    random_checkpoint,
-    random_encoder,
-    save,
-)
+from ... import loaded_when_asked
 
-__all__ = [
-    "Checkpoint",
-    "CheckpointError",
-    "OtherModel",
-    "example_audio",
-    "example_codes",
-    "fingerprint",
-    "load",
-    "random_checkpoint",
-    "random_encoder",
-    "save",
-]
+# So that a config is read without torch.
+__getattr__, __dir__, __all__ = loaded_when_asked(
+    __name__,
+    {
+        "Checkpoint": "loading",
+        "CheckpointError": "config",
+        "OtherModel": "loading",
+        "example_audio": "loading",
+        "example_codes": "loading",
+        "fingerprint": "loading",
+        "load": "loading",
+        "random_checkpoint": "loading",
+        "random_encoder": "loading",
+        "save": "loading",
+    },
+)
