@@ -143,7 +143,7 @@ assert steps[-1].rate == loaded.sample_rate
 # ## 4. This is what a stream carries
 #
 # The *windowed* design (notebook 2) keeps the transformer's keys and values, two frames for the first convolution, and a
-# few finished frames for the rest. `0..72` (on the demo) is a length that grows from 0 to 72, the attention window. One declaration, `states.py`, says this;
+# few finished frames for the rest. `0..72` (on the demo) is a length that grows from 0 to 72, the attention window. One declaration, `spec.py`, says this;
 # the exporter, the file's metadata and the runtime all read it.
 
 # %%

@@ -176,7 +176,7 @@ assert not branch_file.exists()
 # %% [markdown]
 # ## 3. The export checks what it writes
 #
-# `dynamo=False` (called `torchscript` here) is the default. All names come from `states.py`. Then the graph is checked: ONNX's
+# `dynamo=False` (called `torchscript` here) is the default. All names come from `spec.py`. Then the graph is checked: ONNX's
 # own checker, no `If` and no `Loop`, every declared input there, no axis frozen; and it is run against the wrapper at
 # 1, 2, 5 and 12 frames, with empty, partly filled and full states, `is_last` off and on, one row and two. The file appears only after that.
 #

@@ -34,7 +34,7 @@
 # the screen. Two things are left out: what the exporters say of right exports too (their own future, packages that they
 # miss), and in ONNX Runtime's log the errors that it also raises. *Right* says, in sections 1 to 5, that the graph does what
 # the module does from which it was made; from section 6 on, that the stream equals the one-shot decode. The source is
-# `qwen3_codec/pitfalls/`.
+# `qwen3_codec/course/pitfalls/`.
 
 # %% tags=["parameters"]
 import os

@@ -20,7 +20,7 @@
 #
 # 1. which layers a few bits hurt, and why,
 # 2. how a product in 8 bits works, and how two terms make 16 of them,
-# 3. what a file in fewer bits promises, and that nothing below the promise is written,
+# 3. which accuracy a file in fewer bits is held to, and that no file below it is written,
 # 4. what is left of the sound, and what it costs in time,
 # 5. how a stream goes from one precision to another in mid-sentence,
 # 6. what a row's rounding has to do with its neighbours,
@@ -123,7 +123,7 @@ assert errors[2][1] > errors[1][1]  # and the weights' stays
 # neighbouring steps) and `MatMulNBits` for the transformer. The wrapper is made of the same operations in PyTorch, so it
 # runs here too, before any export.
 #
-# ## 3. A file carries its promise
+# ## 3. A file carries its measured SNR
 #
 # An export in fewer bits decodes an example in chunks of 1, 3 and 12 frames before the file gets its name. The worst SNR
 # goes into the file, with a hash of the codes that it was measured on. The least is 30 dB for `int8` and 50 for
@@ -141,11 +141,11 @@ paths = {
     )
 }
 sessions = {precision: CodecSession(path, threads=1) for precision, path in paths.items()}
-promises = {precision: measured_snr_of(session.metadata) for precision, session in sessions.items()}
+measured = {precision: measured_snr_of(session.metadata) for precision, session in sessions.items()}
 plots.table(
-    ["precision", "MB", "promise"],
+    ["precision", "MB", "measured SNR"],
     [
-        (precision, f"{paths[precision].stat().st_size / 1e6:.2f}", promises[precision] or "the limits of float32")
+        (precision, f"{paths[precision].stat().st_size / 1e6:.2f}", measured[precision] or "the limits of float32")
         for precision in PRECISIONS
     ],
 )
@@ -154,18 +154,18 @@ plots.table(
 # Asked for more than there is, the export refuses, and no file appears:
 
 # %%
-too_much = promises["int8"].snr_db + 1
+too_much = measured["int8"].snr_db + 1
 refused = graphs / "refused.onnx"
 with fails_with(ExportError, "a lower one is for you to name"):
     export_in("int8", loaded, wrapper_in(loaded, "int8"), refused, least_snr_db=too_much)
 
 # %%
 assert not refused.exists()
-assert promises["float32"] is None and promises["float16"].snr_db > promises["int8"].snr_db
-assert not SPEECH or (promises["int8"].snr_db >= 35 and promises["float16"].snr_db >= 55)
+assert measured["float32"] is None and measured["float16"].snr_db > measured["int8"].snr_db
+assert not SPEECH or (measured["int8"].snr_db >= 35 and measured["float16"].snr_db >= 55)
 
 # %% [markdown]
-# `verify` holds such a file to its promise, and not to the limits of float32. A file that was held to nothing promises something for the codes alone that it
+# `verify` holds such a file to its measured SNR, and not to the limits of float32. A file that was held to nothing has an accuracy bound for the codes alone that it
 # was measured on, so these are taken; of others `verify` would say that it judged nothing.
 
 # %%
@@ -252,7 +252,7 @@ assert after > before
 # ## 6. What a neighbour holds changes nothing; that there is one may
 #
 # The scale of what goes into a layer is found in each call. So a frame is rounded differently in another chunk: `int8` is as
-# exact for any chunk schedule as its promise says, and not more. Rows of a batch have scales of their own, so the *values* of a neighbour
+# exact for any chunk schedule as its measured SNR says, and not more. Rows of a batch have scales of their own, so the *values* of a neighbour
 # do not matter. The *number* of rows can: a runtime may add the same float32 numbers in another order when there are more, and a last digit
 # that differs moves some values over the edge between two integers.
 
@@ -299,12 +299,12 @@ for weights in (loaded, few):
 plots.table(["weights", "float32, streamed (dB)", "int8 (dB)"], table)
 
 # %% [markdown]
-# So a number from random weights is no promise for trained ones, nor is the demo's for the official ones. That is why each
+# So a number from random weights is no bound for trained ones, nor is the demo's for the official ones. That is why each
 # file is measured when it is written.
 #
 # ## What you can do now
 #
-# Choose a precision by what it does to the sound, and hold a file to its promise. There is no exercise on it; [11 · Your
+# Choose a precision by what it does to the sound, and hold a file to its measured SNR. There is no exercise on it; [11 · Your
 # turn](11_your_turn.ipynb) is on states, which are the same in every precision.
 #
 # To try next:

@@ -88,7 +88,7 @@ def test_no_red_boxes_and_no_endless_tables(pair):
 
 def test_the_pages_links_lead_to_headings():
     """The lab in a browser names sections by their anchors: a heading's words with hyphens."""
-    script = (FOLDER.parent / "qwen3_codec" / "lab" / "page" / "main.js").read_text(encoding="utf-8")
+    script = (FOLDER.parent / "qwen3_codec" / "course" / "page" / "static" / "main.js").read_text(encoding="utf-8")
     links = re.findall(r'"(\d\d_\w+)\.html#([^"]+)"', script)
     assert len(links) >= 6
     for name, anchor in links:

@@ -1,4 +1,4 @@
-"""The README's commands as they are written, in order, in a clone; and what the Makefile promises."""
+"""The README's commands as they are written, in order, in a clone; and what the Makefile does."""
 
 import io
 import os

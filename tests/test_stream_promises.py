@@ -1,4 +1,4 @@
-"""What every method of a stream promises: one caller at a time, all or nothing; in files and in coroutines too."""
+"""What every method of a stream guarantees: one caller at a time, all or nothing; in files and in coroutines too."""
 
 import asyncio
 import copy

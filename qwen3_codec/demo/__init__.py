@@ -1,7 +1,7 @@
 """The demo model's files, read with numpy, json and soundfile alone: sentences, their codes, their recordings.
 
 The folder is a checkpoint like any other (`checkpoint.load(demo.FOLDER)`); README.md in it is the model card.
-How the files are made: `prepare` (speech and codes), `train` (the decoder), `evaluate` (the measurement).
+How the files are made: `training/`, `prepare` (speech and codes), `train` (the decoder), `evaluate` (the measurement).
 """
 
 import json

@@ -51,7 +51,7 @@ def package_trouble(error: BaseException) -> str | None:
         return f"this needs the package {missing}, {how}"
     while isinstance(error, ImportError) and isinstance(error.__cause__, ImportError):  # said again in other words
         error = error.__cause__
-    broken = _loaded_in_vain(error)
+    broken = _failed_to_load(error)
     # Another version may load, and fail anywhere later; a ValueError or OSError there is a user's mistake, most likely.
     if (broken or not isinstance(error, (ValueError, OSError))) and (other := _another_version()):
         return _unusable(other, error)
@@ -70,7 +70,7 @@ def _unusable(package: str, error: BaseException) -> str:
     return text + ("; running an exported graph needs none of it" if "[export]" in how else "")
 
 
-def _loaded_in_vain(error: BaseException) -> str:
+def _failed_to_load(error: BaseException) -> str:
     """The package during whose import `error` came up, or ""."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         package = _top(frame.f_globals.get("__name__"))

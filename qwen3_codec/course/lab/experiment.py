@@ -1,6 +1,6 @@
 """One stream under chosen settings, beside the one-shot decoder: what the interactive lab and notebook 7 run.
 
-`run` takes a `Settings` and gives a `Result`, and `figure` draws it. A trap is a mistake of `pitfalls.state`.
+`run` takes a `Settings` and gives a `Result`, and `figure` draws it. A trap is a mistake of `course.pitfalls.state`.
 """
 
 from collections.abc import Callable

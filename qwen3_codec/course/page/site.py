@@ -1,7 +1,7 @@
 """The page: the lab in a browser, as a folder of static files.
 
 `build` exports the demo's graphs, describes each in JSON, and puts them beside the page's sources and ONNX Runtime Web.
-The sources in `page/` are plain HTML, CSS and JavaScript modules; npm brings ONNX Runtime Web at the version of the
+The sources in `static/` are plain HTML, CSS and JavaScript modules; npm brings ONNX Runtime Web at the version of the
 lock file, and nothing else of it is used.
 """
 
