@@ -275,7 +275,7 @@ assert survivor.frames.tolist() == [5]
 # All designs on the same codes, each loaded and called alone, in rounds. `25 frames again` is a stateless graph that decodes 25 frames of context
 # with each chunk, as upstream's own chunking does. (In chunks of 12 it is exact here: of 36 frames
 # at most 24 lie before a chunk. On a longer stream it is not.) Times are of this machine, in this run, on this model; read ratios.
-# The README has the table for the official dimensions. `float16` and `int8` are the subject of notebook 8.
+# `notebooks/guide/costs.md` has the table for the official dimensions. `float16` and `int8` are the subject of notebook 8.
 
 # %%
 designs = ("one_shot", "windowed", "full_history", "exact")

@@ -219,8 +219,8 @@ plots.player(np.clip(10 * (waves["int8"] - reference), -1, 1), rate)
 # ### What it costs is measured too
 #
 # Each design is loaded and called alone, in rounds. On a model as small as the demo 8 bits are *slower*: its layers are so
-# narrow that there is nothing to gain, and rounding is work too. The gain is at the official widths; the README has that
-# table.
+# narrow that there is nothing to gain, and rounding is work too. The gain is at the official widths;
+# `notebooks/guide/costs.md` has that table.
 
 # %%
 designs = ("windowed", "exact", "exact_float16", "exact_int8")

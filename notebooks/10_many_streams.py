@@ -235,7 +235,7 @@ assert max(errors, default=0) < MAX_ERROR
 # Time for one frame of one stream, where 1 to 16 rows share a call, in this run on this machine's CPU. What every call costs
 # once (starting each operation, reading the weights) is shared; the products are not. So sharing gains most where a call
 # has least to do: at one frame a call. At 12 frames there is little left to share, and at the official dimensions, whose
-# products keep two cores busy alone, still less: the README has those numbers. What a GPU gains was not measured; none was at
+# products keep two cores busy alone, still less: `notebooks/guide/costs.md` has those numbers. What a GPU gains was not measured; none was at
 # hand.
 
 
@@ -261,7 +261,7 @@ plots.table(
 )
 
 # %% [markdown]
-# `python -m qwen3_codec.measure.load GRAPH` measures the whole way: clients in real time, server, model, and back. The README has
+# `python -m qwen3_codec.measure.load GRAPH` measures the whole way: clients in real time, server, model, and back. `notebooks/guide/serving.md` has
 # what it said for this model and for the official dimensions.
 #
 # ## 7. Ten thousand streams are a matter of arithmetic

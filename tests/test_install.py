@@ -82,6 +82,16 @@ def test_every_other_command_says_which_extra_it_needs(bare, graph, tmp_path, co
     assert not [*tmp_path.iterdir()]
 
 
+def test_the_script_ends_with_the_commands_exit_code(bare, tmp_path):
+    """What pip writes as `qwen3-codec`: it leaves the process with what its function returns."""
+    find = "from importlib.metadata import entry_points; (found,) = entry_points(name='qwen3-codec')"
+    for arguments, code in ((["--version"], 0), (["describe", "no.onnx"], 2), (["nonsense"], 2)):
+        command = [bare, "-c", f"import sys; {find}; sys.exit(found.load()())", *arguments]
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+        run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert run.returncode == code and "Traceback" not in run.stderr, run.stderr
+
+
 def test_a_model_repository_needs_the_servers_client(bare, graph, tmp_path):
     run = cli(bare, "triton", graph, "--output", "models", cwd=tmp_path)
     (line,) = run.stderr.decode().splitlines()

@@ -1,7 +1,9 @@
-"""The README's commands as they are written, in order, in a clone; and what the Makefile does."""
+"""Commands and code of README and guide as they are written, in order, in a clone; and what the Makefile does."""
 
 import io
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
+from documents import GUIDE, README, blocks
 
 from qwen3_codec.course import given
 from qwen3_codec.runtime.console import run_module
@@ -20,18 +23,6 @@ pytestmark = [
     pytest.mark.skipif(not GIT or not (ROOT / ".git").exists(), reason="not a git checkout"),
     pytest.mark.skipif(os.name == "nt", reason="the commands are written for a POSIX shell"),
 ]
-
-
-def blocks(heading):
-    """The indented blocks of the README's section, each as one text."""
-    section = (ROOT / "README.md").read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    found = [[]]
-    for line in section.splitlines():
-        if line.startswith("    "):
-            found[-1].append(line[4:])
-        elif line.strip():  # blank lines may stand inside a block
-            found.append([])
-    return ["\n".join(block).strip() for block in found if block]
 
 
 @pytest.fixture(scope="module")
@@ -71,31 +62,83 @@ def shell(clone, script, **options):
     return run.stdout
 
 
-# Each line as `python -m` would run it, one after the other in one process: torch is imported once, and not each time.
+# What a reader would do in turn: each page goes on from the files of those before it.
+PAGES = [README, *(GUIDE / f"{name}.md" for name in ("install", "checkpoints", "command-line", "runtime", "precision"))]
+PAGES += [GUIDE / f"{name}.md" for name in ("serving", "costs", "other-models")]
+# What is not run here, by the language of its block or by how it begins, and why.
+OTHER_LANGUAGES = {
+    "powershell": "Windows alone has it",
+    "yaml": "wants NVIDIA's image",
+    "js": "test_page_client.py runs that client",
+}
+NOT_RUN = {
+    "pip install": "the network; what a wheel holds is seen by test_install.py",
+    "python3 -m venv": "makes an environment, as make does",
+    ".venv/bin/": "in that environment",
+    "QWEN3_CODEC_SKIP_OFFICIAL=1 OMP_NUM_THREADS=1 .venv/bin/python -m pytest": "these tests",
+    "papermill": "is not a package of ours; the cell of parameters is seen by test_notebooks.py",
+    "python -m qwen3_codec card --checkpoint Qwen/": "weights that are not here",
+    "python -m qwen3_codec.serving.client": "a server; test_triton.py has one",
+    "python -m qwen3_codec.measure.load": "the same",
+    "from qwen3_codec.serving.client import RemoteStream": "the same",
+}
+PIPED = " | ffplay "  # to a player; what comes out of the pipe is seen by test_audio.py
+
+
+def steps(kinds, pages=PAGES):
+    """(page, a command or a block of Python) for all that README and guide have of these languages, in order."""
+    for page in pages:
+        for language, text in blocks(page):
+            if language in kinds:
+                parts = [text] if language == "python" else text.splitlines()
+                yield from ((page.name, part) for part in parts)
+
+
+def is_left_out(text):
+    return text.startswith(tuple(NOT_RUN)) or PIPED in text
+
+
+def is_make(line):
+    return bool(re.match(r"([A-Z_]+=\S+ )*make ", line))
+
+
+# Each command as `python -m` would run it and each block of code, one after the other in one process: torch is
+# imported once, and not each time. The blocks of a page share their names.
 IN_TURN = """
 import runpy, shlex, sys
-for line in {lines!r}:
-    _, _, module, *sys.argv[1:] = shlex.split(line, comments=True)
+names = {{}}
+for page, text in {steps!r}:
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        if text.startswith("python -m "):
+            _, _, module, *sys.argv[1:] = shlex.split(text, comments=True)
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        else:
+            exec(compile(text, page, "exec"), names.setdefault(page, {{}}))
     except SystemExit as end:
-        assert not end.code, line
+        assert not end.code, (page, text)
+assert list(names["README.md"]["stream"].frames) == [32] and not names["README.md"]["samples"].size
 """
 
 
-def test_the_commands_work_in_order_and_leave_no_trace(clone):
-    (block,) = blocks("The command line")
-    commands = block.splitlines()
-    assert len(commands) >= 6 and all(command.startswith("python -m qwen3_codec") for command in commands)
-    printed = shell(clone, commands[0])
-    printed += shell(clone, f"python - <<'END'\n{IN_TURN.format(lines=commands[1:])}\nEND")
+def test_there_is_no_block_of_an_unknown_kind():
+    kinds = {language for page in PAGES for language, _ in blocks(page)}
+    assert kinds <= {"sh", "python", *OTHER_LANGUAGES}
+    assert sorted(PAGES[1:]) == sorted(GUIDE.glob("*.md")), "a page of the guide is not run"
+    texts = [text for _, text in steps(["sh", "python"])]
+    for beginning in NOT_RUN:
+        assert any(text.startswith(beginning) for text in texts), f"{beginning} is on the list and on no page"
+
+
+def test_commands_and_code_work_in_order_and_leave_no_trace(clone):
+    run = [step for step in steps(["sh", "python"]) if not is_make(step[1]) and not is_left_out(step[1])]
+    assert [page for page, text in run if not text.startswith("python -m ")].count("README.md") == 1
+    others = [text for page, text in run if page.endswith(".md") and not text.startswith("python -m qwen3_codec")]
+    assert all("import " in text or "session" in text for text in others), others
+    first = run.pop(0)[1]
+    printed = shell(clone, first) + shell(clone, f"python - <<'END'\n{IN_TURN.format(steps=run)}\nEND")
     assert (
         "passed" in printed and "build/speech.wav: 1 x" in printed and "by the formula (fix): as described" in printed
     )
-
-    client, _ = blocks("The runtime")  # the second one is JavaScript; tests/page/replay.mjs runs that client
-    assert "CodecSession" in client
-    assert shell(clone, f"python - <<'END'\n{client}\nprint(stream.frames)\nEND") == "[32]\n"
     assert shell(clone, "git status --porcelain") == "", "the commands leave files that git shows"
 
 
@@ -109,6 +152,16 @@ def make(clone, *arguments, **environment):
 
 @pytest.mark.skipif(not shutil.which("make"), reason="no make here")
 class TestMake:
+    def test_the_targets_that_the_pages_name_are_there(self, clone):
+        (clone / ".venv" / ".installed").touch()
+        lines = [text for _, text in steps(["sh"]) if is_make(text)]
+        assert len(lines) >= 10
+        for line in lines:
+            arguments = [word for word in shlex.split(line, comments=True) if word != "make"]
+            run = make(clone, "-n", *arguments)
+            assert run.returncode == 0, f"{line}\n{run.stderr}"
+        (clone / ".venv" / ".installed").unlink()
+
     def variable(self, clone, **environment):
         (clone / "print.mk").write_text('include Makefile\nprint: ; @echo "$(QWEN3_CODEC_CHECKPOINT)"\n')
         run = make(clone, "-f", "print.mk", "print", *(f"{key}={value}" for key, value in environment.items()))
