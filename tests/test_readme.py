@@ -85,13 +85,12 @@ NOT_RUN = {
 PIPED = " | ffplay "  # to a player; what comes out of the pipe is seen by test_audio.py
 
 
-def steps(kinds, pages=PAGES):
-    """(page, a command or a block of Python) for all that README and guide have of these languages, in order."""
-    for page in pages:
+def steps(*languages):
+    """(page, language, a command or a block of code) for all that README and guide have of these, in order."""
+    for page in PAGES:
         for language, text in blocks(page):
-            if language in kinds:
-                parts = [text] if language == "python" else text.splitlines()
-                yield from ((page.name, part) for part in parts)
+            if language in languages:
+                yield from ((page.name, language, part) for part in (text.splitlines() if language == "sh" else [text]))
 
 
 def is_left_out(text):
@@ -107,35 +106,35 @@ def is_make(line):
 IN_TURN = """
 import runpy, shlex, sys
 names = {{}}
-for page, text in {steps!r}:
+for page, language, text in {steps!r}:
+    if language == "python":
+        exec(compile(text, page, "exec"), names.setdefault(page, {{}}))
+        continue
+    _, _, module, *sys.argv[1:] = shlex.split(text, comments=True)
     try:
-        if text.startswith("python -m "):
-            _, _, module, *sys.argv[1:] = shlex.split(text, comments=True)
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
-        else:
-            exec(compile(text, page, "exec"), names.setdefault(page, {{}}))
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
-        assert not end.code, (page, text)
-assert list(names["README.md"]["stream"].frames) == [32] and not names["README.md"]["samples"].size
+        assert not end.code, text
+stream, rest = (names["README.md"][name] for name in ("stream", "samples"))
+assert list(stream.frames) == [32] and stream.finished and not rest.size
 """
 
 
 def test_there_is_no_block_of_an_unknown_kind():
-    kinds = {language for page in PAGES for language, _ in blocks(page)}
-    assert kinds <= {"sh", "python", *OTHER_LANGUAGES}
+    assert {language for page in PAGES for language, _ in blocks(page)} <= {"sh", "python", *OTHER_LANGUAGES}
     assert sorted(PAGES[1:]) == sorted(GUIDE.glob("*.md")), "a page of the guide is not run"
-    texts = [text for _, text in steps(["sh", "python"])]
+    texts = [text for *_, text in steps("sh", "python")]
     for beginning in NOT_RUN:
         assert any(text.startswith(beginning) for text in texts), f"{beginning} is on the list and on no page"
 
 
 def test_commands_and_code_work_in_order_and_leave_no_trace(clone):
-    run = [step for step in steps(["sh", "python"]) if not is_make(step[1]) and not is_left_out(step[1])]
-    assert [page for page, text in run if not text.startswith("python -m ")].count("README.md") == 1
-    others = [text for page, text in run if page.endswith(".md") and not text.startswith("python -m qwen3_codec")]
-    assert all("import " in text or "session" in text for text in others), others
-    first = run.pop(0)[1]
-    printed = shell(clone, first) + shell(clone, f"python - <<'END'\n{IN_TURN.format(steps=run)}\nEND")
+    run = [step for step in steps("sh", "python") if not is_make(step[2]) and not is_left_out(step[2])]
+    commands = [text for _, language, text in run if language == "sh"]
+    assert len(commands) >= 12 and len(run) - len(commands) >= 6
+    assert all(command.startswith("python -m qwen3_codec") for command in commands)
+    printed = shell(clone, run[0][2])
+    printed += shell(clone, f"python - <<'END'\n{IN_TURN.format(steps=run[1:])}\nEND")
     assert (
         "passed" in printed and "build/speech.wav: 1 x" in printed and "by the formula (fix): as described" in printed
     )
@@ -154,7 +153,7 @@ def make(clone, *arguments, **environment):
 class TestMake:
     def test_the_targets_that_the_pages_name_are_there(self, clone):
         (clone / ".venv" / ".installed").touch()
-        lines = [text for _, text in steps(["sh"]) if is_make(text)]
+        lines = [text for *_, text in steps("sh") if is_make(text)]
         assert len(lines) >= 10
         for line in lines:
             arguments = [word for word in shlex.split(line, comments=True) if word != "make"]
