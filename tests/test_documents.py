@@ -128,6 +128,7 @@ def named_flags():
             yield from ((f"{page.name}: {text}", word.split("=")[0], theirs) for word in words if word[:2] == "--")
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules after import:RuntimeWarning")
 def test_every_flag_that_is_named_exists():
     pytest.importorskip("tritonclient.grpc")
     found = [*named_flags()]

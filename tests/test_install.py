@@ -140,11 +140,12 @@ def test_the_oldest_packages_are_the_ranges_lower_ends():
             assert oldest[name].startswith(least.split(",")[0]), name
 
 
-def test_the_wheel_carries_the_pages_sources_and_nothing_of_npm(tmp_path):
+def test_the_wheel_carries_the_pages_sources_and_nothing_of_npm_or_training(tmp_path):
     names = zipfile.ZipFile(built("wheel", tmp_path)).namelist()
-    page = [name.partition("page/static/")[2] for name in names if "page/static/" in name]
+    page = [name.partition("course/page/static/")[2] for name in names if "course/page/static/" in name]
     assert {"index.html", "codec.js", "worker.js", "package-lock.json", "texts/zh.js"} <= set(page)
-    assert not [name for name in names if "node_modules" in name or name.endswith(".wasm")]
+    assert {"qwen3_codec/demo/model.safetensors", "qwen3_codec/course/templates/walkthrough/conf.json"} <= {*names}
+    assert not [name for name in names if "node_modules" in name or name.endswith(".wasm") or "/training/" in name]
 
 
 CLIENT = """
@@ -180,9 +181,8 @@ def test_a_client_loads_nothing_of_the_course_or_the_export():
     assert not {*run.stdout.split()} & {"torch", "transformers", "onnx", "matplotlib", "ipywidgets", "IPython", "soxr"}
 
 
-def test_the_wheel_leaves_training_out_and_its_runtime_needs_two_packages(tmp_path):
+def test_the_wheels_runtime_needs_two_packages(tmp_path):
     wheel = zipfile.ZipFile(built("wheel", tmp_path))
-    assert not [name for name in wheel.namelist() if "training" in name]
     (file,) = (name for name in wheel.namelist() if name.endswith("METADATA"))
     lines = [line for line in wheel.read(file).decode().splitlines() if line.startswith("Requires-Dist: ")]
     needed = [line for line in lines if "extra ==" not in line or 'extra == "cpu"' in line]
