@@ -57,7 +57,7 @@ full = exported(
     loaded, StatefulCodecONNXWrapper(loaded.decoder, reach, 4), build / "full_history.onnx", progress=plots.progress
 )
 session = CodecSession(full)
-print(session.spec.kind, session.metadata["exporter"], session.metadata["versions"])
+print(session.spec.design, session.metadata["exporter"], session.metadata["versions"])
 
 # %% [markdown]
 # ## 1. A client needs the file alone

@@ -49,7 +49,7 @@ from qwen3_codec.course import build_folder, fails_with, plots
 from qwen3_codec.model import CodecEncoder
 from qwen3_codec.runtime import max_error
 from qwen3_codec.spec import exact_spec
-from qwen3_codec.streaming import ConvStates, StreamingSequence, stream_layers
+from qwen3_codec.streaming import ConvStates, StreamingSequence, split_states, stream_layers
 from qwen3_codec.verification import MAX_ERROR
 
 # %%
@@ -184,7 +184,8 @@ class MimiParts(nn.Module):
 class StreamMimi(MimiParts):
     def forward(self, audio_codes, past_frames, *states):
         layers, keep = len(self.transformer.layers), self.transformer.config.sliding_window - 1
-        convs, keys, values = ConvStates(states[: -2 * layers]), states[-2 * layers : -layers], states[-layers:]
+        past_convs, keys, values = split_states(states, layers)
+        convs = ConvStates(past_convs)
         hidden = self.upsample(self.quantizer.decode(audio_codes.transpose(1, 2)), convs)
         steps = self.past_steps(past_frames).clamp(max=keep)
         hidden, keys, values = stream_layers(self.transformer, hidden.transpose(1, 2), keys, values, keep, steps)

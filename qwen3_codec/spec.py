@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import ceil, prod
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,8 @@ import numpy as np
 FORMAT_VERSION = "1"
 BATCH, FRAMES, SAMPLES = "batch", "frames", "samples"
 DECODER, ENCODER = "decoder", "encoder"  # the parts of a checkpoint
+EXACT, WINDOWED, ONE_SHOT = "exact", "windowed", "one-shot"  # the designs, see `streaming.designs`
+WINDOWED_FRAMES = 4  # of history and of look-ahead, where nobody says otherwise
 
 
 @dataclass(frozen=True)
@@ -55,18 +58,20 @@ class StateSpec:
 
     `inputs` and `outputs` are the tensors of one call; `states` are (input, output) pairs: what comes out under the
     second name goes in under the first at the next call. In the graph, inputs come before states, outputs likewise.
-    `limits` holds the longest length of each axis that has one, and the largest value of each whole-number state.
+    `limits` holds the longest length of each axis that has one, and the largest value of each integer state; `settings`
+    what the design's wrapper was made with, under its own names.
     """
 
-    kind: str
+    design: str
     sample_rate: int
     samples_per_frame: int
     codebook_size: int
-    lookahead_frames: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     states: tuple[tuple[TensorSpec, TensorSpec], ...]
     limits: dict[str, int] = field(default_factory=dict)
+    settings: dict[str, int] = field(default_factory=dict)
+    part: str = DECODER
 
     @property
     def all_inputs(self) -> list[TensorSpec]:
@@ -77,9 +82,19 @@ class StateSpec:
         return [*self.outputs, *(after for _, after in self.states)]
 
     @property
-    def part(self) -> str:
-        """The part of a checkpoint that the graph is of: DECODER (codes in, sound out) or ENCODER."""
-        return ENCODER if self.kind == ENCODER else DECODER
+    def title(self) -> str:
+        """The design in a few words."""
+        return ", ".join([self.design, *(f"{name.replace('_', ' ')} {n}" for name, n in self.settings.items())])
+
+    @property
+    def lookahead_frames(self) -> int:
+        """Frames that a stream holds back until later ones have come."""
+        return self.settings.get("lookahead_frames", 0)
+
+    @property
+    def cut_is_exact(self) -> bool:
+        """Whether frames in one call and in several give the same, so that a client may cut a long call."""
+        return self.design == EXACT
 
     @property
     def num_quantizers(self) -> int:
@@ -146,19 +161,29 @@ class StateSpec:
 
     @classmethod
     def from_json(cls, text: str) -> "StateSpec":
-        """Read back `to_json`; raises ValueError where the text is not one."""
+        """Read back `to_json`, of 0.1.0 too; raises ValueError where the text is not one."""
 
-        def tensor(entry):
+        def tensor(entry: dict[str, Any]) -> TensorSpec:
             return TensorSpec(entry["name"], tuple(entry["shape"]), entry["dtype"])
 
         try:
             entries = json.loads(text)
+            if "kind" in entries:
+                entries |= _design_of_kind(entries.pop("kind"), entries.pop("lookahead_frames"), entries["limits"])
             entries["inputs"] = tuple(map(tensor, entries["inputs"]))
             entries["outputs"] = tuple(map(tensor, entries["outputs"]))
             entries["states"] = tuple((tensor(before), tensor(after)) for before, after in entries["states"])
             return cls(**entries)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a state specification: {error!r}") from error
+
+
+def _design_of_kind(kind: str, lookahead_frames: int, limits: dict[str, int]) -> dict[str, Any]:
+    """What stands for the `kind` of 0.1.0, which said ENCODER or a decoder's design."""
+    settings = {"lookahead_frames": lookahead_frames} if lookahead_frames else {}
+    if kind == WINDOWED:
+        settings = {"conv_history_frames": limits["history_frames"], "lookahead_frames": lookahead_frames}
+    return {"design": EXACT, "part": ENCODER} if kind == ENCODER else {"design": kind, "settings": settings}
 
 
 def random_codes(dims, frames: int, batch: int = 1, seed: int = 0) -> np.ndarray:
@@ -196,11 +221,10 @@ def windowed_spec(
             shape = (BATCH, config.num_key_value_heads, axis, config.head_dim)
             states.append(_grown(f"past_{kind}_{layer}", f"next_{kind}_{layer}", shape, limits))
     return StateSpec(
-        kind="windowed",
+        design=WINDOWED,
         sample_rate=config.output_sample_rate,
         samples_per_frame=samples_per_frame,
         codebook_size=config.codebook_size,
-        lookahead_frames=lookahead_frames,
         inputs=(audio_codes_spec(config.num_quantizers), TensorSpec("is_last", (1,))),
         outputs=(
             TensorSpec("final_wav", (BATCH, SAMPLES)),
@@ -210,6 +234,7 @@ def windowed_spec(
         ),
         states=tuple(states),
         limits=limits,
+        settings={"conv_history_frames": conv_history_frames, "lookahead_frames": lookahead_frames},
     )
 
 
@@ -229,11 +254,10 @@ def exact_spec(
     `steps_per_frame` where its transformer makes several steps for a frame.
     """
     return StateSpec(
-        kind="exact",
+        design=EXACT,
         sample_rate=sample_rate or config.output_sample_rate,
         samples_per_frame=samples_per_frame,
         codebook_size=config.codebook_size,
-        lookahead_frames=0,
         inputs=(audio_codes_spec(config.num_quantizers),),
         outputs=(TensorSpec("waveform", (BATCH, SAMPLES)),),
         states=_exact_states(config, convs),
@@ -273,11 +297,11 @@ def encoder_spec(
     frame has `steps_per_frame`; `past_frames` stops where they fill the window.
     """
     return StateSpec(
-        kind=ENCODER,
+        design=EXACT,
+        part=ENCODER,
         sample_rate=config.sampling_rate,
         samples_per_frame=samples_per_frame,
         codebook_size=config.codebook_size,
-        lookahead_frames=0,
         inputs=(TensorSpec("audio", (BATCH, SAMPLES)),),
         outputs=(audio_codes_spec(num_quantizers),),
         states=_exact_states(config, convs),
@@ -302,7 +326,7 @@ def _exact_states(config, convs: Sequence[tuple[int, int]]) -> tuple[tuple[Tenso
 
 def one_shot_spec(exact: StateSpec) -> StateSpec:
     """The interface of a graph without state: the exact one's codes and waveform alone."""
-    return replace(exact, kind="one-shot", states=(), limits={})
+    return replace(exact, design=ONE_SHOT, states=(), limits={})
 
 
 def _fixed(name: str, shape: tuple[int | str, ...], dtype: str = "float32") -> tuple[TensorSpec, TensorSpec]:

@@ -207,7 +207,7 @@ def test_one_shot_graph(small, tmp_path):
     """The stateless graph that the benchmark and upstream's own chunking use."""
     done = export(small, OneShotWrapper(small.decoder), tmp_path / "one_shot.onnx")
     session, codes = CodecSession(done.path), random_codes(small.decoder, 40, batch=2)
-    assert session.spec.kind == "one-shot" and session.spec.bytes_per_stream() == 0
+    assert session.spec.design == "one-shot" and session.spec.bytes_per_stream() == 0
     np.testing.assert_allclose(session.stream(2).push(codes), one_shot(small.decoder, codes), atol=MAX_ERROR)
 
 

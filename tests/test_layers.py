@@ -191,3 +191,14 @@ def test_a_count_beyond_its_limit_is_refused(small):
     codes = np.zeros((1, 1, session.spec.num_quantizers), np.int64)
     with pytest.raises(ValueError, match="output next_past_frames is 72, its spec's limit is 71"):
         session.stream().push(codes)
+
+
+class TestStatesAreHandedOut:
+    def test_a_state_that_is_missing_or_left_over_is_named(self):
+        conv, x = StreamingConv1d(nn.Conv1d(1, 1, 3)), torch.zeros(1, 1, 4)
+        with pytest.raises(ValueError, match="there are 0 states, and one more convolution"):
+            conv(x, ConvStates([]))
+        states = ConvStates(2 * [torch.zeros(1, 1, 2)])
+        conv(x, states)
+        with pytest.raises(ValueError, match="1 of 2 states were not used"):
+            _ = states.after

@@ -35,7 +35,10 @@ def outputs(folder):
 @pytest.mark.parametrize("name", DECODERS)
 def test_an_old_decoder_loads_streams_and_verifies(folder, outputs, name):
     session, loaded = CodecSession(folder / f"{name}.onnx"), checkpoint.load(folder / "checkpoint")
-    assert self_test.replay(session).passed and (session.spec.part, session.metadata["format_version"]) == ("decoder", "1")
+    assert self_test.replay(session).passed and (session.spec.part, session.metadata["format_version"]) == (
+        "decoder",
+        "1",
+    )
     codes, atol = outputs["codes"].astype(np.int64), ATOL.get(name, 1e-5)
     if name == "one_shot":
         np.testing.assert_allclose(session.stream(2).push(codes), outputs[name], atol=atol)

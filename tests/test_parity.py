@@ -178,11 +178,10 @@ class TestAModelThatIsNotOurs:
 
         class Wrapper(Echo):
             spec = StateSpec(
-                kind="exact",
+                design="exact",
                 sample_rate=100,
                 samples_per_frame=1,
                 codebook_size=50,
-                lookahead_frames=0,
                 inputs=(audio_codes_spec(1),),
                 outputs=(TensorSpec("waveform", ("batch", "samples")),),
                 states=tuple(

@@ -92,7 +92,7 @@ def test_a_windowed_graph_is_refused_with_every_reason(graph, tmp_path, capsys):
     assert cli.main(["triton", str(graph), "--output", str(tmp_path / "models")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     for words in (
-        "a windowed graph that Triton cannot serve: 18 of its 19 states would be paired wrongly",
+        "Triton cannot serve this windowed decoder: 18 of its 19 states would be paired wrongly",
         "latent_buf would get next_key_0, not next_latent_buf",
         "its input is_last has no row for each stream",
         "the first states pre_conv_h, ... are empty",

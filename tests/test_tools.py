@@ -140,7 +140,7 @@ def test_describe_is_enough_to_run_a_graph(graphs, shallow, name, capsys):
 def test_describe_in_words(graphs, capsys):
     assert cli.main(["describe", str(graphs["windowed"])]) == 0
     words = capsys.readouterr().out
-    assert "windowed graph" in words and "past_key_1" in words and "self-test: yes" in words
+    assert "windowed decoder graph" in words and "past_key_1" in words and "self-test: yes" in words
     assert (
         "At the start 7 states are empty" in words
         and "use an exact graph" in words

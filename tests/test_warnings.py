@@ -33,11 +33,10 @@ class Decay(nn.Module):
     """A codec of one code a frame and one sample a code, with one float state; its spec has no limits."""
 
     spec = StateSpec(
-        kind="decay",
+        design="decay",
         sample_rate=100,
         samples_per_frame=1,
         codebook_size=50,
-        lookahead_frames=0,
         inputs=(audio_codes_spec(1),),
         outputs=(TensorSpec("waveform", ("batch", "samples")),),
         states=((TensorSpec("past", ("batch", 1)), TensorSpec("next_past", ("batch", 1))),),

@@ -4,14 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..spec import DECODER, ENCODER, EXACT, WINDOWED, WINDOWED_FRAMES
+
 CHECKPOINT_HELP = (
     "demo (a small speech model), random-small, random (official dimensions), a folder with config.json and "
     "model.safetensors (or one that has it as speech_tokenizer/), or a Hub id such as "
     "Qwen/Qwen3-TTS-Tokenizer-12Hz"
 )
-
-# Of left context and of look-ahead, in the windowed design.
-WINDOWED_FRAMES = 4
 
 
 def checkpoint(parser: argparse.ArgumentParser) -> None:
@@ -19,12 +18,11 @@ def checkpoint(parser: argparse.ArgumentParser) -> None:
 
 
 def part(parser: argparse.ArgumentParser) -> None:
-    choices = ("decoder", "encoder")
-    parser.add_argument("--part", choices=choices, default="decoder", help="codes to audio, or audio to codes")
+    parser.add_argument("--part", choices=(DECODER, ENCODER), default=DECODER, help="codes to audio, or audio to codes")
 
 
 def design(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--state", choices=("exact", "windowed"), default="exact", help="the design")
+    parser.add_argument("--state", choices=(EXACT, WINDOWED), default=EXACT, help="the design")
     for flag, meaning in (("--conv-history", "recomputed"), ("--lookahead", "buffered")):
         parser.add_argument(
             flag, type=int, metavar="FRAMES", help=f"windowed: frames {meaning} (default: {WINDOWED_FRAMES})"
@@ -46,20 +44,17 @@ def precision(parser: argparse.ArgumentParser) -> None:
 
 def wrapper(checkpoint, args, precision: str = "float32"):
     """The wrapper that `part`'s and `design`'s options ask for."""
-    from ..exporting.precision.export import wrapper_in
-    from ..streaming.encoder import StreamEncoderWrapper
-    from ..streaming.windowed import StatefulCodecONNXWrapper
+    from ..exporting.precision import int8  # noqa: F401  its wrapper is one of `wrapper_of`'s
+    from ..streaming.designs import wrapper_of
 
-    decoder, flags = checkpoint.decoder, {"--conv-history": args.conv_history, "--lookahead": args.lookahead}
-    if args.state == "windowed" and args.part == "encoder":
+    if args.state == WINDOWED and args.part == ENCODER:
         raise ValueError("--part encoder has no --state windowed: the encoder's stream is exact")
-    if args.state == "windowed":
-        return StatefulCodecONNXWrapper(decoder, *(WINDOWED_FRAMES if n is None else n for n in flags.values()))
-    if given := [flag for flag, frames in flags.items() if frames is not None]:
+    flags = {"--conv-history": "conv_history_frames", "--lookahead": "lookahead_frames"}
+    given = {flag: frames for flag in flags if (frames := getattr(args, flag[2:].replace("-", "_"))) is not None}
+    if given and args.state != WINDOWED:
         raise ValueError(f"--state {args.state} has no {' and no '.join(given)}: that is the windowed design's")
-    if args.part == "encoder":
-        return StreamEncoderWrapper(checkpoint.encoder)
-    return wrapper_in(checkpoint, precision)
+    settings = {flags[flag]: frames for flag, frames in given.items()}
+    return wrapper_of(checkpoint, args.state, args.part, precision, **settings)
 
 
 def graph(parser: argparse.ArgumentParser) -> None:

@@ -302,7 +302,7 @@ def _cases(decoder, paths: dict[str, Path], specs: dict[str, StateSpec], frames:
         """As the report says it; the windowed designs by their frames of history and of look-ahead."""
         if graph in EXACT:
             return graph.replace("_", ", ")
-        return "windowed {history_frames}+{latent_frames}".format_map(specs[graph].limits)
+        return "windowed {conv_history_frames}+{lookahead_frames}".format_map(specs[graph].settings)
 
     names = {graph: name_of(graph) for graph in specs if graph != "one_shot"}
     cases = [_Case("PyTorch one-shot", None, frames, whole(lambda _, codes: one_shot(decoder, codes)))]

@@ -3,8 +3,8 @@
 The JSON (`python -m qwen3_codec describe FILE.onnx --json`) has:
 
     file           the file's name and its bytes
-    spec           the `StateSpec`: kind, rates, codebook_size, inputs, outputs, states (pairs: what comes out under the
-                   second name goes in under the first at the next call), limits
+    spec           the `StateSpec`: part, design, its settings, rates, codebook_size, inputs, outputs, states (pairs:
+                   what comes out under the second name goes in under the first at the next call), limits
     metadata       where it came from: config, weights_sha256, source, exporter, versions, format_version
     first_call     `feeds`: name, shape, dtype and the value that fills it; `outputs`: name, shape, dtype, as they came
     next_call      {output name: input name}, what to carry
@@ -52,7 +52,7 @@ def text(about: dict) -> str:
     spec, source = about["spec"], about["metadata"]
     rate, step = spec["sample_rate"], spec["samples_per_frame"]
     lines = [
-        f"{about['file']['name']}: {spec['kind']} graph, {about['file']['bytes'] / 2**20:.1f} MiB",
+        f"{about['file']['name']}: {spec['design']} {spec['part']} graph, {about['file']['bytes'] / 2**20:.1f} MiB",
         f"{step} samples for a frame at {rate} Hz ({1000 * step / rate:g} ms), codes 0 to {spec['codebook_size'] - 1}",
         f"made from {source['source']} by {source['exporter']}, weights {source['weights_sha256'][:16]}",
         "with " + ", ".join(f"{name} {version}" for name, version in source["versions"].items()),

@@ -176,7 +176,7 @@ class CodecStream(Stream):
         self._check_going()
         spec = self.session.spec
         codes = check_codes(codes, spec, self.batch)
-        most = spec.fixed_frames or (PIECE_FRAMES if spec.kind == "exact" else codes.shape[1])
+        most = spec.fixed_frames or (PIECE_FRAMES if spec.cut_is_exact else codes.shape[1])
         over = -codes.shape[1] % spec.fixed_frames if spec.fixed_frames else 0
         if over and not last:
             raise CodesError(

@@ -64,7 +64,7 @@ def check_servable(session: CodecSession) -> None:
     if spec.fixed_batch or spec.fixed_frames:
         reasons.append("its number of rows or frames is fixed: export it without --frames and --batch")
     if reasons:
-        raise GraphError(f"{session.path}: a {spec.kind} graph that Triton cannot serve: {'; '.join(reasons)}")
+        raise GraphError(f"{session.path}: Triton cannot serve this {spec.design} {spec.part}: {'; '.join(reasons)}")
 
 
 def config(

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = loaded_when_asked(
         "StreamingSequence": "layers",
         "TraceableKVStack": "kv_stack",
         "sliding_window_mask": "kv_stack",
+        "split_states": "kv_stack",
         "stream_layers": "kv_stack",
         "stream_transformer": "kv_stack",
     },

@@ -5,13 +5,17 @@ the last call may end inside a frame; each strided convolution then completes *i
 waveform would not be the same: on their way they meet biases and become something else.)
 """
 
+from functools import cached_property
+
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from ..model.encoder import CodecEncoder
+from ..runtime.metrics import scaled_error
 from ..spec import StateSpec, encoder_spec
-from .kv_stack import stream_layers
+from .kv_stack import split_states, stream_layers
 from .layers import ConvStates, StreamingConv1d, StreamingSequence, eval_own
 
 
@@ -93,7 +97,7 @@ class StreamEncoderWrapper(nn.Module):
         layers = [module for module in self.modules() if isinstance(module, StreamingConv1d) and module.left_context]
         return [(names[layer.conv].removesuffix(".conv"), layer) for layer in layers]
 
-    @property
+    @cached_property
     def spec(self) -> StateSpec:
         encoder = self.encoder
         convs = [(layer.channels, layer.left_context) for _, layer in self.conv_layers]
@@ -110,19 +114,24 @@ class StreamEncoderWrapper(nn.Module):
         """What is quantised, [B, hidden_size, N], and the next states."""
         transformer = self.encoder.model.encoder_transformer
         layers, keep = len(transformer.layers), transformer.config.sliding_window - 1
-        *past_convs, past_edge = states[: -2 * layers]
+        (*past_convs, past_edge), keys, values = split_states(states, layers)
         convs = ConvStates(past_convs)
         hidden = self.seanet(audio[:, None], convs).transpose(1, 2)
         past_steps = (past_frames * self.encoder.steps_per_frame).clamp(max=keep)
-        hidden, keys, values = stream_layers(
-            transformer, hidden, states[-2 * layers : -layers], states[-layers:], keep, past_steps
-        )
+        hidden, keys, values = stream_layers(transformer, hidden, keys, values, keep, past_steps)
         hidden = hidden.transpose(1, 2)
         edge = ConvStates([self.edge(hidden, past_frames, past_edge)])
         latents = self.downsample(hidden, edge)
-        most = self.spec.limits["past_frames"]
-        next_past_frames = (past_frames + latents.size(2)).clamp(max=most)
+        next_past_frames = (past_frames + latents.size(2)).clamp(max=self.spec.limits["past_frames"])
         return latents, next_past_frames, *convs.after, *edge.after, *keys, *values
+
+    def output_error(self, feeds: dict[str, np.ndarray], name: str, wanted: np.ndarray, found: np.ndarray) -> float:
+        """How far an output of a graph is from this wrapper's. Codes are names, not numbers: theirs is `code_gap`."""
+        if name != "audio_codes":
+            return scaled_error(wanted, found)
+        with torch.no_grad():
+            latents, *_ = self.latents(*map(torch.from_numpy, feeds.values()))
+            return code_gap(self.encoder, latents, torch.from_numpy(wanted), torch.from_numpy(found))
 
     def edge(self, hidden, past_frames, past_edge):
         """What stands before the downsampling convolution's input [B, hidden_size, T].

@@ -6,13 +6,15 @@ it had never been cut: nothing is decoded twice or held back, and the result is 
 (The idea of explicit state for each layer is that of moshi's `modules/streaming.py`.)
 """
 
+from functools import cached_property
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from ..model.decoder import NUM_SEMANTIC_QUANTIZERS, CausalConv, CausalTransConv, CodecDecoder
 from ..spec import StateSpec, exact_spec, one_shot_spec
-from .kv_stack import stream_transformer
+from .kv_stack import split_states, stream_transformer
 from .layers import ConvStates, StreamingConv1d, StreamingConvTranspose1d, eval_own, to_streaming
 
 
@@ -72,17 +74,15 @@ class ExactStreamingWrapper(nn.Module):
         ]
         return list(zip(names, layers, strict=True))
 
-    @property
+    @cached_property
     def spec(self) -> StateSpec:
         convs = [(layer.channels, layer.left_context) for _, layer in self.conv_layers]
         return exact_spec(self.decoder.config, self.decoder.samples_per_frame, convs)
 
     def forward(self, audio_codes, past_frames, *states):
         """Decode N new frames to N * samples_per_frame samples. Shapes, names and order of everything: `spec`."""
-        layers = len(self.decoder.pre_transformer.layers)
-        convs = ConvStates(states[: -2 * layers])
-        keys, values = states[-2 * layers : -layers], states[-layers:]
-
+        past_convs, keys, values = split_states(states, len(self.decoder.pre_transformer.layers))
+        convs = ConvStates(past_convs)
         hidden = self.pre_conv(self.quantizer(audio_codes), convs).transpose(1, 2)
         latents, keys, values = self.transform(hidden, keys, values, past_frames)
         waveform = self.decode_latents(latents, convs)
@@ -113,12 +113,12 @@ class OneShotWrapper(ExactStreamingWrapper):
     For whoever decodes whole utterances, and as the benchmark's floor.
     """
 
-    @property
-    def spec(self) -> StateSpec:
-        return one_shot_spec(super().spec)
+    def __init__(self, decoder: CodecDecoder):
+        super().__init__(decoder)
+        self.zeros, self.spec = self.spec.states[1:], one_shot_spec(self.spec)
 
     def forward(self, audio_codes):
         batch = audio_codes.size(0)
-        states = [torch.zeros(batch, *before.shape[1:]) for before, _ in super().spec.states[1:]]
+        states = [torch.zeros(batch, *before.shape[1:]) for before, _ in self.zeros]
         past_frames = torch.zeros(batch, 1, dtype=torch.int64)
         return super().forward(audio_codes, past_frames, *states)[:1]

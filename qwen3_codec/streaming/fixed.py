@@ -19,6 +19,13 @@ class FixedAxes(nn.Module):
                 raise ValueError(f"{name} is {length}, must be at least 1")
         self.wrapper, self.spec = wrapper, with_fixed_axes(wrapper.spec, frames, batch)
 
+    def __getattr__(self, name: str):
+        """What else a wrapper brings is the one's within."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("wrapper"), name)
+
     def forward(self, *inputs):
         """What the wrapper does; shapes, names and order of everything: `spec`."""
         return self.wrapper(*inputs)

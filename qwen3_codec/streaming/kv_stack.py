@@ -1,5 +1,7 @@
 """A key/value store that both exporters can follow: plain tensors, `torch.cat` and negative slices."""
 
+from collections.abc import Sequence
+
 import torch
 from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import rotate_half
 
@@ -69,6 +71,11 @@ class TraceableKVStack:
         cos, sin = self._past_rotation
         rotated = past_key * cos + rotate_half(past_key) * sin
         return torch.cat([rotated, key_states], dim=2), values
+
+
+def split_states(states: Sequence[torch.Tensor], layers: int) -> tuple[Sequence[torch.Tensor], ...]:
+    """(the convolutions' states, each layer's keys, each layer's values), as the specs have them in order."""
+    return states[: -2 * layers], states[-2 * layers : -layers], states[-layers:]
 
 
 def stream_transformer(transformer, hidden, keys, values, keep: int, past_frames=None, **parts):

@@ -5,6 +5,7 @@ each step alone. `to_streaming(module)` gives the streaming counterpart of a par
 `StreamingConv1d` and `StreamingConvTranspose1d` take torch's own convolutions, of any model.
 """
 
+from collections import deque
 from collections.abc import Iterable
 from functools import cache
 from math import ceil, pi
@@ -29,18 +30,27 @@ class ConvStates:
     """Hands out the convolutions' states in the order of the data and collects what they become."""
 
     def __init__(self, before: Iterable[torch.Tensor]):
-        self._before = iter(before)
-        self.after: list[torch.Tensor] = []
+        self._before, self._after = deque(before), []
+
+    @property
+    def after(self) -> list[torch.Tensor]:
+        """The next states; raises ValueError where a state was not asked for, so that its `next_` one is missing."""
+        if self._before:
+            total = len(self._before) + len(self._after)
+            raise ValueError(f"{len(self._before)} of {total} states were not used: no convolution asked for them")
+        return self._after
 
     def extend(self, x: torch.Tensor, left_context: int, channels_last: bool = False) -> torch.Tensor:
         """`x` [B, C, T] with its past in front, [B, C, left_context + T]; its last `left_context` samples are next.
 
         With `channels_last` x is [B, T, C] and so is the result. The state is [B, C, left_context] all the same.
         """
-        before, time = next(self._before), 1 if channels_last else 2
+        if not self._before:
+            raise ValueError(f"there are {len(self._after)} states, and one more convolution asks for its own")
+        before, time = self._before.popleft(), 1 if channels_last else 2
         joined = torch.cat([before.transpose(1, 2) if channels_last else before, x], dim=time)
         after = keep_last(joined, left_context, dim=time)
-        self.after.append(after.transpose(1, 2) if channels_last else after)
+        self._after.append(after.transpose(1, 2) if channels_last else after)
         return joined
 
 

@@ -64,8 +64,7 @@ class TorchSession:
         That is of the wrapper's `decoder` or `encoder`; of a wrapper that has none, it is of its own weights. All
         weights are read for it, each time: where a stream is saved, loaded, or goes from one session to another.
         """
-        wrapper = getattr(self.wrapper, "wrapper", self.wrapper)  # within `FixedAxes`
-        return fingerprint(getattr(wrapper, self.spec.part, wrapper))
+        return fingerprint(getattr(self.wrapper, self.spec.part, self.wrapper))
 
 
 def differing(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> list[str]:

@@ -4,12 +4,18 @@ This is the design that the project's notes describe (21 inputs and 23 outputs a
 exact; the conv stack's is a window of its input, exact only where `conv_history_frames` reaches the receptive field.
 """
 
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
 import torch
 from torch import nn
 
 from ..model.decoder import CodecDecoder
-from ..spec import StateSpec, windowed_spec
-from .kv_stack import drop_last, keep_last, stream_transformer
+from ..model.one_shot import windowed_oracle
+from ..model.receptive_field import conv_reach
+from ..spec import WINDOWED_FRAMES, StateSpec, windowed_spec
+from .kv_stack import drop_last, keep_last, split_states, stream_transformer
 from .layers import eval_own
 
 
@@ -26,7 +32,12 @@ class StatefulCodecONNXWrapper(nn.Module):
     `view()` for constants; `reshape` does not have that effect.
     """
 
-    def __init__(self, decoder: CodecDecoder, conv_history_frames: int = 4, lookahead_frames: int = 4):
+    def __init__(
+        self,
+        decoder: CodecDecoder,
+        conv_history_frames: int = WINDOWED_FRAMES,
+        lookahead_frames: int = WINDOWED_FRAMES,
+    ):
         super().__init__()
         for name, frames in (("conv_history_frames", conv_history_frames), ("lookahead_frames", lookahead_frames)):
             if frames < 0:
@@ -36,7 +47,7 @@ class StatefulCodecONNXWrapper(nn.Module):
         self.lookahead_frames = lookahead_frames
         eval_own(self, decoder)
 
-    @property
+    @cached_property
     def spec(self) -> StateSpec:
         decoder = self.decoder
         return windowed_spec(
@@ -83,7 +94,13 @@ class StatefulCodecONNXWrapper(nn.Module):
     def _transform(self, hidden, past, **parts):
         """The transformer, [B, N, latent_dim] -> the same, and the next keys and values."""
         transformer = self.decoder.pre_transformer
-        layers = len(transformer.layers)
-        return stream_transformer(
-            transformer, hidden, past[:layers], past[layers:], keep=transformer.config.sliding_window, **parts
-        )
+        _, keys, values = split_states(past, len(transformer.layers))
+        return stream_transformer(transformer, hidden, keys, values, keep=transformer.config.sliding_window, **parts)
+
+    def oracle(self, decoder: CodecDecoder, codes: np.ndarray, calls: Sequence[int]) -> np.ndarray | None:
+        """What the design must give for codes [B, N, Q] in `calls`, where that is not the one-shot waveform of
+        `decoder`: where the conv stack reaches back beyond the history.
+        """
+        if self.conv_history_frames >= conv_reach(decoder):
+            return None
+        return windowed_oracle(decoder, codes, calls, self.conv_history_frames, self.lookahead_frames)

@@ -11,21 +11,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from ..exporting.precision.int8 import Int8StreamingWrapper
+from ..exporting.precision import int8  # noqa: F401  its wrapper is one of `wrapper_like`'s
 from ..model.checkpoint import Checkpoint, OtherModel
-from ..model.one_shot import one_shot, windowed_oracle
-from ..model.receptive_field import conv_reach
+from ..model.one_shot import one_shot
 from ..runtime import CodecSession, CodecStream
 from ..runtime.codes import check_codes
-from ..runtime.measured_snr import INT8, measured_snr_of
+from ..runtime.measured_snr import measured_snr_of
 from ..runtime.metrics import chunk_lengths, max_error, mse, scaled_error, snr_db
 from ..runtime.progress import no_progress
-from ..spec import ENCODER, StateSpec
-from ..streaming.encoder import StreamEncoderWrapper
-from ..streaming.exact import ExactStreamingWrapper
-from ..streaming.fixed import FixedAxes
+from ..spec import StateSpec
+from ..streaming.designs import wrapper_like
 from ..streaming.session import TorchSession
-from ..streaming.windowed import StatefulCodecONNXWrapper
 from .report import MAX_ERROR, MAX_MSE, ONE_SHOT, ONNX, WRAPPER, Agreement, ChunkResult, Limits, PathResult, Report
 
 __all__ = [
@@ -37,36 +33,11 @@ __all__ = [
     "Limits",
     "one_shot",
     "verify",
-    "windowed_oracle",
     "wrapper_like",
 ]
 
 # Of a graph in fewer bits, over a state's largest value: a state that is wrong is off by about 1.
 REDUCED_STATE_ERROR = 0.25
-
-
-def wrapper_like(checkpoint: Checkpoint, session: CodecSession) -> torch.nn.Module:
-    """The wrapper that `session`'s graph was exported from, on the weights of `checkpoint`.
-
-    Raises ValueError where the graph was made from other weights or another config, CheckpointError where the config
-    was changed after it was loaded.
-    """
-    spec = session.spec
-    checkpoint.check_unchanged(spec.part)
-    if spec.part == ENCODER:
-        wrapper = StreamEncoderWrapper(checkpoint.encoder)
-    elif spec.kind == "exact":
-        in_8_bits = session.metadata.get("precision") == INT8
-        wrapper = (Int8StreamingWrapper if in_8_bits else ExactStreamingWrapper)(checkpoint.decoder)
-    else:
-        wrapper = StatefulCodecONNXWrapper(checkpoint.decoder, spec.limits["history_frames"], spec.lookahead_frames)
-    if spec.fixed_frames or spec.fixed_batch:
-        wrapper = FixedAxes(wrapper, spec.fixed_frames, spec.fixed_batch)
-    if wrapper.spec != spec:
-        raise ValueError(f"{session.path}: its interface is not that of the checkpoint {checkpoint.source}")
-    if session.metadata.get("weights_sha256") != checkpoint.fingerprint(spec.part):
-        raise ValueError(f"{session.path}: was exported from other weights than the checkpoint {checkpoint.source} has")
-    return wrapper
 
 
 def verify(
@@ -81,11 +52,11 @@ def verify(
 ) -> Report:
     """Stream `codes` ([N, Q] or [B, N, Q]) through `wrapper`, and through `session` where given, over each schedule.
 
-    The audio is judged against the oracle: the one-shot decoder, and where a windowed design's history is shorter than
-    the conv stack's measured receptive field, `windowed_oracle`, schedule by schedule. How far it is from one-shot is
-    measured beside it. A wrapper that is meant to differ brings a `reference` of its own, codes [B, N, Q] -> waveform
-    [B, N * samples_per_frame], in the place of both. Graph against wrapper is always judged, states included. `limits`
-    are the project's unless given, or the accuracy bound of a graph in fewer bits.
+    The audio is judged against the oracle: the one-shot decoder, and where the wrapper brings an `oracle` because its
+    design must give something else, that, schedule by schedule. How far it is from one-shot is measured beside it. A
+    wrapper that is meant to differ brings a `reference` of its own, codes [B, N, Q] -> waveform [B, N *
+    samples_per_frame], in the place of both. Graph against wrapper is always judged, states included. `limits` are the
+    project's unless given, or the accuracy bound of a graph in fewer bits.
 
     Raises ValueError for a wrapper that does not give what its spec declares, and for another model without a
     `reference`; CheckpointError where the decoder's config is no longer the checkpoint's.
@@ -99,14 +70,17 @@ def verify(
     codes = check_codes(codes, spec)
     limits = limits or _limits_of(session, codes)
     wanted = reference(codes) if reference else one_shot(checkpoint.decoder, codes)
-    short = reference is None and _history_is_short(checkpoint.decoder, spec)
-    report = Report(checkpoint.weights, describe(spec), codes.shape[1], spec.frames_to_fill, limits)
+    oracle_of = None if reference else getattr(wrapper, "oracle", None)
+    report = Report(checkpoint.weights, spec.title, codes.shape[1], spec.frames_to_fill, limits)
     if not schedules:
         report.failures.append("no schedule was given: nothing was compared")
     sessions = {WRAPPER: TorchSession(wrapper)} | ({ONNX: session} if session else {})
     report.waveforms[ONE_SHOT, ()] = wanted
     for schedule in progress([list(schedule) for schedule in schedules], unit="schedule"):
-        oracle = _windowed_oracle_of(checkpoint.decoder, spec, codes, schedule) if short else wanted
+        # A graph whose number of frames is fixed takes a longer push in several calls.
+        calls = [spec.fixed_frames] if spec.fixed_frames else schedule
+        oracle = oracle_of(checkpoint.decoder, codes, calls) if oracle_of else None
+        oracle = wanted if oracle is None else oracle
         traces, states = _trace(sessions, codes, schedule, limits)
         for path, trace in traces.items():
             result = _compare(path, schedule, trace, wanted, oracle, spec, limits)
@@ -123,23 +97,6 @@ def verify(
 def _limits_of(session: CodecSession | None, codes: np.ndarray) -> Limits:
     promise = measured_snr_of(getattr(session, "metadata", {}))
     return Limits(min_snr_db=promise.least(codes), state_error=REDUCED_STATE_ERROR) if promise else Limits()
-
-
-def describe(spec: StateSpec) -> str:
-    """A graph's design in a few words."""
-    if spec.kind == "windowed":
-        return f"windowed, history {spec.limits['history_frames']}, look-ahead {spec.lookahead_frames}"
-    return spec.kind
-
-
-def _history_is_short(decoder, spec: StateSpec) -> bool:
-    return "history_frames" in spec.limits and spec.limits["history_frames"] < conv_reach(decoder)
-
-
-def _windowed_oracle_of(decoder, spec: StateSpec, codes: np.ndarray, schedule: list[int]) -> np.ndarray:
-    """A graph whose number of frames is fixed takes a longer push in several calls."""
-    calls = [spec.fixed_frames] if spec.fixed_frames else schedule
-    return windowed_oracle(decoder, codes, calls, spec.limits["history_frames"], spec.lookahead_frames)
 
 
 @dataclass

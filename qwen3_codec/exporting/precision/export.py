@@ -26,7 +26,8 @@ from ...runtime.measured_snr import (
 from ...runtime.metrics import snr_db
 from ...runtime.progress import no_progress
 from ...runtime.stream import CodecStream
-from ...streaming.exact import ExactStreamingWrapper
+from ...spec import DECODER, EXACT
+from ...streaming.designs import wrapper_of
 from ...streaming.session import TorchSession
 from ..export import EXPORTERS, OPSET, TOLERANCE, Exported, ExportError, export, validate_graph
 from . import int8
@@ -47,7 +48,7 @@ def wrapper_in(checkpoint: Checkpoint, precision: str) -> torch.nn.Module:
     """The exact design's wrapper that a graph of `precision` is traced from. float16 is made of float32's graph."""
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}, must be one of {', '.join(PRECISIONS)}")
-    return (int8.Int8StreamingWrapper if precision == INT8 else ExactStreamingWrapper)(checkpoint.decoder)
+    return wrapper_of(checkpoint, precision=precision)
 
 
 def export_in(
@@ -74,8 +75,8 @@ def export_in(
     options["strict"] = strict
     if precision == FLOAT32:
         return write(checkpoint, wrapper, path, **options)
-    if wrapper.spec.kind != "exact":
-        raise ValueError(f"{precision} is there for the exact design of the decoder, this is {wrapper.spec.kind}")
+    if ((spec := wrapper.spec).part, spec.design) != (DECODER, EXACT):
+        raise ValueError(f"{precision} is there for the exact decoder, this is the {spec.design} {spec.part}")
     codes = example_codes(checkpoint, EXAMPLE_FRAMES) if codes is None else codes
     least = LEAST_SNR_DB[precision] if least_snr_db is None else least_snr_db
 

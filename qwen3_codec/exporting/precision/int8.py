@@ -12,6 +12,9 @@ import torch
 from torch import nn
 
 from ...model.decoder import CodecDecoder
+from ...runtime.measured_snr import INT8
+from ...spec import DECODER, EXACT
+from ...streaming.designs import WRAPPERS
 from ...streaming.exact import ExactStreamingWrapper
 from ...streaming.kv_stack import stream_transformer
 from ...streaming.layers import (
@@ -23,7 +26,7 @@ from ...streaming.layers import (
     eval_own,
     sine_squared,
 )
-from .integers import BlockProduct, IntegerProduct
+from .integers import TRANSLATIONS, BlockProduct, IntegerProduct
 
 FLOAT, BLOCKS, ONE_TERM, TWO_TERMS = "float32", "block-wise int8", "int8", "two-term int8"
 PRODUCTS = {BLOCKS: BlockProduct, ONE_TERM: IntegerProduct, TWO_TERMS: partial(IntegerProduct, terms=2)}
@@ -60,6 +63,8 @@ class Int8StreamingWrapper(ExactStreamingWrapper):
     `choose(kind, block)` gives each layer's product, FLOAT or one of PRODUCTS; for whoever tries another table.
     """
 
+    translations = TRANSLATIONS  # for the dynamo exporter
+
     @torch.no_grad()
     def __init__(self, decoder: CodecDecoder, choose: Callable[[str, int | None], str] = treatment):
         super().__init__(decoder)
@@ -80,6 +85,9 @@ class Int8StreamingWrapper(ExactStreamingWrapper):
         for stage in self.stages:
             latents = stage(latents, convs)
         return latents.squeeze(2).clamp(-1, 1)
+
+
+WRAPPERS[DECODER, EXACT, INT8] = Int8StreamingWrapper
 
 
 class Transposed(nn.Module):
