@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import random_codes, small_checkpoint
 
-from qwen3_codec.exporting import export as export_module
+from qwen3_codec.exporting import validate
 from qwen3_codec.exporting.export import ExportError, check_graph, compare_once, export, trace, validation_cases
 from qwen3_codec.model.receptive_field import conv_reach
 from qwen3_codec.runtime import CodecSession
@@ -54,7 +54,7 @@ def test_a_client_finds_all_it_needs_in_the_file(small, graph):
     axes = {value.name: value.type.tensor_type.shape.dim[2].dim_param for value in model.graph.input[5:]}
     assert axes["past_key_3"] == "past_seq_3" and axes["past_value_7"] == "past_seq_7"
     assert not {node.op_type for node in model.graph.node} & {"If", "Loop"}
-    assert str(export_module.__file__).rsplit("/", 1)[0].encode() not in graph.read_bytes()
+    assert str(validate.__file__).rsplit("/", 1)[0].encode() not in graph.read_bytes()
 
 
 class FrozenLength(StatefulCodecONNXWrapper):
@@ -98,7 +98,7 @@ def test_an_interrupted_export_leaves_nothing(shallow, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export_module, "compare_once", interrupt)
+    monkeypatch.setattr(validate, "compare_once", interrupt)
     with pytest.raises(KeyboardInterrupt):
         export(shallow, StatefulCodecONNXWrapper(shallow.decoder), tmp_path / "decoder.onnx")
     assert not [*tmp_path.iterdir()]

@@ -32,6 +32,7 @@ def add_options(parser) -> None:
 
 
 def run(args) -> int:
+    from ..exporting.export import export
     from ..exporting.precision.export import export_in
     from ..model import checkpoint
     from ..runtime import CodecSession
@@ -45,20 +46,13 @@ def run(args) -> int:
         raise ValueError(
             "--codes and --min-snr are for --precision int8 and float16; float32 is held to its own limits"
         )
-    codes = read_rows(args.codes, loaded.decoder.config)[0][None] if args.codes else None
+    to = (loaded, wrapper, args.output, args.exporter, progress(), args.opset)
     print(f"exporting {loaded.weights} with {args.exporter} ...", file=sys.stderr)
-    done = export_in(
-        args.precision,
-        loaded,
-        wrapper,
-        args.output,
-        args.exporter,
-        progress(),
-        args.opset,
-        codes,
-        args.min_snr,
-        strict=args.strict,
-    )
+    if args.precision == FLOAT32:
+        done = export(*to, strict=args.strict)
+    else:
+        codes = read_rows(args.codes, loaded.decoder.config)[0][None] if args.codes else None
+        done = export_in(args.precision, *to, codes, args.min_snr, strict=args.strict)
     for warning in done.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     spec = wrapper.spec

@@ -56,7 +56,7 @@ ADVICE = (
     r"You are using the legacy TorchScript-based ONNX export",
     # the same exporter, of its own helper
     r"The feature will be removed\. Please remove usage of this function",
-    # the same exporter at an opset above 20; those that it writes right are tested, see `export.OPSETS`
+    # the same exporter at an opset above 20; those that it writes right are tested, see `trace.OPSETS`
     r"Exporting to ONNX opset version \d+ is not supported",
     # the same exporter's constant folding, of an empty slice that it leaves as it is
     r"Constant folding - Only steps=1 can be constant folded",

@@ -57,12 +57,15 @@ def record(session, limit: float) -> str:
     return json.dumps({"codes": codes[0].tolist(), "limit": limit, "runs": runs})
 
 
-def replay(session: CodecSession) -> Outcome:
-    """Stream the file's own codes through it; ValueError where it carries no self-test, or none that can be read."""
-    if KEY not in session.metadata:
+def replay(session: CodecSession, text: str = "") -> Outcome:
+    """Stream the codes of the file's own self-test through it, or those of `text`, which `record` gave.
+
+    Raises ValueError where the file carries none, or none that can be read.
+    """
+    if not text and KEY not in session.metadata:
         raise ValueError(f"{session.path}: carries no self-test; export it again")
     try:
-        test = json.loads(session.metadata[KEY])
+        test = json.loads(text or session.metadata[KEY])
         codes, limit = np.asarray(test["codes"], np.int64)[None], float(test["limit"])
         if session.spec.part == ENCODER:
             return Outcome({str(n): _share(_encoded(session, [n]), codes) for n in (1, 2, FRAMES)}, limit)

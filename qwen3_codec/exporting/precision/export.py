@@ -1,12 +1,12 @@
 """Graphs in fewer bits: the export, with the measured SNR in the file, and where the noise comes from."""
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 
 from ...model.checkpoint import Checkpoint, example_codes
@@ -29,7 +29,7 @@ from ...runtime.stream import CodecStream
 from ...spec import DECODER, EXACT
 from ...streaming.designs import wrapper_of
 from ...streaming.session import TorchSession
-from ..export import EXPORTERS, OPSET, TOLERANCE, Exported, ExportError, export, validate_graph
+from ..export import EXPORTERS, OPSET, TOLERANCE, Exported, ExportError, export
 from . import int8
 from .float16 import to_half
 from .integers import NEEDS_ONNXRUNTIME
@@ -80,33 +80,24 @@ def export_in(
     codes = example_codes(checkpoint, EXAMPLE_FRAMES) if codes is None else codes
     least = LEAST_SNR_DB[precision] if least_snr_db is None else least_snr_db
 
-    def finish(draft: Path) -> None:
-        model = onnx.load(draft)
-        metadata = {entry.key: entry.value for entry in model.metadata_props}
-        if precision == FLOAT16:
-            validate_graph(wrapper, CodecSession(draft))  # what is converted is right in float32
-            model = to_half(model)
-        onnx.save(model, draft)
-        session = CodecSession(draft)
-        validate_graph(wrapper, session, TOLERANCES[precision])
-        promise = measured(checkpoint, session, precision, codes, least)
-        _check(promise, least, checkpoint)
-        limit = SELF_TEST_SLACK * max(selftest.replay(session).errors.values())
-        metadata |= promise.entries() | {selftest.KEY: selftest.record(TorchSession(wrapper), limit)}
-        if precision == INT8:
-            metadata["needs_onnxruntime"] = NEEDS_ONNXRUNTIME
-        onnx.helper.set_model_props(model, metadata)
-        onnx.save(model, draft)
+    def measure(session: CodecSession) -> dict[str, str]:
+        found = measured(checkpoint, session, precision, codes, least)
+        _check(found, least, checkpoint)
+        test = selftest.record(TorchSession(wrapper), 0.0)
+        limit = SELF_TEST_SLACK * max(selftest.replay(session, test).errors.values())
+        entries = found.entries() | {selftest.KEY: json.dumps(json.loads(test) | {"limit": limit})}
+        return entries | ({"needs_onnxruntime": NEEDS_ONNXRUNTIME} if precision == INT8 else {})
 
-    done = write(checkpoint, wrapper, path, **options, precision=precision, finish=finish)
+    convert = to_half if precision == FLOAT16 else None
+    done = write(checkpoint, wrapper, path, **options, precision=precision, convert=convert, measure=measure)
     _check(measured_snr_of(CodecSession(path).metadata), least, checkpoint)
     return done
 
 
-def _check(promise: MeasuredSnr, least: float, checkpoint: Checkpoint) -> None:
-    if not promise.snr_db >= least:
+def _check(found: MeasuredSnr, least: float, checkpoint: Checkpoint) -> None:
+    if not found.snr_db >= least:
         raise ExportError(
-            f"{promise.precision} comes to {promise.snr_db:.1f} dB against float32 on {checkpoint.weights}, the least "
+            f"{found.precision} comes to {found.snr_db:.1f} dB against float32 on {checkpoint.weights}, the least "
             f"is {least:g}; a lower one is for you to name (--min-snr)"
         )
 
