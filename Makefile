@@ -1,5 +1,7 @@
 # make walkthrough   execute the notebooks in order and keep them as pages (CHECKPOINT=... picks another model, AUDIO=... your voice)
-# make test          all that CI runs
+# make test          all that a push runs: six minutes on two cores
+# make test-all      all tests, those that take long too; CI runs it at night
+# make mutations     faults put into the core one at a time: each must turn the tests red
 # make lab           JupyterLab on the notebooks, at the exercises and how far you are with them
 # make setup         the environment alone
 # make page          the lab in a browser: builds the page and serves it (needs npm)
@@ -20,7 +22,7 @@ CONVERT := $(BIN)/jupyter nbconvert --log-level ERROR --ExecutePreprocessor.extr
 PAGE := --template walkthrough --TemplateExporter.extra_template_basedirs=qwen3_codec/course/templates
 GRAPH := build/onnx_export/qwen3_tts_decoder_stateful.onnx
 # The core's tests need no more than [cpu,export], pytest and hypothesis. The workflow reads this line too.
-CORE := tests/test_export.py tests/test_runtime.py tests/test_reference.py tests/test_changes.py
+CORE := tests/core/test_export.py tests/core/test_runtime.py tests/core/test_reference.py tests/core/test_changes.py
 
 export QWEN3_CODEC_BUILD := $(CURDIR)/build
 ifdef CHECKPOINT
@@ -32,7 +34,7 @@ ifdef AUDIO
 export QWEN3_CODEC_AUDIO := $(shell realpath -- "$(AUDIO)" 2>/dev/null || printf %s "$(AUDIO)")
 endif
 
-.PHONY: setup walkthrough test lab page serve lint oldest notebooks FORCE
+.PHONY: setup walkthrough test test-all mutations lab page serve style lint oldest notebooks FORCE
 
 setup: $(INSTALLED)
 
@@ -70,14 +72,20 @@ $(PAGES)/%.ipynb: notebooks/%.ipynb FORCE
 # It reads the graph that notebook 3 writes.
 $(PAGES)/04_verify_onnxruntime.ipynb: $(PAGES)/03_export_onnx.ipynb
 
-# One process a core, with one thread each. The notebooks take longest, so they are handed out first; the export at the
-# official dimensions is left to the walkthrough.
-test: export QWEN3_CODEC_SKIP_OFFICIAL := 1
-test: export OMP_NUM_THREADS := 1
-test: setup $(TRITON)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --nbmake --nbmake-timeout=600 --durations=10 notebooks tests
+# One process a core, with one thread each. Files that take long are handed out first, so that no core waits for the
+# other at the end; the export at the official dimensions is left to the walkthrough.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --nbmake --nbmake-timeout=600 \
+	--durations=10 notebooks tests/serving tests/course tests/cli tests/core
+test test-all: export QWEN3_CODEC_SKIP_OFFICIAL := 1
+test test-all mutations: export OMP_NUM_THREADS := 1
+test: style $(TRITON)
+	$(PYTEST) -m "not slow"
+
+test-all: style $(TRITON)
+	$(PYTEST)
+
+mutations: setup
+	$(BIN)/python tests/mutations.py
 
 lab: setup
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --notebook-dir notebooks notebooks/11_your_turn.ipynb
@@ -91,10 +99,12 @@ serve: setup $(TRITON)
 	$(BIN)/python -m qwen3_codec triton build/serve/decoder.onnx --output build/model_repository
 	$(BIN)/python -m qwen3_codec.serving.server build/model_repository
 
-lint: setup
+style: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest tests/test_notebooks.py
+
+lint: style
+	$(BIN)/python -m pytest tests/course/test_notebooks.py
 
 # Tests of opsets that a runtime of that age does not know are left out.
 oldest: export OMP_NUM_THREADS := 1

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import UPSTREAM
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ALONE = ("numpy", "onnxruntime")
 
 build_meta = pytest.importorskip("setuptools.build_meta", reason="needs setuptools to build the package")

@@ -16,7 +16,7 @@ from documents import GUIDE, README, blocks
 from qwen3_codec.course import given
 from qwen3_codec.runtime.console import run_module
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 GIT = shutil.which("git")
 
 pytestmark = [

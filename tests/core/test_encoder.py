@@ -14,7 +14,7 @@ from qwen3_codec.model.checkpoint.encoder_config import ENCODER_DEFAULTS
 from qwen3_codec.runtime.metrics import MAX_ERROR
 from qwen3_codec.streaming.encoder import StreamEncoderWrapper
 
-FOLDER = Path(__file__).parent / "upstream_encoder"
+FOLDER = Path(__file__).parents[1] / "upstream_encoder"
 # Latents reach 14 here: float32 rounding of some thirty layers, added up in another order.
 # The two best entries are that near, in squared distance over its size, where rounding may choose either.
 NEAR_TIE = 1e-5

@@ -352,7 +352,7 @@ class TestSaved:
         sizes |= {"num_key_value_heads": 1, "output_sample_rate": 24000, "codebook_size": 8, "num_quantizers": 2}
         spec = windowed_spec(SimpleNamespace(**sizes), 6, 2, 3, 1)
         session = SimpleNamespace(spec=spec, weights_sha256="0123abcd")
-        file = Path(__file__).parent / "saved" / "windowed.npz"
+        file = Path(__file__).parents[1] / "saved" / "windowed.npz"
         back = stream.load_stream(session, file)
         assert back.frames.tolist() == [9, 5] and not back.finished and back._suppressed == 0
         arrays = np.load(file)

@@ -18,7 +18,7 @@ from qwen3_codec.course.exercises.attention import rotate, window_attention
 from qwen3_codec.course.exercises.exercise import Case, Exercise, grade
 from qwen3_codec.course.exercises.parity_test import CLOSE, schedules
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 # What the notebooks import before the exercises.
 NAMES = {"np": np, "torch": torch, "F": F, "rotate": rotate, "window_attention": window_attention}
 NAMES |= {"schedules": schedules, "CLOSE": CLOSE}

@@ -20,7 +20,7 @@ import pytest
 
 from qwen3_codec import demo
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 KEPT = Path(os.environ.get("QWEN3_CODEC_BUILD", ROOT / "build")) / "lab_browser"
 NAME = "07_lab.ipynb"
 VOICE = """

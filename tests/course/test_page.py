@@ -19,7 +19,7 @@ from qwen3_codec.course.lab.experiment import EXACT, NO_TRAP, ONE_SHOT, WINDOWED
 from qwen3_codec.course.page import site
 from qwen3_codec.model import checkpoint
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 KEPT = Path(os.environ.get("QWEN3_CODEC_BUILD", ROOT / "build")) / "page_tests"
 
 PASSAGE = {"design": "windowed", "trap": "positions", "utterance": "en_passage", "chunk": 24}
@@ -102,7 +102,7 @@ def test_a_first_visit_stays_under_twenty_megabytes(page, address):
     assert sum(file.stat().st_size for file in root.rglob("*") if file.is_file()) < 200_000
     needed = ["ort/ort-wasm-simd-threaded.wasm", "ort/ort.wasm.min.mjs", "graphs/exact.onnx", "graphs/exact.json"]
     length = "fetch(name).then((answer) => answer.arrayBuffer()).then((bytes) => bytes.byteLength)"
-    code = f"MeasuredSnr.all(arguments[0].map((name) => {length})).then(arguments[1])"
+    code = f"Promise.all(arguments[0].map((name) => {length})).then(arguments[1])"
     assert sum(page.execute_async_script(code, needed)) < 20e6
 
 
@@ -190,7 +190,7 @@ def test_a_browser_that_allows_no_sound_is_told_in_words(sound):
         const Real = window.AudioContext;
         window.AudioContext = class extends Real {
           constructor(options) { super(options); super.suspend(); window.allow = () => super.resume(); }
-          resume() { return new MeasuredSnr(() => {}); }
+          resume() { return new Promise(() => {}); }
         };""")
     sound.find_element("id", "play").click()
     problem, pause = (sound.find_element("id", name) for name in ("problem", "pause"))

@@ -19,7 +19,7 @@ from qwen3_codec.runtime.metrics import chunks
 from qwen3_codec.streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 
-REPLAY, PLAY = (Path(__file__).parent / "page" / name for name in ("replay.mjs", "play.mjs"))
+REPLAY, PLAY = (Path(__file__).parents[1] / "page" / name for name in ("replay.mjs", "play.mjs"))
 SCHEDULES = [[1], [3], [7, 1, 2]]
 
 pytestmark = pytest.mark.skipif(

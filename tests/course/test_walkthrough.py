@@ -14,7 +14,7 @@ from qwen3_codec.course.pitfalls.pages import code
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.layers import StreamingConv1d
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def loaded_by(page):
