@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from qwen3_codec import spec as states
-from qwen3_codec.exporting.export import export
+from qwen3_codec.exporting.export import exported
 from qwen3_codec.model import checkpoint
 from qwen3_codec.model.checkpoint.config import small_config
 from qwen3_codec.runtime import CodecSession
@@ -39,6 +39,11 @@ OTHER_CONFIGS = {
 }
 
 
+def mostly_slow(values, soon):
+    """`values` for `parametrize`, slow but for those in `soon`: what one finds, the others nearly always find too."""
+    return [value if value in soon else pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 def small_checkpoint(name="", seed=0, **fields):
     """A random checkpoint at small dimensions with some config fields changed."""
     return checkpoint.random_checkpoint(small_config(**fields), seed, name or "small")
@@ -49,12 +54,19 @@ def random_codes(decoder, frames, batch=1, seed=0):
 
 
 @pytest.fixture(scope="session")
-def demo_graphs(tmp_path_factory):
-    """A folder for the demo's graphs, one for all workers: `exported` finds what another file of tests has made."""
+def graphs_folder(tmp_path_factory):
+    """A folder for graphs, one for all workers: `exported` finds what another file of tests has made."""
     folder = tmp_path_factory.getbasetemp()
-    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "demo_graphs"
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "graphs"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def demo_graphs(graphs_folder):
+    """The demo's, by their designs' names, as the page wants them."""
+    (graphs_folder / "demo").mkdir(exist_ok=True)
+    return graphs_folder / "demo"
 
 
 @pytest.fixture(scope="session")
@@ -100,8 +112,8 @@ def exact_window(small):
 
 
 @pytest.fixture(scope="session")
-def graph(small, exact_window, tmp_path_factory):
-    return export(small, exact_window, tmp_path_factory.mktemp("graph") / "decoder.onnx").path
+def graph(small, exact_window, graphs_folder):
+    return exported(small, exact_window, graphs_folder / "small_windowed.onnx")
 
 
 @pytest.fixture(scope="session")
@@ -110,6 +122,11 @@ def session(graph):
 
 
 @pytest.fixture(scope="session")
-def exact(shallow, tmp_path_factory):
-    path = tmp_path_factory.mktemp("exact") / "decoder.onnx"
-    return CodecSession(export(shallow, ExactStreamingWrapper(shallow.decoder), path).path, threads=1)
+def exact(shallow, graphs_folder):
+    path = exported(shallow, ExactStreamingWrapper(shallow.decoder), graphs_folder / "shallow_exact.onnx")
+    return CodecSession(path, threads=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_exact(tiny, graphs_folder):
+    return exported(tiny, ExactStreamingWrapper(tiny.decoder), graphs_folder / "tiny_exact.onnx")

@@ -71,11 +71,6 @@ def of_module(module) -> dict:
     }
 
 
-@pytest.fixture(scope="module")
-def graph(tiny, tmp_path_factory):
-    return export(tiny, ExactStreamingWrapper(tiny.decoder), tmp_path_factory.mktemp("settings") / "exact.onnx").path
-
-
 def calls(tiny, graph, folder):
     codes, wrapper, spoken = random_codes(tiny.decoder, 12), ExactStreamingWrapper(tiny.decoder), folder / "codes.npy"
     np.save(spoken, codes)
@@ -110,12 +105,12 @@ def calls(tiny, graph, folder):
     }
 
 
-def test_no_call_leaves_a_trace(tiny, graph, tmp_path, capsys, monkeypatch):
+def test_no_call_leaves_a_trace(tiny, tiny_exact, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(bench, "CALLS", 1)  # the times are not looked at
     monkeypatch.setattr(bench.gemm_gflops, "__defaults__", (64, 1))
     monkeypatch.setattr(logging.root, "handlers", [])  # as in a program: with pytest's own, no library adds one
     torch.manual_seed(torch.initial_seed())
-    for name, call in calls(tiny, graph, tmp_path).items():
+    for name, call in calls(tiny, tiny_exact, tmp_path).items():
         before, module = settings(), of_module(tiny.decoder)
         call()
         after = settings()

@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import random_codes
+from conftest import mostly_slow, random_codes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -114,11 +114,13 @@ class TestOnSpeech:
     def test_the_states_are_those_of_float32(self, sessions):
         assert sessions["int8"].spec == sessions["float16"].spec == sessions["float32"].spec
 
-    @pytest.mark.parametrize("record", demo.utterances(), ids=lambda record: record.name)
-    def test_every_utterance_is_understood_as_well(self, record, sessions):
+    @pytest.mark.parametrize(
+        "name", mostly_slow([record.name for record in demo.utterances()], ["en_small", "zh_again"])
+    )
+    def test_every_utterance_is_understood_as_well(self, name, sessions):
         stoi = pytest.importorskip("pystoi").stoi
-        recording, rate = demo.recording(record.name)
-        clear = {name: stoi(recording, sessions[name].decode(record.codes, [3])[0], rate) for name in sessions}
+        recording, rate = demo.recording(name)
+        clear = {bits: stoi(recording, sessions[bits].decode(demo.codes(name), [3])[0], rate) for bits in sessions}
         assert abs(clear["int8"] - clear["float32"]) < 0.003 and abs(clear["float16"] - clear["float32"]) < 0.003
 
     @pytest.mark.parametrize("name", ["int8", "float16"])
@@ -238,9 +240,10 @@ class TestAnyConfig:
         session = CodecSession(path, 1)
         assert session.stream().push(np.zeros((2, 3, session.spec.num_quantizers), np.int64)).shape[0] == 2
 
-    def test_states_after_20_000_frames_are_no_further_off(self, tiny, tmp_path):
+    @pytest.mark.parametrize("frames", [2_000, pytest.param(20_000, marks=pytest.mark.slow)])
+    def test_states_after_many_frames_are_no_further_off(self, tiny, tmp_path, frames):
         exact, bits = (made(tiny, name, tmp_path, least_snr_db=ANY) for name in ("float32", "int8"))
-        codes = random_codes(tiny.decoder, 20_000)
+        codes = random_codes(tiny.decoder, frames)
         streams = [session.stream() for session in (exact, bits)]
 
         def apart(part):

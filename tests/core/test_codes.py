@@ -15,16 +15,14 @@ from qwen3_codec.model.receptive_field import conv_reach
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.runtime.codes import CodesError, check_codes, check_rows, padded, read_codes
 from qwen3_codec.runtime.metrics import MAX_ERROR
-from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 
 # Another order of additions in a batch of another size; a wrong sample is above 1e-4.
 
 
 @pytest.fixture(scope="module")
-def exact(tiny, tmp_path_factory):
-    path = tmp_path_factory.mktemp("codes") / "exact.onnx"
-    return CodecSession(export(tiny, ExactStreamingWrapper(tiny.decoder), path).path, threads=1)
+def exact(tiny_exact):
+    return CodecSession(tiny_exact, threads=1)
 
 
 @pytest.fixture(scope="module")

@@ -47,9 +47,16 @@ def wrapper(upstream):
 
 
 @pytest.fixture(scope="module")
-def session(upstream, wrapper, tmp_path_factory):
+def graph_file(tmp_path_factory):
+    """The command's graph, in all that follows."""
     path = tmp_path_factory.mktemp("encoder") / "encoder.onnx"
-    return CodecSession(export(upstream, wrapper, path).path, threads=1)
+    assert cli.main(["export", "--checkpoint", str(FOLDER), "--part", "encoder", "--output", str(path)]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def session(graph_file):
+    return CodecSession(graph_file, threads=1)
 
 
 @pytest.mark.parametrize("schedule", [[1], [3], [7, 1, 2], [1000]], ids=str)
@@ -310,13 +317,6 @@ class TestCheckpoint:
         del config["encode_downsample_rate"], config["encoder_valid_num_quantizers"], config["input_sample_rate"]
         (folder / "config.json").write_text(json.dumps(config | {"encoder_config": fields}))
         assert checkpoint.load(folder).fingerprint("encoder") == upstream.fingerprint("encoder")
-
-
-@pytest.fixture(scope="module")
-def graph_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("cli") / "encoder.onnx"
-    assert cli.main(["export", "--checkpoint", str(FOLDER), "--part", "encoder", "--output", str(path)]) == 0
-    return path
 
 
 class TestCommandLine:

@@ -14,6 +14,8 @@ import pytest
 from qwen3_codec.files import written_whole
 from qwen3_codec.runtime import console
 
+posix = pytest.mark.skipif(os.name == "nt", reason="links, modes, pipes and signals are those of POSIX")
+
 
 def write(path, text="new"):
     with written_whole(path) as draft:
@@ -33,6 +35,7 @@ def test_what_fails_leaves_what_was_there(tmp_path):
     assert (tmp_path / "x").read_text() == "old" and len([*tmp_path.iterdir()]) == 1
 
 
+@posix
 def test_a_link_stays_and_its_target_is_replaced(tmp_path):
     write(tmp_path / "target", "old")
     (tmp_path / "link").symlink_to("target")
@@ -43,6 +46,7 @@ def test_a_link_stays_and_its_target_is_replaced(tmp_path):
     assert (tmp_path / "not yet").read_text() == "new"
 
 
+@posix
 def test_permissions_are_kept_and_a_read_only_file_is_refused(tmp_path):
     path = tmp_path / "x"
     write(path, "old")
@@ -55,6 +59,7 @@ def test_permissions_are_kept_and_a_read_only_file_is_refused(tmp_path):
     assert path.read_text() == "new" and len([*tmp_path.iterdir()]) == 1
 
 
+@posix
 def test_a_device_and_a_pipe_are_written_to(tmp_path):
     write("/dev/null")
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
@@ -67,6 +72,7 @@ def test_a_device_and_a_pipe_are_written_to(tmp_path):
     assert read == ["new"] and stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
+@posix
 def test_a_folder_in_the_way(tmp_path):
     with pytest.raises(IsADirectoryError):
         write(tmp_path)
@@ -78,6 +84,7 @@ def test_an_error_names_the_file_asked_for(tmp_path):
     assert raised.value.filename == os.fspath(tmp_path / "x")
 
 
+@posix
 def test_a_terminated_command_leaves_nothing(tmp_path):
     """SIGTERM, as a server's supervisor sends it, in the middle of writing."""
     code = (
@@ -93,6 +100,7 @@ def test_a_terminated_command_leaves_nothing(tmp_path):
     process.stdout.close()
 
 
+@posix
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_that_falls_into_a_destructor_is_not_lost(number, capsys):
     """Python reports what is raised there and goes on; gRPC's client has one that takes a while."""

@@ -5,16 +5,11 @@ Run as papermill does it: from another folder, with values injected as text behi
 
 import copy
 
-import matplotlib
 import nbformat
 import numpy as np
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
-from IPython.utils.capture import capture_output
-
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
-from conftest import random_codes, small_checkpoint
+from conftest import mostly_slow, random_codes, small_checkpoint
+from nbclient import NotebookClient
 from test_notebooks import FOLDER, NAMES
 
 from qwen3_codec.files import build_folder
@@ -50,23 +45,7 @@ def parameters(notebook):
     return index, notebook.cells[index].source
 
 
-def execute(notebook):
-    """Run the cells in this process: a kernel for each page would load torch once more, a third of the time.
-
-    Cells that a page marks as being of a model of their own are left out: they do the same on any checkpoint.
-    """
-    shell = InteractiveShell()
-    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
-        if "own-model" in cell.metadata.get("tags", []):
-            continue
-        with capture_output():
-            done = shell.run_cell(cell.source)
-        plt.close("all")
-        if error := done.error_before_exec or done.error_in_exec:
-            raise AssertionError(cell.source) from error
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", mostly_slow(NAMES, ["01_inspect_dims", "03_export_onnx", "05_exact_streaming"]))
 def test_every_page_holds_on_an_odd_checkpoint(odd, tmp_path, name, monkeypatch):
     notebook = copy.deepcopy(nbformat.read(FOLDER / f"{name}.ipynb", as_version=4))
     assert notebook.metadata.kernelspec.name == "python3"
@@ -77,20 +56,15 @@ def test_every_page_holds_on_an_odd_checkpoint(odd, tmp_path, name, monkeypatch)
     given |= {"LONG": 100}  # well past what this decoder sees
     lines = [f"{key} = {value!r}" for key, value in given.items() if f"{key} =" in defaults]
     notebook.cells.insert(index + 1, nbformat.v4.new_code_cell("\n".join(lines)))
+    # Cells that a page marks as being of a model of their own do the same on any checkpoint.
+    notebook.cells = [cell for cell in notebook.cells if "own-model" not in cell.metadata.get("tags", [])]
     for variable in ("QWEN3_CODEC_BUILD", "QWEN3_CODEC_CHECKPOINT"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.chdir(tmp_path)
-    execute(notebook)
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": tmp_path}}).execute()
     written = [path for path in tmp_path.rglob("*") if path.is_file() and "graphs" not in path.parts]
     assert not written, "a page writes into BUILD alone"
     if "BUILD =" in defaults:
         assert [*(tmp_path / "graphs").rglob("*")], "the injected value reaches everything that comes from it"
-
-
-def test_a_page_that_fails_is_noticed():
-    for source in ("assert not 1", "1 +", "raise SystemExit"):
-        with pytest.raises(AssertionError, match=source.split()[0]):
-            execute(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]))
 
 
 def test_a_folder_that_cannot_be_written_says_which_variable_to_set(tmp_path):

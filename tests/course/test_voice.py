@@ -15,7 +15,7 @@ matplotlib.use("agg")
 from qwen3_codec import demo
 from qwen3_codec.course.lab import experiment
 from qwen3_codec.course.lab.voice import FILE_BYTES, Voice, read_upload, round_trip, sessions
-from qwen3_codec.exporting.export import export
+from qwen3_codec.exporting.export import exported
 from qwen3_codec.model import checkpoint
 from qwen3_codec.model.checkpoint import CheckpointError
 from qwen3_codec.model.one_shot import one_shot
@@ -43,11 +43,14 @@ def wav(samples, rate=24000):
     return file.getvalue()
 
 
+@pytest.fixture(scope="module")
+def paths(loaded, demo_graphs):
+    wrappers = {"encoder": StreamEncoderWrapper(loaded.encoder), "exact": ExactStreamingWrapper(loaded.decoder)}
+    return [exported(loaded, wrapper, demo_graphs / f"{name}.onnx") for name, wrapper in wrappers.items()]
+
+
 @pytest.mark.parametrize("chunk", [1, 5, 100])
-def test_the_loop_in_onnx_runtime_gives_the_shipped_codes_and_their_sound(loaded, audio, tmp_path_factory, chunk):
-    folder = tmp_path_factory.mktemp("voice")
-    wrappers = StreamEncoderWrapper(loaded.encoder), ExactStreamingWrapper(loaded.decoder)
-    paths = [export(loaded, wrapper, folder / f"{i}.onnx").path for i, wrapper in enumerate(wrappers)]
+def test_the_loop_in_onnx_runtime_gives_the_shipped_codes_and_their_sound(loaded, audio, paths, chunk):
     trip = round_trip(*(CodecSession(path, 1) for path in paths), audio, chunk)
     np.testing.assert_array_equal(trip.codes, demo.codes("en_small"))
     np.testing.assert_allclose(trip.decoded, one_shot(loaded.decoder, trip.codes[None])[0], atol=MAX_ERROR)

@@ -15,19 +15,16 @@ import soxr
 from conftest import random_codes
 
 from qwen3_codec.cli import main as cli
-from qwen3_codec.exporting.export import export
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.runtime.audio import pcm16, read_waveform, row_paths, write_waveforms
 from qwen3_codec.runtime.resampling import check_rates, resample, resampled
-from qwen3_codec.streaming.exact import ExactStreamingWrapper
 
 STEP = 1 / 32768
 
 
-@pytest.fixture(scope="module")
-def graph(tiny, tmp_path_factory):
-    path = tmp_path_factory.mktemp("audio") / "exact.onnx"
-    return export(tiny, ExactStreamingWrapper(tiny.decoder), path).path
+@pytest.fixture
+def graph(tiny_exact):
+    return tiny_exact
 
 
 @pytest.fixture

@@ -1,0 +1,49 @@
+"""The core's tests where what they need of one system, or of the course, is missing: as on Windows and macOS."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent
+# A few that are quick, of each part: spec and runtime, model, streaming, verification.
+SOME = ["test_metrics.py", "test_layers.py", "test_codes.py", "test_parity.py"]
+
+# `pytest`, where the project cannot import these, there is no `os.fork`, and no file is found below /proc.
+HIDDEN = """
+import builtins, os, sys
+
+def imported(name, among=None, *rest, any=builtins.__import__, project=os.getcwd(), **more):
+    hidden = {"resource", "fcntl", "termios", "grp", "pwd", "scipy", "soundfile", "soxr", "pystoi", "matplotlib",
+              "IPython", "ipywidgets", "jupytext", "nbformat", "tritonclient", "selenium"}
+    if name.split(".")[0] in hidden and (among or {}).get("__file__", "").startswith(project):
+        raise ModuleNotFoundError(f"{name} is hidden")
+    return any(name, among, *rest, **more)
+
+builtins.__import__ = imported
+for name in ("fork", "forkpty", "sched_getaffinity"):
+    if hasattr(os, name):
+        delattr(os, name)
+
+def found(path, *rest, real=os.stat, **more):
+    if str(path).startswith("/proc"):
+        raise FileNotFoundError(path)
+    return real(path, *rest, **more)
+
+os.stat = found
+
+import pytest
+
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--collect-only", str(FOLDER)], [str(FOLDER / name) for name in SOME]])
+def test_the_cores_tests_need_nothing_of_one_system_and_nothing_of_the_course(arguments):
+    command = [sys.executable, "-c", HIDDEN, "-p", "no:cacheprovider", *arguments]
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    alone["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # those of notebooks need what is hidden here
+    run = subprocess.run(command, cwd=FOLDER.parents[1], env=alone, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr
