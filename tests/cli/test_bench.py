@@ -13,8 +13,14 @@ from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.verification.decoder import MAX_ERROR
 
 
-def test_all_designs_are_there_and_their_errors_are_measured(tiny, tmp_path):
-    result = benchmark(tiny, tmp_path, frames=40, chunks=(1, 3), threads=1, rounds=2)
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory):
+    """A folder for the graphs of every design, which are exported once."""
+    return tmp_path_factory.mktemp("graphs")
+
+
+def test_all_designs_are_there_and_their_errors_are_measured(tiny, graphs):
+    result = benchmark(tiny, graphs, frames=40, chunks=(1, 3), threads=1, rounds=2)
     rows = {(row.design, row.chunk): row for row in result.rows}
     reach = next(
         row.design for row in result.rows if row.design.startswith("windowed") and row.design != "windowed 4+4"
@@ -105,9 +111,9 @@ def test_what_cannot_be_timed_is_refused(tiny, tmp_path, options, words):
     assert not [*tmp_path.iterdir()]
 
 
-def test_a_card(tiny, tmp_path):
+def test_a_card(tiny, graphs):
     """Random weights fall short of any bound; the page says what was measured, and which exports held."""
-    made, cost = card.make(tiny, tmp_path, frames=8, chunks=(2,), threads=1, exporters=("torchscript",))
+    made, cost = card.make(tiny, graphs, frames=8, chunks=(2,), threads=1, exporters=("torchscript",))
     assert [(row.precision, row.verdict) for row in made] == [
         (name, "passed") for name in ("float32", "float16", "int8")
     ]
@@ -127,14 +133,14 @@ def test_a_card_says_what_could_not_be_made(tiny, tmp_path, monkeypatch):
     assert made.problem == "a length was frozen" and not [*tmp_path.iterdir()]
 
 
-def test_the_card_command(tiny, tmp_path, monkeypatch, capsys):
-    checkpoint.save(tiny, tmp_path / "weights")
+def test_the_card_command(tiny, graphs, tmp_path, monkeypatch, capsys):
+    checkpoint.save(tiny, tmp_path / "tiny")
     monkeypatch.setattr(card, "PRECISIONS", ("float32",))
-    arguments = ["card", "--checkpoint", str(tmp_path / "weights"), "--frames", "8", "--chunks", "2", "--threads", "1"]
-    arguments += ["--folder", str(tmp_path / "graphs"), "--exporters"]
+    arguments = ["card", "--checkpoint", str(tmp_path / "tiny"), "--frames", "8", "--chunks", "2", "--threads", "1"]
+    arguments += ["--folder", str(graphs), "--exporters"]
     page = tmp_path / "card.md"
     assert cli.main([*arguments, "torchscript", "--output", str(page)]) == 0
-    assert page.read_text(encoding="utf-8").startswith("# weights, 20")
+    assert page.read_text(encoding="utf-8").startswith("# tiny, 20")
     assert "1 exports" in capsys.readouterr().err
     assert cli.main([*arguments, "abacus", "--output", str(page)]) == 2
     assert "exporter is 'abacus'" in capsys.readouterr().err

@@ -26,7 +26,6 @@ from qwen3_codec.streaming.kv_stack import sliding_window_mask
 from qwen3_codec.streaming.layers import StreamingConvTranspose1d
 from qwen3_codec.streaming.session import TorchSession
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verification import decoder as verify_module
 from qwen3_codec.verification.decoder import MAX_ERROR, Limits, verify, wrapper_like
 from qwen3_codec.verification.encoder import verify_encoder
 
@@ -352,7 +351,7 @@ def test_untested_opsets_are_refused(tiny, tmp_path, exporter, opset):
 def test_a_long_reference_is_decoded_in_exact_pieces(tiny, monkeypatch):
     codes = random_codes(tiny.decoder, 200, batch=2)
     whole = one_shot(tiny.decoder, codes)
-    monkeypatch.setattr(verify_module, "PIECE_FRAMES", 30)
+    monkeypatch.setattr("qwen3_codec.model.one_shot.PIECE_FRAMES", 30)
     pieces = one_shot(tiny.decoder, codes)
     assert pieces.shape == whole.shape and max_error(whole, pieces) < 1e-5
 
