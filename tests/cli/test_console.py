@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import random_codes
+from conftest import mostly_slow, random_codes
 
 from qwen3_codec.cli import main as cli
 from qwen3_codec.course.exercises import check
@@ -168,6 +168,7 @@ def test_a_verdict_prints_on_each_console(console, encoding):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="such names are made otherwise there")
+@pytest.mark.parametrize("encoding", mostly_slow(ENCODINGS, ["ascii"]))
 def test_from_outside(files, encoding, tmp_path):
     """The interpreter's own streams, and a file name that is not in its letters."""
     line = ["decode", *placed(files, COMMANDS["decode"][:4]), "--output", str(tmp_path / f"{NAME}.wav")]

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import random_codes, small_checkpoint
+from conftest import OTHER_CONFIGS, mostly_slow, random_codes, small_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -78,6 +78,7 @@ def test_graph_and_wrapper_and_one_shot(small, exact_session):
     assert_exact(verify(small, wrapper, codes, SCHEDULES[1:], exact_session))
 
 
+@pytest.mark.parametrize("other", mostly_slow(OTHER_CONFIGS, ["everything"]), indirect=True)
 def test_other_configs(other, tmp_path):
     wrapper = ExactStreamingWrapper(other.decoder)
     session = CodecSession(export(other, wrapper, tmp_path / "exact.onnx").path)

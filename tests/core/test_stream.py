@@ -135,10 +135,16 @@ def _half(stream, codes):
     return stream.push(codes)
 
 
-FORK = pytest.param("fork", marks=pytest.mark.skipif(sys.platform != "linux", reason="a fork is safe on Linux alone"))
+FORK = pytest.param(
+    "windowed", "fork", marks=pytest.mark.skipif(sys.platform != "linux", reason="a fork is safe on Linux alone")
+)
 
 
-@pytest.mark.parametrize("method", ["spawn", FORK])
+@pytest.mark.parametrize(
+    ("session", "method"),
+    [("exact", "spawn"), pytest.param("windowed", "spawn", marks=pytest.mark.slow), FORK],
+    indirect=["session"],
+)
 def test_sessions_and_streams_go_to_other_processes(session, codes, method):
     """A session as its path and options, a stream with its state."""
     going = session.stream(2)

@@ -101,7 +101,7 @@ class TestOracle:
         schedule=st.lists(st.integers(1, 30), min_size=1, max_size=4),
         history=st.integers(0, 6),
         lookahead=st.integers(0, 6),
-        frames=st.integers(1, 40),
+        frames=st.integers(1, 20),
     )
     def test_any_schedule_history_and_lookahead(self, tiny, schedule, history, lookahead, frames):
         wrapper = StatefulCodecONNXWrapper(tiny.decoder, history, lookahead)

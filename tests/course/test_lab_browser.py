@@ -231,6 +231,7 @@ def test_a_wrong_schedule_is_answered_in_words(lab):
     lab.driver.save_screenshot(str(KEPT / "message.png"))
 
 
+@pytest.mark.slow
 def test_a_recording_that_jupyter_does_not_carry_is_named_on_the_page(page, browser, tmp_path):
     """Its message ends the connection; the words about it went ahead, and the next file is taken."""
     voice = opened(page.replace(NAME, "voice.ipynb"), browser)
