@@ -1,4 +1,4 @@
-// Pushes pieces of a slow device through the page's player, on a clock of its own. Run by tests/test_page_client.py.
+// Pushes pieces of a slow device through the page's player, on a clock of its own. Run by tests/course/test_page_client.py.
 import { readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 

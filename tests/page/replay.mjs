@@ -1,4 +1,4 @@
-// Streams codes through graphs as a JSON on standard input says, and writes what came out. Run by tests/test_page_client.py.
+// Streams codes through graphs as a JSON on standard input says, and writes what came out. Run by tests/course/test_page_client.py.
 import { readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 

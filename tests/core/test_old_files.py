@@ -11,7 +11,7 @@ from qwen3_codec.runtime import CodecSession, self_test
 from qwen3_codec.verification.decoder import verify, wrapper_like
 from qwen3_codec.verification.encoder import verify_encoder
 
-ARCHIVE = Path(__file__).parent / "old_files" / "format_1.zip"
+ARCHIVE = Path(__file__).parents[1] / "old_files" / "format_1.zip"
 DECODERS = ("exact", "windowed", "fixed", "one_shot", "float16", "int8")
 # What another machine's rounding may make of 8 and 16 bits; as `SELF_TEST_SLACK` allows.
 ATOL = {"int8": 0.05, "float16": 0.01}
