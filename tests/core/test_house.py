@@ -5,6 +5,8 @@ from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 
+import pytest
+
 import qwen3_codec
 
 PACKAGE = Path(qwen3_codec.__file__).parent
