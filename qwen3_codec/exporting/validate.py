@@ -69,7 +69,7 @@ def compare_once(wrapper: torch.nn.Module, session: CodecSession, case: dict, to
     lengths |= {BATCH: case["batch"], FRAMES: case["frames"], SAMPLES: samples}
     feeds = random_inputs(spec, lengths, case["is_last"])
     for tensor in spec.all_inputs[len(spec.inputs) :]:
-        if tensor.dtype == "int64":  # one row as old as the case says, the others of a random age
+        if tensor.dtype == "int64":  # one row as full as the case says, the others at random
             feeds[tensor.name][0] = lengths[tensor.name]
     expected, own = TorchSession(wrapper).run(feeds), getattr(wrapper, "output_error", None)
     try:

@@ -61,9 +61,9 @@ def attention_reach(config, pre_conv_history: int) -> int:
 def receptive_field(decoder: CodecDecoder) -> ReceptiveField:
     """Measure it: change one frame, see which samples move. Computed in float64, so that rounding moves nothing.
 
-    The conv stack and the transformer are measured apart, since the stack's reach is frames and the transformer's is
-    (sliding_window - 1) frames for each layer. A reach through all layers is faint where weights are small; what is
-    reported is the farthest frame that moves at all.
+    The conv stack and the transformer are measured apart: the one looks back some frames, the other
+    (sliding_window - 1) frames for each layer. The edge of a field through all layers is faint where weights are small;
+    what is reported is the farthest frame that moves at all.
     """
     conv = _samples_that_move(decoder)
     frames = attention_reach(decoder.config, decoder.pre_conv.left_context) + 8

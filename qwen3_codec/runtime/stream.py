@@ -87,7 +87,7 @@ class Stream:
     def join(self, *others: "Stream"):
         """A new stream with the rows of this one and of `others`, to be decoded in one call from here on.
 
-        With an exact graph the rows may be of any age. A windowed graph's states grow with age, so there the rows must
+        With an exact graph the rows may be at any offset. A windowed graph's states grow, so there the rows must
         have states of the same lengths; raises ValueError where they do not, where a stream is finished, or where one
         is of other weights or another interface.
         """
@@ -101,7 +101,7 @@ class Stream:
             if len({stream.state[name].shape[1:] for stream in streams}) > 1:
                 shapes = ", ".join(str(list(stream.state[name].shape)) for stream in streams)
                 raise ValueError(
-                    f"the streams' {name} have the shapes {shapes}: this graph joins streams of one age only"
+                    f"the streams' {name} have the shapes {shapes}: this graph joins streams at one offset only"
                 )
         if len({stream._suppressed for stream in streams}) > 1:
             raise ValueError(

@@ -77,7 +77,7 @@ def code_gap(encoder: CodecEncoder, latents: torch.Tensor, wanted: torch.Tensor,
 class StreamEncoderWrapper(nn.Module):
     """One exact streaming step of `encoder`, with all state passed in and out. `spec` declares the tensors.
 
-    As in `ExactStreamingWrapper`, states have fixed shapes and start as zeros, and rows of different ages share a call.
+    As in `ExactStreamingWrapper`, states have fixed shapes and start as zeros; rows at different offsets share a call.
     """
 
     @torch.no_grad()

@@ -46,9 +46,9 @@ class ExactStreamingWrapper(nn.Module):
     """One exact streaming step of `decoder`, with all state passed in and out. `spec` declares the tensors.
 
     States have fixed shapes and start as zeros; only the batch and N vary. Keys and values hold `sliding_window - 1`
-    frames, of which the last `past_frames` are real: the count is kept for each row, so that streams of different
-    ages share a call. It stops growing at `sliding_window - 1`, and positions are relative to the window, so nothing
-    grows with the length of the stream.
+    frames, of which the last `past_frames` are real: the count is kept for each row, so that rows at different offsets
+    share a call. It stops growing at `sliding_window - 1`, and positions are relative to the window, so nothing grows
+    with the length of the stream.
     """
 
     @torch.no_grad()

@@ -95,8 +95,8 @@ def verify(
 
 
 def _limits_of(session: CodecSession | None, codes: np.ndarray) -> Limits:
-    promise = measured_snr_of(getattr(session, "metadata", {}))
-    return Limits(min_snr_db=promise.least(codes), state_error=REDUCED_STATE_ERROR) if promise else Limits()
+    measured = measured_snr_of(getattr(session, "metadata", {}))
+    return Limits(min_snr_db=measured.least(codes), state_error=REDUCED_STATE_ERROR) if measured else Limits()
 
 
 @dataclass

@@ -41,7 +41,7 @@ def python(*arguments, cwd):
 # Each command in turn, in one process; what it prints ends with its exit code.
 EVERY = """
 import sys
-from qwen3_codec import cli
+from qwen3_codec.cli import main as cli
 for line in {lines!r}:
     print(cli.main(line.split()), file=sys.stderr)
 """

@@ -85,7 +85,7 @@ def test_a_last_call_that_ends_inside_a_frame(upstream, wrapper, audio, samples)
     assert_close(upstream.encoder.latents(audio), found)
 
 
-def test_past_the_window_with_rows_of_different_ages(upstream, wrapper):
+def test_past_the_window_with_rows_at_different_offsets(upstream, wrapper):
     """A row that begins and a row that is older than the window, in the same calls."""
     frame = upstream.encoder.samples_per_frame
     old, young = noise(1, 300 * frame, 1), noise(1, 160 * frame, 2)

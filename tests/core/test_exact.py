@@ -104,7 +104,7 @@ def test_random_schedules(shallow, exact, schedule, seed):
 
 
 def test_states_agree_from_a_random_state(exact_session, small):
-    """`compare_once` compares every output, states included, from normal random states of rows of different ages."""
+    """`compare_once` compares every output, states included, from normal random states of rows at different offsets."""
     wrapper = ExactStreamingWrapper(small.decoder)
     cases = validation_cases(wrapper.spec)
     assert len(cases) == 8 and max(compare_once(wrapper, exact_session, case) for case in cases) < MAX_ERROR
@@ -120,19 +120,19 @@ def test_what_is_stored_beyond_past_frames_does_not_matter(exact_session, small)
     np.testing.assert_array_equal(*outputs)
 
 
-def test_rows_of_different_ages_equal_single_streams(exact_session, small):
+def test_rows_at_different_offsets_equal_single_streams(exact_session, small):
     """Four streams start at different times, share calls, one leaves, one is doubled, and each stays what it was."""
     codes = random_codes(small.decoder, 120, batch=4)
     reference = one_shot(small.decoder, codes)
-    ages = [0, 1, 30, 90]
+    offsets = [0, 1, 30, 90]
     single = []
-    for row, age in enumerate(ages):
+    for row, offset in enumerate(offsets):
         stream = exact_session.stream()
-        if age:
-            stream.push(codes[row, :age])
+        if offset:
+            stream.push(codes[row, :offset])
         single.append(stream)
     together = single[0].join(*single[1:])
-    assert together.frames.tolist() == ages
+    assert together.frames.tolist() == offsets
 
     def step(stream, rows, frames):
         part = np.stack([codes[row, start : start + frames] for row, start in zip(rows, stream.frames, strict=True)])
@@ -162,7 +162,7 @@ def test_a_row_depends_on_itself_alone(exact_session, small):
 def test_joins_that_cannot_be(session, exact_session, small):
     young, old = session.stream(), session.stream()
     old.push(random_codes(small.decoder, 9))
-    with pytest.raises(ValueError, match=r"pre_conv_h have the shapes .* one age only"):
+    with pytest.raises(ValueError, match=r"pre_conv_h have the shapes .* one offset only"):
         young.join(old)
     same = session.stream()
     same.push(random_codes(small.decoder, 9, seed=1))

@@ -88,7 +88,7 @@ def test_an_error_names_the_file_asked_for(tmp_path):
 def test_a_terminated_command_leaves_nothing(tmp_path):
     """SIGTERM, as a server's supervisor sends it, in the middle of writing."""
     code = (
-        "import sys, time\nfrom qwen3_codec import cli, files\nfrom qwen3_codec.cli import inspect\n"
+        "import sys, time\nfrom qwen3_codec import files\nfrom qwen3_codec.cli import inspect, main as cli\n"
         "def run(args):\n    with files.written_whole(sys.argv[1]) as draft:\n        draft.write_text('half')\n"
         "        print('writing', flush=True)\n        time.sleep(60)\n"
         "inspect.run = run\nsys.exit(cli.main(['inspect']))\n"

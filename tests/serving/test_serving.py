@@ -348,7 +348,7 @@ def test_the_model_is_short():
     assert len(source.splitlines()) < 150
 
 
-def test_rows_of_different_ages_and_lengths_are_joined_and_parted(model, exact, monkeypatch):
+def test_rows_at_different_offsets_and_lengths_are_joined_and_parted(model, exact, monkeypatch):
     calls = []
     monkeypatch.setattr(exact, "run", exact.run)
     run = model.session.run

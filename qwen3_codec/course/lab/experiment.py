@@ -46,7 +46,7 @@ NO_TRAP = "none"
 
 
 @dataclass(frozen=True)
-class Trap:
+class Fault:
     """One mistake: in the wrapper (windowed design), or what is done to the state between two calls."""
 
     look_for: str = ""
@@ -58,38 +58,38 @@ class Trap:
 _LOST = "lost after every call: look for steps at the chunk borders."
 TRAPS = {
     EXACT: {
-        NO_TRAP: Trap(),
-        "all state lost": Trap(f"Every state is {_LOST}", dropped("")),
-        "conv state lost": Trap(f"What the convolutions remember is {_LOST}", dropped("conv_")),
-        "keys and values lost": Trap(
+        NO_TRAP: Fault(),
+        "all state lost": Fault(f"Every state is {_LOST}", dropped("")),
+        "conv state lost": Fault(f"What the convolutions remember is {_LOST}", dropped("conv_")),
+        "keys and values lost": Fault(
             "Attention forgets after every call: a haze, not a click.", dropped("past_frames", "key_", "value_")
         ),
     },
     WINDOWED: {
-        NO_TRAP: Trap(),
-        "all state lost": Trap(f"Every state is {_LOST}", dropped("")),
-        "conv state lost": Trap(f"The conv history is {_LOST}", dropped("pre_conv_h", "conv_h")),
-        "keys and values lost": Trap("Attention forgets after every call: a haze, not a click.", dropped("past_")),
-        "positions that saturate": Trap(
+        NO_TRAP: Fault(),
+        "all state lost": Fault(f"Every state is {_LOST}", dropped("")),
+        "conv state lost": Fault(f"The conv history is {_LOST}", dropped("pre_conv_h", "conv_h")),
+        "keys and values lost": Fault("Attention forgets after every call: a haze, not a click.", dropped("past_")),
+        "positions that saturate": Fault(
             "Positions stop growing when the attention window is full.",
             wrapper=SaturatingPositions,
             needs_full_window=True,
         ),
-        "trimmed before attention": Trap(
+        "trimmed before attention": Fault(
             "Keys and values are cut to the window too early: a chunk's first frames lose their oldest ones. "
             "Chunks of 1 frame lose nothing.",
             wrapper=TrimmedBeforeAttention,
             needs_full_window=True,
         ),
-        "mask that sees the future": Trap(
+        "mask that sees the future": Fault(
             "Inside a chunk each frame sees the next one. Chunks of 1 frame have no next one.", wrapper=SeesTheFuture
         ),
-        "history from the new frames alone": Trap(
+        "history from the new frames alone": Fault(
             "Only chunks shorter than the first convolution's history (2 frames, at the official kernel) are hurt.",
             wrapper=HistoryFromNewFramesAlone,
         ),
     },
-    ONE_SHOT: {NO_TRAP: Trap()},
+    ONE_SHOT: {NO_TRAP: Fault()},
 }
 TRAPS[IN_8_BITS] = TRAPS[EXACT]
 
@@ -248,7 +248,7 @@ def _choose(options: dict, name: str, what: str):
     return options[name]
 
 
-def _wrapper(decoder, settings: Settings, trap: Trap):
+def _wrapper(decoder, settings: Settings, trap: Fault):
     if settings.design == WINDOWED:
         return trap.wrapper(decoder, settings.history, settings.lookahead)
     designs = {EXACT: ExactStreamingWrapper, IN_8_BITS: Int8StreamingWrapper, ONE_SHOT: OneShotWrapper}
