@@ -66,7 +66,7 @@ def test_no_command_shows_a_traceback_where_a_package_cannot_be_loaded(install, 
         "verify x.onnx": torch,
         "bench": torch,
         "card --output y.md": torch,
-        "page": graph,
+        "page": torch,
     }
     run = python("-c", EVERY.format(lines=[*lines]), cwd=tmp_path)
     printed = run.stderr.splitlines()

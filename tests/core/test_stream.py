@@ -265,7 +265,7 @@ def test_a_quota_counts_as_cores(tmp_path, monkeypatch, files, cores):
 
 
 def test_without_any_onnx_runtime_one_line_says_what_to_install():
-    hide = "import sys; sys.modules['onnxruntime'] = None; from qwen3_codec.cli import main as cli; sys.exit(cli.main(sys.argv[1:]))"
+    hide = "import sys; sys.modules['onnxruntime'] = None; from qwen3_codec.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", hide, "decode", "x.onnx", "--codes", "x.npy", "--output", "x.wav"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     (line,) = run.stderr.splitlines()
