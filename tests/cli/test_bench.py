@@ -111,6 +111,7 @@ def test_what_cannot_be_timed_is_refused(tiny, tmp_path, options, words):
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.slow
 def test_a_card(tiny, graphs):
     """Random weights fall short of any bound; the page says what was measured, and which exports held."""
     made, cost = card.make(tiny, graphs, frames=8, chunks=(2,), threads=1, exporters=("torchscript",))

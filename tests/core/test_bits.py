@@ -227,6 +227,7 @@ class TestAnyConfig:
         report = verify(other, wrapper, codes, [[1], [7, 1, 2], [24]])
         assert report.passed, report.failures
 
+    @pytest.mark.slow
     def test_dynamo(self, tiny, tmp_path):
         """float16 is made of the float32 graph, which other tests export so; 8 bits are a wrapper of their own."""
         session = made(tiny, "int8", tmp_path, exporter="dynamo", least_snr_db=ANY)

@@ -85,6 +85,7 @@ def test_other_configs(other, tmp_path):
     assert_exact(verify(other, wrapper, random_codes(other.decoder, 90, batch=2), [[1], [7, 1, 2], [12]], session))
 
 
+@pytest.mark.slow
 def test_dynamo(tiny, tmp_path):
     """In the newest opset that is allowed; in the usual one with fixed axes (test_tools.py) and in notebook 12."""
     wrapper, newest = ExactStreamingWrapper(tiny.decoder), OPSETS["dynamo"][-1]

@@ -27,6 +27,7 @@ def test_past_three_hundred_frames(small, exact_window, session):
     assert report.judged and report.passed, str(report)
 
 
+@pytest.mark.slow
 def test_dynamo_exports_the_same_wrapper(tiny, tmp_path):
     """Without look-ahead, where slices are empty; notebook 3 does it with one."""
     wrapper = StatefulCodecONNXWrapper(tiny.decoder, conv_reach(tiny.decoder), lookahead_frames=0)

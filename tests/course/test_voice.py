@@ -95,7 +95,11 @@ def test_the_widget_shows_what_was_uploaded_or_why_not(loaded, audio):
     assert voice.result is not kept and voice.bar.value == 13 and "x&gt;.wav" in voice.message.value
 
 
-@pytest.mark.parametrize("content", [b"?", wav(np.zeros(0)), wav(np.full(24000, np.nan))])
+@pytest.mark.parametrize(
+    "content",
+    [b"?", wav(np.zeros(0)), wav(np.full(24000, np.nan))],
+    ids=["no sound", "no sample", "NaN"],  # pytest would take the bytes, which hold the time
+)
 def test_what_cannot_be_encoded_is_named_and_takes_the_last_result_away(loaded, audio, content):
     voice = Voice(loaded, seconds=0.1)
     upload(voice, wav(audio))
