@@ -3,7 +3,7 @@
 import onnx
 
 from ..spec import BATCH, StateSpec, TensorSpec
-from .trace import ExportError
+from .tracing import ExportError
 
 
 def check_limits(spec: StateSpec) -> None:

@@ -24,7 +24,7 @@ from ..streaming.session import TorchSession, differing
 from .causes import complex_numbers, frozen_axes, warned
 from .check import check_graph, check_limits
 from .diagnostics import Diagnostic, captured
-from .trace import EXPORTERS, OPSET, OPSETS, ExportError, example_inputs, random_inputs, trace
+from .tracing import EXPORTERS, OPSET, OPSETS, ExportError, example_inputs, random_inputs, trace
 from .validate import TOLERANCE, VALIDATION_FRAMES, compare_once, validate_graph, validation_cases
 from .wording import described, gist, tells_of_a_loss
 

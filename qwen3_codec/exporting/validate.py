@@ -9,7 +9,7 @@ from ..spec import BATCH, FRAMES, SAMPLES, StateSpec
 from ..streaming.session import TorchSession
 from .diagnostics import captured
 from .frozen_axes import why_it_stopped
-from .trace import ExportError, random_inputs
+from .tracing import ExportError, random_inputs
 
 # The graph and the wrapper do the same float32 operations in another order. Half-precision states need more: they are
 # rounded to 11 bits.

@@ -72,6 +72,8 @@ LAZY = [path for path in FILES if path.name == "__init__.py" and "loaded_when_as
 @pytest.mark.parametrize("path", LAZY, ids=lambda path: path.parent.name)
 def test_a_name_that_is_loaded_when_asked_for_is_there(path):
     package = import_module(".".join(path.parent.relative_to(PACKAGE.parent).parts))
+    beside = {file.stem for file in path.parent.iterdir()} & {*package.__all__}
+    assert not beside, "a module of that name would take its place as soon as it is imported"
     for name in package.__all__:
         found = getattr(package, name)
         assert getattr(found, "__name__", name).rpartition(".")[2] == name and name in dir(package)
