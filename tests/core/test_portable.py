@@ -13,7 +13,7 @@ SOME = ["test_metrics.py", "test_layers.py", "test_codes.py", "test_parity.py"]
 
 # `pytest`, where the project cannot import these, there is no `os.fork`, and no file is found below /proc.
 HIDDEN = """
-import builtins, os, sys
+import builtins, errno, os, sys
 
 def imported(name, among=None, *rest, any=builtins.__import__, project=os.getcwd(), **more):
     hidden = {"resource", "fcntl", "termios", "grp", "pwd", "scipy", "soundfile", "soxr", "pystoi", "matplotlib",
@@ -29,7 +29,7 @@ for name in ("fork", "forkpty", "sched_getaffinity"):
 
 def found(path, *rest, real=os.stat, **more):
     if str(path).startswith("/proc"):
-        raise FileNotFoundError(path)
+        raise FileNotFoundError(errno.ENOENT, "hidden", path)
     return real(path, *rest, **more)
 
 os.stat = found
