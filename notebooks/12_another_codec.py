@@ -129,7 +129,7 @@ assert first >= 0, "it is causal"
 # %%
 few = torch.from_numpy(codes[:1, :30]).transpose(1, 2)
 found = find_states(model, few, run=model.decode)
-fields = ["kind", "channels", "kernel", "stride", "groups", "bias", "history", "lookahead", "steps_per_frame"]
+fields = ["kind", "channels", "kernel", "stride", "groups", "bias", "left_context", "lookahead", "steps_per_frame"]
 rows = [(s.name.removeprefix("decoder."), *(getattr(s, field) for field in fields)) for s in found if s.left_context]
 plots.table(["layer", *(field.replace("_", " ") for field in fields)], rows)
 
