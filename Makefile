@@ -6,7 +6,7 @@
 # make setup         the environment alone
 # make page          the lab in a browser: builds the page and serves it (needs npm)
 # make serve         a Triton server with the demo's decoder, on this machine (Linux on x86)
-# make lint          style, and the pairs of notebooks
+# make lint          style, types, the order of imports, and the pairs of notebooks
 # make oldest        the core's tests with the oldest packages that are allowed, in an environment of their own
 # make notebooks     execute the committed notebooks again, after a change in a .py
 PYTHON ?= python3
@@ -102,6 +102,8 @@ serve: setup $(TRITON)
 style: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 lint: style
 	$(BIN)/python -m pytest tests/course/test_notebooks.py

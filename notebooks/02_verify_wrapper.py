@@ -216,7 +216,7 @@ plots.player(short, loaded.sample_rate)
 def error_at(history, lookahead, chunk=3):
     """MSE of the first 60 frames of a stream against the one-shot decoder."""
     stream = TorchSession(StatefulCodecONNXWrapper(decoder, history, lookahead)).stream()
-    waveform = np.concatenate([*stream.pushes(codes[:, :60], [chunk])], axis=1)[0]
+    waveform = stream.run(codes[:, :60], [chunk])[0]
     return mse(reference[: waveform.size], waveform)
 
 

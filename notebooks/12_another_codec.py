@@ -248,9 +248,8 @@ class CountsFrames(StreamMimi):
 
 
 def error_of(kind, schedule, frames=60):
-    waveform = TorchSession(kind(model)).stream(len(codes))
-    pieces = np.concatenate([*waveform.pushes(codes[:, :frames], schedule)], axis=1)
-    return np.abs(pieces - whole[:, : pieces.shape[1]])
+    waveform = TorchSession(kind(model)).stream(len(codes)).run(codes[:, :frames], schedule)
+    return np.abs(waveform - whole[:, : waveform.shape[1]])
 
 
 rows = [(f"chunks of {n}", f"{error_of(CountsFrames, [n]).max():.1e}") for n in (60, 12, 3, 1)]

@@ -34,17 +34,35 @@ The modules, each of which imports only from those before it:
 
 import sys
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .exporting.export import export as export
+    from .model.checkpoint import OtherModel as OtherModel
+    from .model.checkpoint import load as load
+    from .model.one_shot import one_shot as one_shot
+    from .runtime import AsyncStream as AsyncStream
+    from .runtime import CodecSession as CodecSession
+    from .streaming.encoder import StreamEncoderWrapper as StreamEncoderWrapper
+    from .streaming.exact import ExactStreamingWrapper as ExactStreamingWrapper
+    from .streaming.finder import find_states as find_states
+    from .streaming.layers import StreamingConv1d as StreamingConv1d
+    from .streaming.layers import StreamingConvTranspose1d as StreamingConvTranspose1d
+    from .streaming.session import TorchSession as TorchSession
+    from .streaming.windowed import StatefulCodecONNXWrapper as StatefulCodecONNXWrapper
+    from .verification.decoder import verify as verify
+    from .verification.parity import parity as parity
 
 __version__ = "0.1.0"
 
 
-def loaded_when_asked(package: str, homes: dict[str, str]):
+def loaded_when_asked(package: str, homes: dict[str, str]) -> tuple[Any, Any, list[str]]:
     """`__getattr__`, `__dir__` and `__all__` of a package (PEP 562); `homes` has the module below it of each name.
 
     A name that its module does not have is the module itself.
     """
 
-    def get(name: str):
+    def get(name: str) -> object:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module = import_module(f".{homes[name]}", package)

@@ -99,7 +99,7 @@ class StateSpec:
     @property
     def num_quantizers(self) -> int:
         """Codes per frame, the last axis of `audio_codes`."""
-        return self._codes.shape[-1]
+        return int(self._codes.shape[-1])
 
     @property
     def fixed_frames(self) -> int | None:
@@ -186,7 +186,7 @@ def _design_of_kind(kind: str, lookahead_frames: int, limits: dict[str, int]) ->
     return {"design": EXACT, "part": ENCODER} if kind == ENCODER else {"design": kind, "settings": settings}
 
 
-def random_codes(dims, frames: int, batch: int = 1, seed: int = 0) -> np.ndarray:
+def random_codes(dims: Any, frames: int, batch: int = 1, seed: int = 0) -> np.ndarray:
     """Seeded int64 codes [batch, frames, Q] for `dims`: a spec, or a decoder's config."""
     return np.random.default_rng(seed).integers(dims.codebook_size, size=(batch, frames, dims.num_quantizers))
 
@@ -197,7 +197,7 @@ def audio_codes_spec(num_quantizers: int) -> TensorSpec:
 
 
 def windowed_spec(
-    config, samples_per_frame: int, pre_conv_history: int, conv_history_frames: int, lookahead_frames: int
+    config: Any, samples_per_frame: int, pre_conv_history: int, conv_history_frames: int, lookahead_frames: int
 ) -> StateSpec:
     """The windowed graph's interface: at 8 layers, 21 inputs and 23 outputs, under the names that its users know.
 
@@ -239,7 +239,7 @@ def windowed_spec(
 
 
 def exact_spec(
-    config,
+    config: Any,
     samples_per_frame: int,
     convs: Sequence[tuple[int, int]],
     sample_rate: int | None = None,
@@ -273,11 +273,11 @@ def with_fixed_axes(spec: StateSpec, frames: int | None = None, batch: int | Non
     """
     if frames and spec.part == ENCODER:
         raise ValueError("an encoder's number of frames cannot be fixed: sound may end anywhere")
-    lengths = {BATCH: batch, FRAMES: frames}
+    lengths: dict[int | str, int | None] = {BATCH: batch, FRAMES: frames}
     if frames and not spec.lookahead_frames:  # what is held back makes the first waveforms shorter
         lengths[SAMPLES] = frames * spec.samples_per_frame
 
-    def fixed(tensor):
+    def fixed(tensor: TensorSpec) -> TensorSpec:
         return replace(tensor, shape=tuple(lengths.get(axis) or axis for axis in tensor.shape))
 
     return replace(
@@ -289,7 +289,7 @@ def with_fixed_axes(spec: StateSpec, frames: int | None = None, batch: int | Non
 
 
 def encoder_spec(
-    config, samples_per_frame: int, steps_per_frame: int, num_quantizers: int, convs: Sequence[tuple[int, int]]
+    config: Any, samples_per_frame: int, steps_per_frame: int, num_quantizers: int, convs: Sequence[tuple[int, int]]
 ) -> StateSpec:
     """The encoder graph's interface, with states like the exact decoder's.
 
@@ -309,12 +309,12 @@ def encoder_spec(
     )
 
 
-def _frames_that_fill(config, steps_per_frame: int) -> int:
+def _frames_that_fill(config: Any, steps_per_frame: int) -> int:
     """Where the count of a row's past frames may stop: keys and values are all real from there on."""
     return ceil((config.sliding_window - 1) / steps_per_frame)
 
 
-def _exact_states(config, convs: Sequence[tuple[int, int]]) -> tuple[tuple[TensorSpec, TensorSpec], ...]:
+def _exact_states(config: Any, convs: Sequence[tuple[int, int]]) -> tuple[tuple[TensorSpec, TensorSpec], ...]:
     """A counter, the history of each convolution, keys and values of all positions that the next one may look at."""
     states = [_fixed("past_frames", (BATCH, 1), "int64")]
     states += [_fixed(f"conv_{i:02}", (BATCH, channels, history)) for i, (channels, history) in enumerate(convs)]
@@ -334,10 +334,12 @@ def _fixed(name: str, shape: tuple[int | str, ...], dtype: str = "float32") -> t
     return TensorSpec(name, shape, dtype), TensorSpec(f"next_{name}", shape, dtype)
 
 
-def _grown(name: str, next_name: str, shape: tuple[int | str, ...], limits: dict[str, int]):
+def _grown(
+    name: str, next_name: str, shape: tuple[int | str, ...], limits: dict[str, int]
+) -> tuple[TensorSpec, TensorSpec]:
     """A state whose length changes in the call: its output has an axis name of its own, or is always empty."""
 
-    def grown(axis):
+    def grown(axis: int | str) -> int | str:
         if isinstance(axis, int) or axis == BATCH:
             return axis
         return f"next_{axis}" if limits[axis] else 0

@@ -10,6 +10,7 @@ sdpa attention look at everything, so upstream's codes are the same only until t
 """
 
 from math import prod
+from typing import Any
 
 import torch
 from torch import nn
@@ -66,7 +67,7 @@ class CodecEncoder(nn.Module):
         """Samples of waveform for one frame of codes."""
         return prod(self.config.upsampling_ratios) * self.steps_per_frame
 
-    def groups(self) -> list[tuple[nn.Module, list[torch.Tensor]]]:
+    def groups(self) -> list[tuple[Any, list[torch.Tensor]]]:
         """(part of the quantizer, the vectors of each of its codebooks that is used, [codebook_size, codebook_dim]).
 
         In the order of the codes: the codebooks that carry meaning, then those that carry sound.

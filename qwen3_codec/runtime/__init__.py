@@ -9,7 +9,25 @@ play(stream.finish()[0])             # what a graph with look-ahead still held b
 In a coroutine: `stream = AsyncStream(session.stream())`, and `await stream.push(codes)`.
 """
 
+from typing import TYPE_CHECKING
+
 from .. import loaded_when_asked
+
+if TYPE_CHECKING:
+    from .aio import AsyncStream as AsyncStream
+    from .codes import CodesError as CodesError
+    from .measured_snr import measured_snr_of as measured_snr_of
+    from .metrics import chunks as chunks
+    from .metrics import max_error as max_error
+    from .metrics import mse as mse
+    from .metrics import per_chunk as per_chunk
+    from .metrics import scaled_error as scaled_error
+    from .metrics import snr_db as snr_db
+    from .session import CodecSession as CodecSession
+    from .session import GraphError as GraphError
+    from .stream import CodecStream as CodecStream
+    from .stream import EncoderStream as EncoderStream
+    from .stream import stream_of as stream_of
 
 # So that what reads codes or compares waveforms needs no ONNX Runtime.
 __getattr__, __dir__, __all__ = loaded_when_asked(

@@ -3,6 +3,7 @@
 import asyncio
 import copy
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class AsyncStream:
         for part, last in self.stream.parts(data, schedule):
             yield await self.push(part, last)
 
-    async def _call(self, method: str, *arguments):
+    async def _call(self, method: str, *arguments: Any) -> Any:
         if self._busy:
             raise RuntimeError("another call of this stream has not come back; await it, or fork() the stream")
         self._busy = True

@@ -8,6 +8,7 @@ import wave
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -83,7 +84,7 @@ def check_audio(audio: np.ndarray, batch: int, of_row: int | None = None) -> np.
     return rows.astype(np.float32)
 
 
-def check_audio_rows(audio, lengths: Sequence[int] | None = None) -> list[np.ndarray]:
+def check_audio_rows(audio: Any, lengths: Sequence[int] | None = None) -> list[np.ndarray]:
     """The rows of `audio`, each float32 [1, M_i]; ValueError as from `check_audio`, or where a row holds no sample.
 
     `audio` is one row [M], a batch [B, M], or a list of rows [M_i] of any lengths. In a batch the shorter rows are
@@ -133,7 +134,7 @@ def write_waveforms(paths: Iterable[Path], waveforms: Iterable[np.ndarray], samp
                 _write(file, path, waveform, sample_rate)
 
 
-def _write(file, path: Path, waveform: np.ndarray, sample_rate: int) -> None:
+def _write(file: Any, path: Path, waveform: np.ndarray, sample_rate: int) -> None:
     if path.suffix == ".npy":
         np.save(file, waveform)
     elif path.suffix == ".flac":
@@ -234,7 +235,7 @@ def _read_npy(path: Path) -> np.ndarray:
         raise ValueError(f"{path}: not a .npy file with numbers, or truncated ({error})") from error
 
 
-def _soundfile():
+def _soundfile() -> tuple[Any, str]:
     """The package and "", or None and how to come by it: it may be missing, or there without its library."""
     try:
         import soundfile
@@ -245,7 +246,7 @@ def _soundfile():
     return soundfile, ""
 
 
-def _needed_soundfile(path: Path):
+def _needed_soundfile(path: Path) -> Any:
     soundfile, advice = _soundfile()
     if soundfile is None:
         raise ValueError(f"{path}: needs the package soundfile ({advice})")

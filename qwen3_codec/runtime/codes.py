@@ -5,6 +5,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ class CodesError(ValueError):
     """Codes that the graph cannot take; the message names the value and its place."""
 
 
-def read_codes(path: Path) -> np.ndarray | list:
+def read_codes(path: Path) -> np.ndarray | list[np.ndarray]:
     """Codes from a .npy, .npz or .json file, as they lie there: an array, or nested lists; ValueError for no codes.
 
     A .npz holds one array, or one that is named audio_codes or codes; a .json nested lists, or an object of such names.
@@ -32,7 +33,7 @@ def read_codes(path: Path) -> np.ndarray | list:
         raise ValueError(f"{path}: not a .npy, .npz or .json file of codes, or truncated ({error})") from error
 
 
-def read_rows(path: Path, dims) -> list[np.ndarray]:
+def read_rows(path: Path, dims: Any) -> list[np.ndarray]:
     """The rows of a file, checked for `dims` (a spec, or a decoder's config); CodesError names the file."""
     try:
         return check_rows(read_codes(path), dims)
@@ -48,7 +49,7 @@ def check_codes(codes: np.ndarray, spec: StateSpec, batch: int | None = None) ->
     return _in_range(codes, spec)
 
 
-def check_rows(codes, spec: StateSpec, lengths: Sequence[int] | None = None) -> list[np.ndarray]:
+def check_rows(codes: Any, spec: StateSpec, lengths: Sequence[int] | None = None) -> list[np.ndarray]:
     """The rows of `codes`, each int64 [N_i, Q] and without padding; CodesError as from `check_codes`.
 
     `codes` are one row [N, Q], a batch [B, N, Q], or a list of rows of any lengths. In a batch the shorter rows are
@@ -67,7 +68,7 @@ def padded(rows: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack([np.pad(row, ((0, longest - len(row)), (0, 0))) for row in rows])
 
 
-def _named(arrays: Mapping) -> np.ndarray | list:
+def _named(arrays: Mapping[str, np.ndarray]) -> np.ndarray | list[np.ndarray]:
     names = [name for name in NAMES if name in arrays] or [*arrays]
     if len(names) != 1:
         raise ValueError(f"it holds {', '.join(arrays) or 'nothing'}, must hold one array or {' or '.join(NAMES)}")
@@ -75,7 +76,7 @@ def _named(arrays: Mapping) -> np.ndarray | list:
     return cut_rows([*_array(codes)], arrays["lengths"]) if "lengths" in arrays else codes
 
 
-def _rows(codes, spec: StateSpec) -> list[np.ndarray]:
+def _rows(codes: Any, spec: StateSpec) -> list[np.ndarray]:
     if isinstance(codes, list | tuple):
         parts = [_array(part, f"row {index}: ") for index, part in enumerate(codes)]
         if any(part.ndim > 1 for part in parts):
@@ -83,7 +84,7 @@ def _rows(codes, spec: StateSpec) -> list[np.ndarray]:
     return [*_batch(codes, spec)]
 
 
-def _batch(codes, spec: StateSpec, where: str = "") -> np.ndarray:
+def _batch(codes: Any, spec: StateSpec, where: str = "") -> np.ndarray:
     """Integers [B, N, Q], whatever their values."""
     codes, quantizers = _array(codes, where), spec.num_quantizers
     if codes.dtype.kind not in "iu":
@@ -97,7 +98,7 @@ def _batch(codes, spec: StateSpec, where: str = "") -> np.ndarray:
     return codes[None] if codes.ndim == 2 else codes
 
 
-def _array(codes, where: str = "") -> np.ndarray:
+def _array(codes: Any, where: str = "") -> np.ndarray:
     try:
         return np.asarray(codes)
     except (ValueError, TypeError) as error:
@@ -112,12 +113,14 @@ def _end(row: np.ndarray) -> int:
     return int(np.flatnonzero((row != PADDING).any(axis=1)).max(initial=-1)) + 1
 
 
-def cut_rows(rows: list[np.ndarray], lengths: Sequence[int], error: type[ValueError] = CodesError) -> list[np.ndarray]:
+def cut_rows(
+    rows: list[np.ndarray], lengths: Sequence[int] | np.ndarray, error: type[ValueError] = CodesError
+) -> list[np.ndarray]:
     """The first `lengths[i]` entries of each row; `error` where there is not one length for each, in its row."""
-    lengths = np.asarray(lengths)
-    if lengths.shape != (len(rows),) or lengths.dtype.kind not in "iu":
-        raise error(f"lengths are {lengths.tolist()}, must be {len(rows)} whole numbers, one for each row")
-    for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+    given = np.asarray(lengths)
+    if given.shape != (len(rows),) or given.dtype.kind not in "iu":
+        raise error(f"lengths are {given.tolist()}, must be {len(rows)} whole numbers, one for each row")
+    for index, (row, length) in enumerate(zip(rows, given, strict=True)):
         if not 1 <= length <= len(row):
             raise error(f"the length of row {index} is {length}, must be in 1..{len(row)}")
     return [row[:length] for row, length in zip(rows, lengths, strict=True)]

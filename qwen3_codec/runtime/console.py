@@ -6,13 +6,14 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from .versions import package_trouble
 
 
-def run_module(command, name: str, argv: list[str] | None = None) -> int:
+def run_module(command: Any, name: str, argv: list[str] | None = None) -> int:
     """`main` for a module that is a command of its own, `python -m NAME`, built as the commands of `cli` are."""
     prog = f"python -m {name}"
     parser = argparse.ArgumentParser(prog=prog, **help_texts(command, prog))
@@ -21,9 +22,10 @@ def run_module(command, name: str, argv: list[str] | None = None) -> int:
         return run_command(command.run, parser.parse_args(argv), name)
 
 
-def run_command(run, args: argparse.Namespace, name: str) -> int:
+def run_command(run: Callable[[argparse.Namespace], int], args: argparse.Namespace, name: str) -> int:
     """The exit code of `run`; what it cannot use becomes one line that begins with `name`."""
-    code, error = 2, None
+    code = 2
+    error: BaseException
     try:
         with _termination_unwinds():
             return run(args)
@@ -50,7 +52,8 @@ def importing(module: str) -> Iterator[None]:
         asked_for = module == "__main__" or (sys.argv[:1] == ["-m"] and module in sys.orig_argv)
         if not asked_for or (message := package_trouble(error)) is None:
             raise
-        name = sys.modules[module].__spec__.name.removesuffix(".__main__")
+        spec = sys.modules[module].__spec__
+        name = (spec.name if spec else module).removesuffix(".__main__")
         print(f"{name}: {message}", file=sys.stderr)
         sys.exit(2)
 
@@ -82,9 +85,10 @@ def _termination_unwinds() -> Iterator[None]:
         return
     hook, again = sys.unraisablehook, []
 
-    def lost(unraisable) -> None:
+    def lost(unraisable: Any) -> None:
         if not issubclass(unraisable.exc_type, SystemExit | KeyboardInterrupt):
-            return hook(unraisable)
+            hook(unraisable)
+            return
         number = signal.SIGTERM if issubclass(unraisable.exc_type, SystemExit) else signal.SIGINT
         again.append(threading.Timer(0.05, _thread.interrupt_main, [number]))  # from a thread: not in here once more
         again[-1].start()
@@ -130,10 +134,10 @@ class Help(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         stated = action.default in (None, False, argparse.SUPPRESS) or "(default" in (action.help or "")
-        return action.help if stated else f"{action.help or ''} (default: %(default)s)"
+        return action.help or "" if stated else f"{action.help or ''} (default: %(default)s)"
 
 
-def help_texts(command, prog: str) -> dict:
+def help_texts(command: Any, prog: str) -> dict[str, Any]:
     """A command's description, example and formatter, as arguments of argparse's parser."""
     return {
         "description": command.ABOUT[0].upper() + command.ABOUT[1:] + ".",

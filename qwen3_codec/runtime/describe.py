@@ -15,7 +15,7 @@ import json
 
 import numpy as np
 
-from ..spec import ENCODER
+from ..spec import ENCODER, StateSpec
 from . import CodecSession
 from .measured_snr import measured_snr_of
 from .self_test import KEY
@@ -30,7 +30,7 @@ def description(session: CodecSession) -> dict:
     stream = session.stream()
     codes = np.zeros((stream.batch, spec.fixed_frames or 1, spec.num_quantizers), np.int64)
     audio = np.zeros((stream.batch, spec.samples_per_frame), np.float32)
-    inputs = {"audio_codes": codes, "is_last": np.zeros(1, np.float32), "audio": audio}
+    inputs: dict[str, np.ndarray] = {"audio_codes": codes, "is_last": np.zeros(1, np.float32), "audio": audio}
     feeds = {tensor.name: inputs[tensor.name] for tensor in spec.inputs} | stream.state
     outputs = session.run(feeds)
     metadata = {name: value for name, value in session.metadata.items() if name not in _IN_SPEC}
@@ -72,7 +72,7 @@ def text(about: dict) -> str:
     return "\n".join([*lines, "", *about["notes"]])
 
 
-def _notes(spec, empty: list[str]) -> list[str]:
+def _notes(spec: StateSpec, empty: list[str]) -> list[str]:
     notes = []
     if spec.states:
         notes.append("Carry every state from call to call, each stream its own; start each stream with zeros.")

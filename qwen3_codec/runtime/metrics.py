@@ -1,6 +1,6 @@
 """How far two waveforms are apart, whole and chunk by chunk, and how a stream is cut into chunks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle, pairwise
 
 import numpy as np
@@ -41,7 +41,9 @@ def snr_db(reference: np.ndarray, test: np.ndarray) -> float:
     return 10 * float(np.log10(signal / noise)) if signal > 0 else float("-inf")
 
 
-def per_chunk(metric, reference: np.ndarray, test: np.ndarray, lengths: Sequence[int]) -> list[float]:
+def per_chunk(
+    metric: Callable[[np.ndarray, np.ndarray], float], reference: np.ndarray, test: np.ndarray, lengths: Sequence[int]
+) -> list[float]:
     """`metric` over consecutive chunks of the last axis, of `lengths` samples each."""
     edges = np.cumsum([0, *lengths])
     return [metric(reference[..., a:b], test[..., a:b]) for a, b in pairwise(edges)]

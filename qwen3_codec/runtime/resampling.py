@@ -5,6 +5,7 @@ against zeros that were never there, and clicks.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def check_rates(rate: int, to: int) -> None:
     _resampler(rate, to)
 
 
-def _resampler(rate: int, to: int):
+def _resampler(rate: int, to: int) -> Any:
     if not 0 < max(rate, to) <= LARGEST_RATIO * min(rate, to):
         raise ValueError(f"{rate} Hz cannot become {to} Hz: one may be up to {LARGEST_RATIO} times the other")
     try:

@@ -6,6 +6,7 @@ where it runs, with nothing but the file: `python -m qwen3_codec selftest FILE.o
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
 
@@ -14,7 +15,8 @@ import numpy as np
 from ..spec import ENCODER, random_codes
 from . import CodecSession
 from .metrics import max_error
-from .stream import CodecStream, stream_of
+from .protocols import Session
+from .stream import CodecStream, Stream, stream_of
 
 KEY = "self_test"  # in the file's metadata
 FRAMES = 6
@@ -39,7 +41,7 @@ class Outcome:
         return "\n".join([*lines, f"{says if self.passed else 'FAILED'} (limit {self.limit:.0e})"])
 
 
-def record(session, limit: float) -> str:
+def record(session: Session, limit: float) -> str:
     """The self-test of a graph as JSON; `session` runs its wrapper (a `TorchSession`).
 
     Codes are random, one row for all; each schedule has samples of its own, since a design may differ by it. Of an
@@ -85,15 +87,15 @@ def replay(session: CodecSession, text: str = "") -> Outcome:
     return Outcome(errors, limit)
 
 
-def _streamed(stream: CodecStream, codes: np.ndarray, schedule) -> np.ndarray:
-    return np.concatenate([*stream.pushes(np.repeat(codes, stream.batch, axis=0), schedule)], axis=1)
+def _streamed(stream: Stream, codes: np.ndarray, schedule: Sequence[int]) -> np.ndarray:
+    return stream.run(np.repeat(codes, stream.batch, axis=0), schedule)
 
 
-def _encoded(session, schedule) -> np.ndarray:
+def _encoded(session: Session, schedule: Sequence[int]) -> np.ndarray:
     """Codes of the noise, for all rows; the last frame is not full."""
     stream, spec = stream_of(session), session.spec
     noise = _noise(FRAMES * spec.samples_per_frame - spec.samples_per_frame // 3)
-    return np.concatenate([*stream.pushes(np.repeat(noise[None], stream.batch, axis=0), schedule)], axis=1)
+    return stream.run(np.repeat(noise[None], stream.batch, axis=0), schedule)
 
 
 def _noise(samples: int, value: int = 1) -> np.ndarray:

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +30,8 @@ from .aio import AsyncStream
 from .audio import check_audio_rows
 from .codes import CodesError, check_rows, padded
 from .cpu import sums_overflow, usable_cores
-from .progress import no_progress
-from .stream import CodecStream, EncoderStream, load_stream, stream_of
+from .progress import Progress, no_progress
+from .stream import CodecStream, EncoderStream, Stream, load_stream, stream_of
 
 __all__ = ["AsyncStream", "CodecSession", "CodecStream", "CodesError", "EncoderStream", "GraphError"]
 
@@ -95,13 +96,13 @@ class CodecSession:
         self._check_tensors("output", self._session.get_outputs(), self.spec.all_outputs)
         self._output_names = [spec.name for spec in self.spec.all_outputs]
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type["CodecSession"], tuple[Any, ...]]:
         return CodecSession, self._arguments
 
     @property
     def providers(self) -> list[str]:
         """The execution providers that run, the preferred one first."""
-        return self._session.get_providers()
+        return list(self._session.get_providers())
 
     @property
     def weights_sha256(self) -> str:
@@ -119,15 +120,17 @@ class CodecSession:
         except ValueError as error:
             raise GraphError(f"{self.path}: its state_spec cannot be read ({error})") from error
 
-    def _check_tensors(self, role: str, found, declared: list[TensorSpec]) -> None:
+    def _check_tensors(self, role: str, found: list[Any], declared: list[TensorSpec]) -> None:
         names, wanted = [tensor.name for tensor in found], [spec.name for spec in declared]
         if names != wanted:
             odd = sorted(set(names) ^ set(wanted)) or names
             raise GraphError(f"{self.path}: its {role}s are not those of its metadata; they differ in {', '.join(odd)}")
         for tensor, spec in zip(found, declared, strict=True):
-            for index, (axis, declared) in enumerate(zip(tensor.shape, spec.shape, strict=False)):
-                if isinstance(axis, int) and isinstance(declared, str):
-                    raise GraphError(f"{self.path}: {role} {spec.name}: axis {index} ({declared}) was frozen at {axis}")
+            for index, (axis, wanted_axis) in enumerate(zip(tensor.shape, spec.shape, strict=False)):
+                if isinstance(axis, int) and isinstance(wanted_axis, str):
+                    raise GraphError(
+                        f"{self.path}: {role} {spec.name}: axis {index} ({wanted_axis}) was frozen at {axis}"
+                    )
             # A named axis comes as text, one without a name as None.
             shape = tuple(axis if isinstance(axis, int) else "*" for axis in tensor.shape)
             expected = tuple(axis if isinstance(axis, int) else "*" for axis in spec.shape)
@@ -141,19 +144,19 @@ class CodecSession:
         """One call of the graph, {input name: array} -> {output name: array}."""
         return dict(zip(self._output_names, self._session.run(self._output_names, feeds), strict=True))
 
-    def stream(self, batch: int | None = None) -> CodecStream | EncoderStream:
+    def stream(self, batch: int | None = None) -> Stream:
         """A new stream of `batch` rows that advance together (default: 1, or what the graph is fixed at)."""
         return stream_of(self, batch)
 
-    def load_stream(self, path: str | os.PathLike) -> CodecStream | EncoderStream:
+    def load_stream(self, path: str | os.PathLike) -> Stream:
         """The stream that `stream.save(path)` wrote; ValueError where it is not one of this graph and weights."""
         return load_stream(self, path)
 
     def decode(
         self,
-        codes,
+        codes: Any,
         schedule: Sequence[int] | None = None,
-        progress=no_progress,
+        progress: Progress = no_progress,
         lengths: Sequence[int] | None = None,
     ) -> np.ndarray | list[np.ndarray]:
         """Decode codes chunk by chunk to float32 samples; `decode(...)[i]` is row i's, N_i * samples_per_frame of them.
@@ -166,17 +169,16 @@ class CodecSession:
         if self.spec.part == ENCODER:
             raise GraphError(f"{self.path}: is an encoder; encode() gives codes, a decoder's graph decodes them")
         rows = check_rows(codes, self.spec, lengths)
-        pieces = self.stream(len(rows)).pushes(padded(rows), schedule, progress)
-        waveform = np.concatenate([*pieces], axis=1)
+        waveform = self.stream(len(rows)).run(padded(rows), schedule, progress)
         ends = [len(row) * self.spec.samples_per_frame for row in rows]
         # The decoder is causal: what fills up a row behind its end changes nothing before it.
         return waveform if len({*ends}) == 1 else [samples[:end] for samples, end in zip(waveform, ends, strict=True)]
 
     def encode(
         self,
-        audio,
+        audio: Any,
         schedule: Sequence[int] | None = None,
-        progress=no_progress,
+        progress: Progress = no_progress,
         lengths: Sequence[int] | None = None,
     ) -> np.ndarray | list[np.ndarray]:
         """Encode samples in [-1, 1] at `spec.sample_rate` chunk by chunk; `encode(...)[i]` is row i's codes [N_i, Q].
@@ -188,15 +190,12 @@ class CodecSession:
         """
         if self.spec.part == DECODER:
             raise GraphError(f"{self.path}: is a decoder; an encoder's graph makes codes of sound")
-
-        def encoded(batch):
-            return np.concatenate([*self.stream(len(batch)).pushes(batch, schedule, progress)], axis=1)
-
         rows = check_audio_rows(audio, lengths)
         if len({row.shape[1] for row in rows}) == 1:
-            return encoded(np.concatenate(rows))
+            return self.stream(len(rows)).run(np.concatenate(rows), schedule, progress)
         # What fills up a row behind its end would change the codes of its last frame, so each is encoded alone.
-        codes = [encoded(np.repeat(row, self.spec.fixed_batch or 1, axis=0))[0] for row in rows]
+        batch = self.spec.fixed_batch or 1
+        codes = [self.stream(batch).run(np.repeat(row, batch, axis=0), schedule, progress)[0] for row in rows]
         return np.stack(codes) if len({*map(len, codes)}) == 1 else codes
 
 

@@ -3,8 +3,9 @@
 import copy
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Self
 
 import numpy as np
 
@@ -13,7 +14,8 @@ from . import stream_file as saved
 from .audio import check_audio
 from .codes import CodesError, check_codes
 from .metrics import chunks
-from .progress import no_progress
+from .progress import Progress, no_progress
+from .protocols import Session
 
 # A longer push is cut into pieces of so many frames: exact, and what one call needs stays bounded. On the demo, with
 # one thread, a push of 4,000 frames took 2.6 GB and 12 s whole, 0.28 GB and 3.7 s so; pieces of 64 are no faster.
@@ -30,7 +32,7 @@ class Stream:
     second one gets a RuntimeError, and the stream goes on for the first.
     """
 
-    def __init__(self, session, batch: int | None = None):
+    def __init__(self, session: Session, batch: int | None = None):
         fixed = session.spec.fixed_batch
         batch = fixed or 1 if batch is None else batch
         if batch < 1:
@@ -57,12 +59,39 @@ class Stream:
         """Rows of the stream."""
         return len(self.frames)
 
+    def push(self, data: np.ndarray, last: bool = False) -> np.ndarray:
+        """One chunk [B, n, ...] in, what it finished out, [B, m, ...]; `last` says that no more will come."""
+        raise NotImplementedError
+
+    def parts(self, data: np.ndarray, schedule: Sequence[int] | None = None) -> list[tuple[np.ndarray, bool]]:
+        """What `pushes` gives to `push`, one after the other: (a chunk [B, n, ...], whether it is the last)."""
+        raise NotImplementedError
+
+    def pushes(
+        self, data: np.ndarray, schedule: Sequence[int] | None = None, progress: Progress = no_progress
+    ) -> Iterator[np.ndarray]:
+        """`push` codes or samples, of one row or [B, ...], chunk by chunk, the last as the last; yields each result.
+
+        `schedule` is the chunk lengths in frames; it repeats to the end (default: 12, or what the graph is fixed at).
+        `progress` wraps the loop (tqdm does). Who stops listening leaves the stream as it is after the chunk that was
+        heard last. Raises ValueError for a length that is no multiple of what a graph is fixed at, and for codes or
+        samples that do not fit, before anything is computed.
+        """
+        for part, last in progress(self.parts(data, schedule), unit="chunk"):
+            yield self.push(part, last)
+
+    def run(
+        self, data: np.ndarray, schedule: Sequence[int] | None = None, progress: Progress = no_progress
+    ) -> np.ndarray:
+        """All of `pushes` as one array [B, m, ...]."""
+        return np.concatenate([*self.pushes(data, schedule, progress)], axis=1)
+
     def reset(self) -> None:
         """Back to the start: nothing seen, nothing held back."""
         with self._changed() as stream:
             stream._start(self.batch)
 
-    def fork(self, rows: Sequence[int] | None = None):
+    def fork(self, rows: Sequence[int] | None = None) -> Self:
         """An independent copy, of all rows or of `rows` in that order (a row may be named twice, or left out).
 
         What either does later, the other does not see: states are never written in place.
@@ -73,7 +102,7 @@ class Stream:
         stream = copy.copy(self)
         return stream._with(lambda get: get(stream)[rows])
 
-    def move_to(self, session):
+    def move_to(self, session: Session) -> Self:
         """An independent copy that goes on with `session`: another graph of the same weights and states.
 
         So a stream goes from float32 to 8 bits in mid-sentence, or back. Raises ValueError where the two do not fit.
@@ -84,14 +113,14 @@ class Stream:
         moved.session = session
         return moved
 
-    def join(self, *others: "Stream"):
+    def join(self, *others: "Stream") -> Self:
         """A new stream with the rows of this one and of `others`, to be decoded in one call from here on.
 
         With an exact graph the rows may be at any offset. A windowed graph's states grow, so there the rows must
         have states of the same lengths; raises ValueError where they do not, where a stream is finished, or where one
         is of other weights or another interface.
         """
-        streams = [copy.copy(stream) for stream in (self, *others)]
+        streams: list[Stream] = [copy.copy(self), *map(copy.copy, others)]
         for session in {stream.session for stream in others} - {self.session}:
             if odd := saved.differences(self.session, session.spec, saved.weights_of(session)):
                 raise ValueError(f"the streams cannot share a call: a graph has another {' and another '.join(odd)}")
@@ -111,10 +140,14 @@ class Stream:
             raise ValueError("the streams hold back different numbers of samples, so they cannot share a call")
         return self._with(lambda get: np.concatenate([get(stream) for stream in streams]))
 
-    def _with(self, rows):
+    def _with(self, rows: Callable[[Callable[["Stream"], np.ndarray]], np.ndarray]) -> Self:
         """A copy whose arrays are what `rows` makes of a getter: every array of a stream has the rows first."""
+
+        def of_state(name: str) -> np.ndarray:
+            return rows(lambda stream: stream.state[name])
+
         other = copy.copy(self)
-        other.state = {name: rows(lambda stream, name=name: stream.state[name]) for name in self.state}
+        other.state = {name: of_state(name) for name in self.state}
         other.frames = rows(lambda stream: stream.frames)
         other._pending = rows(lambda stream: stream._pending)
         other._check_batch()
@@ -141,7 +174,7 @@ class Stream:
             self._busy.release()
 
     @contextmanager
-    def _changed(self) -> Iterator["Stream"]:
+    def _changed(self) -> Iterator[Self]:
         """A copy to work on, which the stream becomes when the block ends, and does not after an error."""
         with self._alone():
             work = object.__new__(type(self))
@@ -216,21 +249,7 @@ class CodecStream(Stream):
             stream._suppressed += stream._pending.shape[1]
             stream._pending = stream._pending[:, :0]
 
-    def pushes(
-        self, codes: np.ndarray, schedule: Sequence[int] | None = None, progress=no_progress
-    ) -> Iterator[np.ndarray]:
-        """`push` codes [N, Q] or [B, N, Q] chunk by chunk, the last one as the last; yields what each call finished.
-
-        `schedule` is the chunk lengths in frames; it repeats to the end (default: 12, or what the graph is fixed at).
-        `progress` wraps the loop (tqdm does). Who stops listening leaves the stream as it is after the chunk that was
-        heard last. Raises ValueError for a length that is no multiple of what a graph is fixed at, and CodesError for
-        codes that do not fit, before anything is decoded.
-        """
-        for part, last in progress(self.parts(codes, schedule), unit="chunk"):
-            yield self.push(part, last)
-
     def parts(self, codes: np.ndarray, schedule: Sequence[int] | None = None) -> list[tuple[np.ndarray, bool]]:
-        """What `pushes` gives to `push`, one after the other: (codes [B, n, Q], whether they are the last)."""
         spec = self.session.spec
         schedule = schedule or [spec.fixed_frames or CHUNK_FRAMES]
         if odd := next((length for length in schedule if length % (spec.fixed_frames or 1)), None):
@@ -274,18 +293,7 @@ class EncoderStream(Stream):
         with self._changed() as stream:
             return stream._push(np.zeros((self.batch, 0), np.float32), last=True)
 
-    def pushes(
-        self, audio: np.ndarray, schedule: Sequence[int] | None = None, progress=no_progress
-    ) -> Iterator[np.ndarray]:
-        """`push` samples [M] or [B, M] in chunks of `schedule` frames, the last as the last; yields each one's codes.
-
-        Who stops listening leaves the stream as it is after the chunk that was heard last.
-        """
-        for part, last in progress(self.parts(audio, schedule), unit="chunk"):
-            yield self.push(part, last)
-
     def parts(self, audio: np.ndarray, schedule: Sequence[int] | None = None) -> list[tuple[np.ndarray, bool]]:
-        """What `pushes` gives to `push`, one after the other: (samples [B, m], whether they are the last)."""
         lengths = [frames * self.session.spec.samples_per_frame for frames in schedule or [CHUNK_FRAMES]]
         audio = check_audio(audio, self.batch)
         return _and_last(chunks(audio, lengths)) or [(audio, True)]
@@ -298,27 +306,27 @@ class EncoderStream(Stream):
 
     def _encode(self, audio: np.ndarray) -> np.ndarray:
         spec = self.session.spec
-        codes = [np.zeros((self.batch, 0, spec.num_quantizers), np.int64)]
+        made = [np.zeros((self.batch, 0, spec.num_quantizers), np.int64)]
         for part in chunks(audio, [PIECE_FRAMES * spec.samples_per_frame]):
             outputs = self.session.run({"audio": np.ascontiguousarray(part)} | self.state)
             self.state = {before.name: outputs[after.name] for before, after in spec.states}
-            codes.append(outputs["audio_codes"])
-        codes = np.concatenate(codes, axis=1)
+            made.append(outputs["audio_codes"])
+        codes = np.concatenate(made, axis=1)
         self.frames = self.frames + codes.shape[1]
         return codes
 
 
 def _and_last(parts: Iterator[np.ndarray]) -> list[tuple[np.ndarray, bool]]:
-    parts = [*parts]
-    return [(part, index == len(parts)) for index, part in enumerate(parts, 1)]
+    every = [*parts]
+    return [(part, index == len(every)) for index, part in enumerate(every, 1)]
 
 
-def stream_of(session, batch: int | None = None) -> Stream:
+def stream_of(session: Session, batch: int | None = None) -> Stream:
     """A new stream of what `session` runs."""
     return (EncoderStream if session.spec.part == ENCODER else CodecStream)(session, batch)
 
 
-def load_stream(session, path: str | os.PathLike) -> Stream:
+def load_stream(session: Session, path: str | os.PathLike) -> Stream:
     """The stream that `stream.save(path)` wrote; ValueError where it is not one of this interface and weights."""
     stream = stream_of(session)
     saved.read_into(stream, path)

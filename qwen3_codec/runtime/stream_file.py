@@ -4,27 +4,32 @@ import json
 import os
 import zipfile
 import zlib
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..files import written_whole
 from ..spec import BATCH, ENCODER, SAMPLES, StateSpec, TensorSpec
+from .protocols import Session
+
+if TYPE_CHECKING:
+    from .stream import Stream
 
 
-def write(stream, path: str | os.PathLike) -> None:
+def write(stream: "Stream", path: str | os.PathLike) -> None:
     """Write a `Stream`, whole or not at all. It fits each session of the same weights and the same spec, and no other:
     a graph in fewer bits, or the wrapper in PyTorch, too.
     """
     session = stream.session
-    header = {"state_spec": session.spec.to_json(), "weights_sha256": weights_of(session)}
+    header: dict[str, object] = {"state_spec": session.spec.to_json(), "weights_sha256": weights_of(session)}
     header |= {"finished": stream.finished, "unheard": stream._suppressed}
-    arrays = {f"state.{name}": array for name, array in stream.state.items()}
+    arrays: dict[str, Any] = {f"state.{name}": array for name, array in stream.state.items()}
     arrays |= {"header": np.array(json.dumps(header)), "frames": stream.frames, "held_back": stream._pending}
     with written_whole(path) as draft, open(draft, "wb") as file:
         np.savez(file, **arrays)
 
 
-def read_into(stream, path: str | os.PathLike) -> None:
+def read_into(stream: "Stream", path: str | os.PathLike) -> None:
     """Make a `Stream` what `write` wrote.
 
     Raises ValueError, and changes nothing, for a file that is truncated, of another interface or of other weights, or
@@ -63,7 +68,14 @@ _UNREADABLE = (
 )
 
 
-def _problem(spec: StateSpec, state: dict, frames, held_back, finished, unheard) -> str | None:
+def _problem(
+    spec: StateSpec,
+    state: dict[str, np.ndarray],
+    frames: np.ndarray,
+    held_back: np.ndarray,
+    finished: object,
+    unheard: object,
+) -> str | None:
     """What is wrong with the first field that no stream of `spec` has, or None."""
     if problem := TensorSpec("frames", (BATCH,), "int64").problem(frames, {}):
         return problem
@@ -92,12 +104,12 @@ def _problem(spec: StateSpec, state: dict, frames, held_back, finished, unheard)
     return None
 
 
-def weights_of(session) -> str:
+def weights_of(session: Session) -> str:
     """SHA-256 of the weights behind a session, or nothing where it does not know them."""
-    return getattr(session, "weights_sha256", "")
+    return str(getattr(session, "weights_sha256", ""))
 
 
-def differences(session, spec: StateSpec, weights: str) -> list[str]:
+def differences(session: Session, spec: StateSpec, weights: str) -> list[str]:
     """What keeps `session` from going on with a stream of `spec` and `weights`."""
     same = {"state spec": session.spec == spec, "weights sha256": weights_of(session) == weights}
     return [what for what, equal in same.items() if not equal]

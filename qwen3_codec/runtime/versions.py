@@ -118,7 +118,7 @@ def _requirement(module: str) -> tuple[str, str]:
     """What the project wants of a module's package, and the extra that brings it ("": none); ("", "") for another."""
     for text in reversed(_requirements()):
         wanted, _, marker = text.partition(";")
-        if re.match(r"[\w.-]+", wanted)[0].replace("-", "_") == module:
+        if (name := re.match(r"[\w.-]+", wanted)) and name[0].replace("-", "_") == module:
             extra = re.search(r"extra == .([\w-]+)", marker)
             return wanted.strip(), extra[1] if extra else ""
     return "", ""

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-from torch import nn
-
 from ..model.checkpoint import Checkpoint
 from ..runtime import CodecSession
 from ..runtime.measured_snr import FLOAT16, FLOAT32
@@ -11,11 +9,12 @@ from ..spec import DECODER, ENCODER, EXACT, ONE_SHOT, WINDOWED
 from .encoder import StreamEncoderWrapper
 from .exact import ExactStreamingWrapper, OneShotWrapper
 from .fixed import FixedAxes
+from .session import StreamingModule
 from .windowed import StatefulCodecONNXWrapper
 
 # (part, design, precision): what makes the wrapper of a checkpoint's decoder or encoder. float16 is made of float32's
 # graph; `exporting.precision` adds int8.
-WRAPPERS: dict[tuple[str, str, str], Callable[..., nn.Module]] = {
+WRAPPERS: dict[tuple[str, str, str], Callable[..., StreamingModule]] = {
     (DECODER, EXACT, FLOAT32): ExactStreamingWrapper,
     (DECODER, WINDOWED, FLOAT32): StatefulCodecONNXWrapper,
     (DECODER, ONE_SHOT, FLOAT32): OneShotWrapper,
@@ -27,7 +26,7 @@ SETTINGS = {WINDOWED: ("conv_history_frames", "lookahead_frames")}
 
 def wrapper_of(
     checkpoint: Checkpoint, design: str = EXACT, part: str = DECODER, precision: str = FLOAT32, **settings: int
-) -> nn.Module:
+) -> StreamingModule:
     """The wrapper of a checkpoint's `part` in `design`; raises ValueError where there is none, or none so set."""
     traced = FLOAT32 if precision == FLOAT16 else precision
     if (part, design, traced) not in WRAPPERS:
@@ -37,7 +36,7 @@ def wrapper_of(
     return WRAPPERS[part, design, traced](getattr(checkpoint, part), **settings)
 
 
-def wrapper_like(checkpoint: Checkpoint, session: CodecSession) -> nn.Module:
+def wrapper_like(checkpoint: Checkpoint, session: CodecSession) -> StreamingModule:
     """The wrapper that `session`'s graph was exported from, on the weights of `checkpoint`.
 
     Raises ValueError where the graph was made from other weights or another config, CheckpointError where the config

@@ -6,10 +6,11 @@ waveform would not be the same: on their way they meet biases and become somethi
 """
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..model.encoder import CodecEncoder
@@ -22,12 +23,15 @@ from .layers import ConvStates, StreamingConv1d, StreamingSequence, eval_own
 class NearestVector(nn.Module):
     """One codebook: |x - e|^2 is smallest where e . x - |e|^2 / 2 is largest, so one matrix product finds the entry."""
 
-    def __init__(self, table: torch.Tensor):
+    table: Tensor
+    half_norms: Tensor
+
+    def __init__(self, table: Tensor):
         super().__init__()
         self.register_buffer("table", table, persistent=False)
         self.register_buffer("half_norms", table.square().sum(dim=1, keepdim=True) / 2, persistent=False)
 
-    def forward(self, residual: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, residual: Tensor) -> tuple[Tensor, Tensor]:
         """[B, codebook_dim, N] -> the codes [B, N], and what they leave over, [B, codebook_dim, N]."""
         codes = (torch.matmul(self.table, residual) - self.half_norms).argmax(dim=1)
         return codes, residual - F.embedding(codes, self.table).transpose(1, 2)
@@ -41,10 +45,11 @@ class StreamQuantizer(nn.Module):
         self.projections = nn.ModuleList(part.input_proj or nn.Identity() for part, _ in encoder.groups())
         self.groups = nn.ModuleList(nn.ModuleList(map(NearestVector, tables)) for _, tables in encoder.groups())
 
-    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+    def forward(self, latents: Tensor) -> Tensor:
         """[B, hidden_size, N] -> int64 [B, N, Q]."""
         codes = []
-        for projection, codebooks in zip(self.projections, self.groups, strict=True):
+        groups: Any = self.groups
+        for projection, codebooks in zip(self.projections, groups, strict=True):
             residual = projection(latents)
             for codebook in codebooks:
                 chosen, residual = codebook(residual)
@@ -52,7 +57,7 @@ class StreamQuantizer(nn.Module):
         return torch.stack(codes, dim=-1)
 
 
-def code_gap(encoder: CodecEncoder, latents: torch.Tensor, wanted: torch.Tensor, found: torch.Tensor) -> float:
+def code_gap(encoder: CodecEncoder, latents: Tensor, wanted: Tensor, found: Tensor) -> float:
     """How much farther than the wanted entries the found ones are, at most: 0 where all codes [B, N, Q] are equal.
 
     In each frame and group, at the first codebook that differs: (d_found - d_wanted) / d_wanted, of the squared
@@ -85,13 +90,14 @@ class StreamEncoderWrapper(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.seanet = StreamingSequence(encoder.model.encoder_seanet.layers)
+        downsample: Any = encoder.model.downsample
         # Upstream pads this one with copies of the edge, all others with zeros.
-        self.downsample = StreamingConv1d(encoder.model.downsample.conv, pad_mode="replicate")
+        self.downsample = StreamingConv1d(downsample.conv, pad_mode="replicate")
         self.quantizer = StreamQuantizer(encoder)
         eval_own(self, encoder)
 
     @property
-    def conv_layers(self) -> list[tuple[str, nn.Module]]:
+    def conv_layers(self) -> list[tuple[str, StreamingConv1d]]:
         """(upstream's module name, streaming module) of every convolution with a state, in the order of the data."""
         names = {module: name for name, module in self.encoder.model.named_modules()}
         layers = [module for module in self.modules() if isinstance(module, StreamingConv1d) and module.left_context]
@@ -105,12 +111,12 @@ class StreamEncoderWrapper(nn.Module):
             encoder.config, encoder.samples_per_frame, encoder.steps_per_frame, encoder.num_quantizers, convs
         )
 
-    def forward(self, audio, past_frames, *states):
+    def forward(self, audio: Tensor, past_frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Encode M samples to ceil(M / samples_per_frame) frames. Shapes, names and order of everything: `spec`."""
         latents, *next_states = self.latents(audio, past_frames, *states)
         return self.quantizer(latents), *next_states
 
-    def latents(self, audio, past_frames, *states):
+    def latents(self, audio: Tensor, past_frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """What is quantised, [B, hidden_size, N], and the next states."""
         transformer = self.encoder.model.encoder_transformer
         layers, keep = len(transformer.layers), transformer.config.sliding_window - 1
@@ -133,7 +139,7 @@ class StreamEncoderWrapper(nn.Module):
             latents, *_ = self.latents(*map(torch.from_numpy, feeds.values()))
             return code_gap(self.encoder, latents, torch.from_numpy(wanted), torch.from_numpy(found))
 
-    def edge(self, hidden, past_frames, past_edge):
+    def edge(self, hidden: Tensor, past_frames: Tensor, past_edge: Tensor) -> Tensor:
         """What stands before the downsampling convolution's input [B, hidden_size, T].
 
         A row that begins with this call has no edge to copy yet: its own first step is the edge.

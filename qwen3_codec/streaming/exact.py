@@ -6,15 +6,17 @@ it had never been cut: nothing is decoded twice or held back, and the result is 
 (The idea of explicit state for each layer is that of moshi's `modules/streaming.py`.)
 """
 
+from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..model.decoder import NUM_SEMANTIC_QUANTIZERS, CausalConv, CausalTransConv, CodecDecoder
-from ..spec import StateSpec, exact_spec, one_shot_spec
-from .kv_stack import split_states, stream_transformer
+from ..spec import BATCH, StateSpec, exact_spec, one_shot_spec
+from .kv_stack import Streamed, split_states, stream_transformer
 from .layers import ConvStates, StreamingConv1d, StreamingConvTranspose1d, eval_own, to_streaming
 
 
@@ -24,6 +26,10 @@ class StreamQuantizer(nn.Module):
     The division by the counts is done here, once. Each group's vectors add up; the two sums side by side go through
     the two projections as one matrix. (Projecting the tables themselves would double their size.)
     """
+
+    table: Tensor
+    offsets: Tensor
+    projection: Tensor
 
     def __init__(self, decoder: CodecDecoder):
         super().__init__()
@@ -35,7 +41,7 @@ class StreamQuantizer(nn.Module):
         self.register_buffer("offsets", offsets, persistent=False)
         self.register_buffer("projection", projection, persistent=False)
 
-    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+    def forward(self, codes: Tensor) -> Tensor:
         vectors = F.embedding(codes + self.offsets, self.table)
         first, rest = vectors[:, :, :NUM_SEMANTIC_QUANTIZERS], vectors[:, :, NUM_SEMANTIC_QUANTIZERS:]
         sums = torch.cat([first.sum(dim=2), rest.sum(dim=2)], dim=-1)
@@ -61,7 +67,7 @@ class ExactStreamingWrapper(nn.Module):
         eval_own(self, decoder)
 
     @property
-    def conv_layers(self) -> list[tuple[str, nn.Module]]:
+    def conv_layers(self) -> list[tuple[str, StreamingConv1d | StreamingConvTranspose1d]]:
         """(upstream's module name, streaming module) of every convolution with a state, in the order of the data."""
         layers = [
             m for m in self.modules() if isinstance(m, StreamingConv1d | StreamingConvTranspose1d) and m.left_context
@@ -79,7 +85,7 @@ class ExactStreamingWrapper(nn.Module):
         convs = [(layer.channels, layer.left_context) for _, layer in self.conv_layers]
         return exact_spec(self.decoder.config, self.decoder.samples_per_frame, convs)
 
-    def forward(self, audio_codes, past_frames, *states):
+    def forward(self, audio_codes: Tensor, past_frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Decode N new frames to N * samples_per_frame samples. Shapes, names and order of everything: `spec`."""
         past_convs, keys, values = split_states(states, len(self.decoder.pre_transformer.layers))
         convs = ConvStates(past_convs)
@@ -89,7 +95,9 @@ class ExactStreamingWrapper(nn.Module):
         next_past_frames = (past_frames + audio_codes.size(1)).clamp(max=self.decoder.config.sliding_window - 1)
         return waveform, next_past_frames, *convs.after, *keys, *values
 
-    def transform(self, hidden, keys, values, past_frames, **parts):
+    def transform(
+        self, hidden: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], past_frames: Tensor, **parts: Any
+    ) -> Streamed:
         """The transformer, [B, N, latent_dim] -> the same, and the next keys and values.
 
         For a subclass that tries another mask or another store: `parts` are those of `stream_transformer`.
@@ -99,7 +107,7 @@ class ExactStreamingWrapper(nn.Module):
             self.decoder.pre_transformer, hidden, keys, values, keep=keep, past_frames=past_frames, **parts
         )
 
-    def decode_latents(self, latents, convs: ConvStates):
+    def decode_latents(self, latents: Tensor, convs: ConvStates) -> Tensor:
         """The conv stack, [B, N, latent_dim] -> [B, N * samples_per_frame]; for a subclass that changes the latents."""
         hidden = latents.transpose(1, 2)
         for stage in self.stages:
@@ -117,8 +125,8 @@ class OneShotWrapper(ExactStreamingWrapper):
         super().__init__(decoder)
         self.zeros, self.spec = self.spec.states[1:], one_shot_spec(self.spec)
 
-    def forward(self, audio_codes):
+    def forward(self, audio_codes: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         batch = audio_codes.size(0)
-        states = [torch.zeros(batch, *before.shape[1:]) for before, _ in self.zeros]
+        states = [torch.zeros(before.with_lengths({BATCH: batch})) for before, _ in self.zeros]
         past_frames = torch.zeros(batch, 1, dtype=torch.int64)
         return super().forward(audio_codes, past_frames, *states)[:1]

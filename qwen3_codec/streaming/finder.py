@@ -5,9 +5,10 @@ What a convolution needs of its past follows from its arguments and the padding 
 does not, so it is named and not guessed.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -107,7 +108,7 @@ class _Watch(TorchFunctionMode):
         """`_inside` follows the calls of modules."""
         handles = []
 
-        def leave(*_) -> None:
+        def leave(*_: Any) -> None:
             self._inside.pop()
 
         for name, part in self._module.named_modules():
@@ -126,7 +127,7 @@ class _Watch(TorchFunctionMode):
         if state not in self.found:
             self.found.append(state)
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, name = kwargs or {}, getattr(function, "__name__", "")
         result = function(*args, **kwargs)
         if name in ARGUMENTS:
@@ -150,7 +151,7 @@ class _Watch(TorchFunctionMode):
             self.name_it(ALONG_AN_AXIS[name])
         return result
 
-    def _over_time(self, name: str, x=None, dim=None, *_, **kwargs) -> bool:
+    def _over_time(self, name: str, x: Any = None, dim: Any = None, *_: Any, **kwargs: Any) -> bool:
         """Does `dim` (None: all) hold every axis of time that `x` has; in a softmax [..., queries, keys], the keys'?"""
         x = kwargs.get("input", x)
         if not isinstance(x, torch.Tensor):
@@ -188,7 +189,9 @@ class _Watch(TorchFunctionMode):
         left_context = max(0, min(added * seen + padding, overlap)) if seen or padding else overlap
         self.found.append(replace(state, left_context=left_context, lookahead=overlap - left_context))
 
-    def _pad(self, result: torch.Tensor, x: torch.Tensor, pad, mode: str = "constant", value=None) -> None:
+    def _pad(
+        self, result: torch.Tensor, x: torch.Tensor, pad: Sequence[int], mode: str = "constant", value: Any = None
+    ) -> None:
         if not any(pad):
             return
         if mode != "constant" or value:
@@ -196,7 +199,7 @@ class _Watch(TorchFunctionMode):
         if any(pad[:2]):
             self._shift(result, x, int(pad[0]))
 
-    def _slice(self, result: torch.Tensor, x: torch.Tensor, index) -> None:
+    def _slice(self, result: torch.Tensor, x: torch.Tensor, index: Any) -> None:
         index = index if isinstance(index, tuple) else (index,)
         whole = len(index) == x.ndim or any(each is Ellipsis for each in index)
         if id(x) in self._shifted and whole and isinstance(index[-1], slice):
@@ -218,15 +221,16 @@ def _cut(state: FoundState, steps: int) -> FoundState:
 
     Uncut, output u takes the inputs from (u - reach) / stride on, to u / stride.
     """
+    assert state.dilation and state.kernel and state.stride
     reach = state.dilation * (state.kernel - 1)
     return replace(state, left_context=max(0, (reach - steps) // state.stride), lookahead=-(-steps // state.stride))
 
 
-def _has_signal(*values) -> bool:
+def _has_signal(*values: Any) -> bool:
     return any(isinstance(each, torch.Tensor) and (each.is_floating_point() or each.is_complex()) for each in values)
 
 
-def _number(value) -> int:
+def _number(value: Any) -> int:
     return value if isinstance(value, int) else value[0]
 
 
@@ -246,7 +250,12 @@ def _kept_tensors(module: nn.Module) -> dict[tuple[str, str], list[torch.Tensor]
 def _changes(kept: list[list | None]) -> bool:
     """What came with the first run and stays (a table) is no state. What was there before it and changes is one."""
     before, between, after = kept
-    return between is None or not _equal(between, after) or (before is not None and not _equal(before, between))
+    return (
+        between is None
+        or after is None
+        or not _equal(between, after)
+        or (before is not None and not _equal(before, between))
+    )
 
 
 def _equal(ours: list, theirs: list) -> bool:

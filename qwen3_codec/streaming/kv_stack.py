@@ -1,12 +1,16 @@
 """A key/value store that both exporters can follow: plain tensors, `torch.cat` and negative slices."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import rotate_half
 
+Streamed = tuple[Tensor, Sequence[Tensor], Sequence[Tensor]]  # what comes out, the next keys, the next values
 
-def keep_last(x: torch.Tensor, count: int | None, dim: int = -1) -> torch.Tensor:
+
+def keep_last(x: Tensor, count: int | None, dim: int = -1) -> Tensor:
     """The last `count` entries along `dim`, or all if there are fewer (None: all).
 
     `count` is a setting, never a tensor's size.
@@ -17,12 +21,14 @@ def keep_last(x: torch.Tensor, count: int | None, dim: int = -1) -> torch.Tensor
     return x[(slice(None),) * dim + (slice(-count, None) if count else slice(0, 0),)]
 
 
-def drop_last(x: torch.Tensor, count: int) -> torch.Tensor:
+def drop_last(x: Tensor, count: int) -> Tensor:
     """All but the last `count` entries of the last axis. `count` is a setting, never a tensor's size."""
     return x[..., :-count] if count else x
 
 
-def sliding_window_mask(positions, past: int, window: int | None, dtype: torch.dtype, past_frames=None) -> torch.Tensor:
+def sliding_window_mask(
+    positions: Tensor, past: int, window: int | None, dtype: torch.dtype, past_frames: Tensor | None = None
+) -> Tensor:
     """Additive mask [1 or B, 1, N, past + N]: 0 where a query may look, the dtype's lowest number elsewhere.
 
     `positions` is `arange(past + N)`. A query sees itself and the `window - 1` frames before it (Longformer's sliding
@@ -49,14 +55,16 @@ class TraceableKVStack:
     frames are stored for the next call (None: all, where attention has no window).
     """
 
-    def __init__(self, keys, values, cos: torch.Tensor, sin: torch.Tensor, keep: int):
+    def __init__(self, keys: Sequence[Tensor], values: Sequence[Tensor], cos: Tensor, sin: Tensor, keep: int | None):
         self.keys, self.values = list(keys), list(values)
         self.keep = keep
         past = self.keys[0].size(2)
         self._past_rotation = cos[:, None, :past], sin[:, None, :past]
         self._new_rotation = cos[:, None, past:], sin[:, None, past:]
 
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs):
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         """Take the new keys (rotated, as transformers' attention passes them) and values [B, heads, N, head_dim].
 
         Returns all keys (rotated) and values that this call's queries may look at. Only what is *stored* is trimmed:
@@ -73,12 +81,20 @@ class TraceableKVStack:
         return torch.cat([rotated, key_states], dim=2), values
 
 
-def split_states(states: Sequence[torch.Tensor], layers: int) -> tuple[Sequence[torch.Tensor], ...]:
+def split_states(states: Sequence[Tensor], layers: int) -> tuple[Sequence[Tensor], ...]:
     """(the convolutions' states, each layer's keys, each layer's values), as the specs have them in order."""
     return states[: -2 * layers], states[-2 * layers : -layers], states[-layers:]
 
 
-def stream_transformer(transformer, hidden, keys, values, keep: int, past_frames=None, **parts):
+def stream_transformer(
+    transformer: Any,
+    hidden: Tensor,
+    keys: Sequence[Tensor],
+    values: Sequence[Tensor],
+    keep: int | None,
+    past_frames: Tensor | None = None,
+    **parts: Any,
+) -> Streamed:
     """`pre_transformer` with its state: [B, N, latent_dim] -> the same, and each layer's next keys and values.
 
     Its projections and its norm around `stream_layers`, which takes `parts` and the rest.
@@ -89,15 +105,15 @@ def stream_transformer(transformer, hidden, keys, values, keep: int, past_frames
 
 
 def stream_layers(
-    transformer,
-    hidden,
-    keys,
-    values,
-    keep: int,
-    past_steps=None,
-    stack_type=TraceableKVStack,
-    mask=sliding_window_mask,
-):
+    transformer: Any,
+    hidden: Tensor,
+    keys: Sequence[Tensor],
+    values: Sequence[Tensor],
+    keep: int | None,
+    past_steps: Tensor | None = None,
+    stack_type: Callable[..., Any] = TraceableKVStack,
+    mask: Callable[..., Tensor] = sliding_window_mask,
+) -> Streamed:
     """A transformer's layers with their state: [B, T, hidden_size] -> the same, and each layer's next keys and values.
 
     `transformer` has `layers`, `rotary_emb` and `config.sliding_window` (None: attention looks at all that came).

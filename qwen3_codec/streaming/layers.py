@@ -30,7 +30,7 @@ class ConvStates:
     """Hands out the convolutions' states in the order of the data and collects what they become."""
 
     def __init__(self, before: Iterable[torch.Tensor]):
-        self._before, self._after = deque(before), []
+        self._before, self._after = deque(before), list[torch.Tensor]()
 
     @property
     def after(self) -> list[torch.Tensor]:
@@ -90,6 +90,9 @@ class StreamingConvTranspose1d(nn.Module):
     Raises ValueError for one that is dilated or cuts its output itself.
     """
 
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
     def __init__(self, conv: nn.ConvTranspose1d):
         super().__init__()
         if (conv.padding, conv.output_padding, conv.dilation) != ((0,), (0,), (1,)):
@@ -115,6 +118,9 @@ class StreamingConvTranspose1d(nn.Module):
 class Snake(nn.Module):
     """SnakeBeta, x + sin(a x)^2 / b (arXiv:2006.08195), with the exponentials of its parameters taken once."""
 
+    frequency: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, snake: Qwen3OmniMoeSnakeBeta):
         super().__init__()
         self.register_buffer("frequency", snake.alpha.exp()[:, None] / pi, persistent=False)
@@ -132,6 +138,7 @@ def sine_squared(turns: torch.Tensor, degree: int = 6) -> torch.Tensor:
     """
     rest = turns - turns.round()
     square = rest * rest
+    y: torch.Tensor | float
     *lower, y = sine_coefficients(degree)
     for coefficient in reversed(lower):
         y = y * square + coefficient

@@ -33,8 +33,8 @@ class Place:
         source = frame.f_code.co_filename
         first, last, start, end = list(frame.f_code.co_positions())[frame.f_lasti // 2]
         text = linecache.getline(source, frame.f_lineno)
-        if first == last == frame.f_lineno and end:  # in bytes of UTF-8
-            return cls(source, frame.f_lineno, text.encode()[start:end].decode())
+        if first and first == last == frame.f_lineno and end:  # in bytes of UTF-8
+            return cls(source, first, text.encode()[start:end].decode())
         return cls(source, frame.f_lineno, text.strip())
 
     @classmethod

@@ -2,9 +2,10 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from types import FunctionType
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +20,24 @@ from .places import Place
 LOOKS = 8
 
 
+class StreamingModule(Protocol):
+    """What can be streamed, exported and verified: an `nn.Module` that declares its interface.
+
+    `forward` takes `spec.all_inputs` and returns `spec.all_outputs`, in order. What a design has that others have not,
+    its module brings: `translations` (operators of its own, for the dynamo exporter), `output_error` (how far an output
+    of a graph is from its own), `oracle` (what it must give, where that is not the one-shot waveform).
+    """
+
+    @property
+    def spec(self) -> StateSpec: ...
+
+    def __call__(self, *inputs: torch.Tensor) -> Any: ...
+
+    def modules(self) -> Iterator[torch.nn.Module]: ...
+
+    def named_modules(self) -> Iterator[tuple[str, torch.nn.Module]]: ...
+
+
 class TorchSession:
     """A wrapper behind the interface of `CodecSession`, so that `CodecStream` runs it: numpy in, numpy out.
 
@@ -26,12 +45,12 @@ class TorchSession:
     first calls where random numbers change a result: such a wrapper can be compared with nothing.
     """
 
-    def __init__(self, wrapper: torch.nn.Module):
+    def __init__(self, wrapper: StreamingModule):
         if parts := _in_training(wrapper):
             more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
             raise ValueError(f"the wrapper is in training mode: {', '.join(parts[:3])}{more}; call its eval() before")
         self.wrapper = wrapper
-        self.spec: StateSpec = wrapper.spec
+        self.spec = wrapper.spec
         self._looks = LOOKS
 
     def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -64,7 +83,8 @@ class TorchSession:
         That is of the wrapper's `decoder` or `encoder`; of a wrapper that has none, it is of its own weights. All
         weights are read for it, each time: where a stream is saved, loaded, or goes from one session to another.
         """
-        return fingerprint(getattr(self.wrapper, self.spec.part, self.wrapper))
+        weights: Any = getattr(self.wrapper, self.spec.part, self.wrapper)
+        return fingerprint(weights)
 
 
 def differing(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> list[str]:
@@ -75,11 +95,11 @@ def differing(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> list[
 class Operations(TorchDispatchMode):
     """Sees every operation of a run: where the first is that draws `random` numbers, or gives `complex` ones, or ""."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.random = self.complex = ""
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if not self.random and torch.Tag.nondeterministic_seeded in func.tags:
             self.random = self._place(func)
@@ -88,19 +108,20 @@ class Operations(TorchDispatchMode):
         return result
 
     @staticmethod
-    def _place(func) -> str:
+    def _place(func: Any) -> str:
         return str(Place.outside_libraries(sys._getframe(2)) or func)
 
 
-def _in_training(wrapper: torch.nn.Module) -> list[str]:
+def _in_training(wrapper: StreamingModule) -> list[str]:
     """Name and class of each module that is in training mode and asks for it, the smallest first: a dropout is one."""
-    parts = [(name, part) for name, part in wrapper.named_modules() if part.training and _asks_for_training(type(part))]
+    asks: Callable[[Any], bool] = _asks_for_training
+    parts = [(name, part) for name, part in wrapper.named_modules() if part.training and asks(type(part))]
     parts.sort(key=lambda each: len([*each[1].modules()]))
     return [f"{name or 'itself'} ({type(part).__name__})" for name, part in parts]
 
 
 @cache
-def _asks_for_training(kind: type[torch.nn.Module]) -> bool:
+def _asks_for_training(kind: Any) -> bool:
     """Whether a class's code reads `self.training`. Every new module is in training mode; most never ask for it."""
     functions = (part for each in kind.__mro__ if each is not torch.nn.Module for part in vars(each).values())
     return any("training" in part.__code__.co_names for part in functions if isinstance(part, FunctionType))

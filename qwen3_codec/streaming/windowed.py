@@ -6,16 +6,17 @@ exact; the conv stack's is a window of its input, exact only where `conv_history
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..model.decoder import CodecDecoder
 from ..model.one_shot import windowed_oracle
 from ..model.receptive_field import conv_reach
 from ..spec import WINDOWED_FRAMES, StateSpec, windowed_spec
-from .kv_stack import drop_last, keep_last, split_states, stream_transformer
+from .kv_stack import Streamed, drop_last, keep_last, split_states, stream_transformer
 from .layers import eval_own
 
 
@@ -58,7 +59,15 @@ class StatefulCodecONNXWrapper(nn.Module):
             self.lookahead_frames,
         )
 
-    def forward(self, audio_codes, is_last, pre_conv_h, latent_buf, conv_h, *past):
+    def forward(
+        self,
+        audio_codes: Tensor,
+        is_last: Tensor,
+        pre_conv_h: Tensor,
+        latent_buf: Tensor,
+        conv_h: Tensor,
+        *past: Tensor,
+    ) -> tuple[Tensor, ...]:
         """Decode N new frames. Shapes, names and order of everything: `spec`.
 
         `is_last` above 0.5 finishes the stream: nothing is held back. The states that come out are then of no use.
@@ -91,7 +100,7 @@ class StatefulCodecONNXWrapper(nn.Module):
             *values,
         )
 
-    def _transform(self, hidden, past, **parts):
+    def _transform(self, hidden: Tensor, past: Sequence[Tensor], **parts: Any) -> Streamed:
         """The transformer, [B, N, latent_dim] -> the same, and the next keys and values."""
         transformer = self.decoder.pre_transformer
         _, keys, values = split_states(past, len(transformer.layers))

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 
 from ..runtime import GraphError
-from ..runtime.metrics import chunk_lengths, max_error
+from ..runtime.metrics import chunk_lengths, chunks, max_error
 from ..runtime.progress import no_progress
 from ..runtime.session import CPU
 from .report import MAX_ERROR
@@ -95,12 +95,11 @@ class PairedGraph:
 
         `watch` sees the states that each call is given.
         """
-        states, pieces, start = dict(self.states), [], 0
-        for length in chunk_lengths(x.shape[1], schedule):
+        states, pieces = dict(self.states), []
+        for part in chunks(x, schedule):
             watch(states)
-            piece, states = self.call(x[:, start : start + length], states)
+            piece, states = self.call(part, states)
             pieces.append(piece)
-            start += length
             if lose:
                 states[lose] = np.zeros_like(states[lose])
         return np.concatenate(pieces, axis=-1)

@@ -201,7 +201,7 @@ def test_rows_join_fork_save_and_go_on(session, upstream, tmp_path):
 def test_a_stream_of_two_thousand_frames(wrapper, upstream):
     """160 s, in chunks of 40 frames, past the window ten times; against one shot over the whole."""
     sound = noise(1, 2000 * FRAME, seed=5)
-    found = np.concatenate([*TorchSession(wrapper).stream().pushes(sound.numpy(), [40])], axis=1)
+    found = TorchSession(wrapper).stream().run(sound.numpy(), [40])
     with torch.no_grad():
         latents = upstream.encoder.latents(sound)
         wanted = upstream.encoder.codes(latents)

@@ -89,7 +89,7 @@ def a_windowed_start(state: Callable) -> Outcome:
     codes, decoder = example_codes(demo(), 30), demo().decoder
     stream = windowed().stream()
     stream.state = state(stream)
-    samples, wanted = np.concatenate([*stream.pushes(codes, [3])], axis=1), one_shot(decoder, codes)
+    samples, wanted = stream.run(codes, [3]), one_shot(decoder, codes)
     over = samples.shape[1] - wanted.shape[1]
     outcome = heard(wanted, samples[:, over:])
     return Outcome(outcome.error, f"{over // decoder.samples_per_frame} frames too many; behind them {outcome.text}")

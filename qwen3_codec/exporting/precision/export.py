@@ -115,8 +115,7 @@ def measured(checkpoint: Checkpoint, session, precision: str, codes: np.ndarray,
 def _decoded(session, codes: np.ndarray, schedule: list[int]) -> np.ndarray:
     """[1, samples] of codes [1, N, Q], through a graph that may want more rows."""
     stream = CodecStream(session)
-    rows = np.repeat(codes, stream.batch, axis=0)
-    return np.concatenate([*stream.pushes(rows, schedule)], axis=1)[:1]
+    return stream.run(np.repeat(codes, stream.batch, axis=0), schedule)[:1]
 
 
 @dataclass(frozen=True)
