@@ -41,13 +41,12 @@ def run(args) -> int:
     from ..model.checkpoint import example_audio
     from ..verification.decoder import verify, wrapper_like
     from ..verification.encoder import verify_encoder
+    from ..verification.report import SCHEDULES
 
     session = options.session(args)
     loaded = checkpoint.load(args.checkpoint)
-    if args.chunks or session.spec.fixed_frames:
-        schedules = [parse_schedule(args.chunks) if args.chunks else [session.spec.fixed_frames]]
-    else:
-        schedules = [[3], [1], [12], [7, 1, 2]]
+    fixed = session.spec.fixed_frames
+    schedules = [parse_schedule(args.chunks)] if args.chunks else [[fixed]] if fixed else SCHEDULES
     wrapper = wrapper_like(loaded, session)
     # Long enough that the last call begins after all states are full.
     frames = max(LEAST_FRAMES, session.spec.frames_to_fill + max(map(max, schedules)) + 1)

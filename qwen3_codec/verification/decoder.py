@@ -22,7 +22,20 @@ from ..runtime.progress import no_progress
 from ..spec import StateSpec
 from ..streaming.designs import wrapper_like
 from ..streaming.session import TorchSession
-from .report import MAX_ERROR, MAX_MSE, ONE_SHOT, ONNX, WRAPPER, Agreement, ChunkResult, Limits, PathResult, Report
+from .report import (
+    MAX_ERROR,
+    MAX_MSE,
+    NOTHING_COMPARED,
+    ONE_SHOT,
+    ONNX,
+    SCHEDULES,
+    WRAPPER,
+    Agreement,
+    ChunkResult,
+    Limits,
+    PathResult,
+    Report,
+)
 
 __all__ = [
     "MAX_ERROR",
@@ -44,7 +57,7 @@ def verify(
     checkpoint: Checkpoint | OtherModel,
     wrapper: torch.nn.Module,
     codes: np.ndarray,
-    schedules: Sequence[Sequence[int]] = ((3,), (1,), (12,), (7, 1, 2)),
+    schedules: Sequence[Sequence[int]] = SCHEDULES,
     session: CodecSession | None = None,
     progress=no_progress,
     reference: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -71,9 +84,15 @@ def verify(
     limits = limits or _limits_of(session, codes)
     wanted = reference(codes) if reference else one_shot(checkpoint.decoder, codes)
     oracle_of = None if reference else getattr(wrapper, "oracle", None)
-    report = Report(checkpoint.weights, spec.title, codes.shape[1], spec.frames_to_fill, limits)
+    report = Report(
+        weights=checkpoint.weights,
+        frames=codes.shape[1],
+        frames_to_fill=spec.frames_to_fill,
+        design=spec.title,
+        limits=limits,
+    )
     if not schedules:
-        report.failures.append("no schedule was given: nothing was compared")
+        report.failures.append(NOTHING_COMPARED)
     sessions = {WRAPPER: TorchSession(wrapper)} | ({ONNX: session} if session else {})
     report.waveforms[ONE_SHOT, ()] = wanted
     for schedule in progress([list(schedule) for schedule in schedules], unit="schedule"):

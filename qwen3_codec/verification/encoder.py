@@ -6,7 +6,7 @@ later codes of that frame follow. So agreement is counted, and each frame that d
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from ..runtime.progress import no_progress
 from ..spec import ENCODER
 from ..streaming.encoder import StreamEncoderWrapper, code_gap
 from ..streaming.session import TorchSession
-from .report import FAILED, ONNX, PASSED, WRAPPER, not_past_window, past_window
+from .report import NOTHING_COMPARED, ONNX, SCHEDULES, WRAPPER, Verdict
 
 # Share of codes that must be equal, over all frames and codebooks.
 MIN_AGREEMENT = 0.999
@@ -43,29 +43,11 @@ class CodeResult:
     largest_gap: float
 
 
-@dataclass
-class CodeReport:
-    """What `verify_encoder` measured. `failures` says in words what is not as it must be."""
+@dataclass(kw_only=True)
+class CodeReport(Verdict):
+    """What `verify_encoder` measured."""
 
-    weights: str
-    frames: int
     latent_error: float
-    frames_to_fill: int = 0
-    results: list[CodeResult] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-
-    @property
-    def passed(self) -> bool:
-        return not self.failures
-
-    @property
-    def verdict(self) -> str:
-        return PASSED if self.passed else FAILED
-
-    @property
-    def past_window(self) -> bool:
-        """A schedule made a call after all states were full, and not only just full."""
-        return past_window(self.frames, [result.schedule for result in self.results], self.frames_to_fill)
 
     def to_json(self) -> str:
         entries = {name: getattr(self, name) for name in ("past_window", "passed", "verdict")}
@@ -83,15 +65,14 @@ class CodeReport:
                 f"  {r.path:16} {chunks:>12} {100 * r.agreement:11.2f}% {100 * r.by_codebook[0]:10.2f}% "
                 f"{r.differing_frames:11} {r.largest_gap:8.1e}"
             )
-        passed = PASSED if self.past_window else f"{PASSED}, {not_past_window(self.frames, self.frames_to_fill)}"
-        return "\n".join([*lines, *([f"FAILED: {failure}" for failure in self.failures] or [passed])])
+        return "\n".join([*lines, *self.last_lines()])
 
 
 def verify_encoder(
     checkpoint: Checkpoint,
     wrapper: StreamEncoderWrapper,
     audio: np.ndarray,
-    schedules: Sequence[Sequence[int]] = ((3,), (1,), (12,), (7, 1, 2)),
+    schedules: Sequence[Sequence[int]] = SCHEDULES,
     session=None,
     progress: Callable = no_progress,
 ) -> CodeReport:
@@ -106,12 +87,16 @@ def verify_encoder(
     with torch.no_grad():
         latents = encoder.latents(torch.from_numpy(rows))
         wanted = encoder.codes(latents)
-    latent_error = _latent_error(wrapper, rows, latents)
-    report = CodeReport(checkpoint.weights, wanted.shape[1], latent_error, wrapper.spec.frames_to_fill)
+    report = CodeReport(
+        weights=checkpoint.weights,
+        frames=wanted.shape[1],
+        frames_to_fill=wrapper.spec.frames_to_fill,
+        latent_error=_latent_error(wrapper, rows, latents),
+    )
     if not report.latent_error <= MAX_LATENT_ERROR:
         report.failures.append(f"what is quantised differs by {report.latent_error:.1e} from one shot")
     if not schedules:
-        report.failures.append("no schedule was given: nothing was compared")
+        report.failures.append(NOTHING_COMPARED)
     sessions = {WRAPPER: TorchSession(wrapper)} | ({ONNX: session} if session else {})
     for schedule in progress([list(schedule) for schedule in schedules], unit="schedule"):
         for path, each in sessions.items():

@@ -1,7 +1,6 @@
 """What a verification measured, chunk by chunk and state by state, as text and as JSON; and what is too far apart."""
 
 import json
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -12,6 +11,8 @@ ONE_SHOT, WRAPPER, ONNX = "one-shot", "PyTorch wrapper", "ONNX Runtime"
 # Mean over a chunk: a root mean square of 3e-5, stricter than MAX_ERROR where an error is as large everywhere.
 MAX_MSE = 1e-9
 PASSED, FAILED, NOT_JUDGED = "passed", "failed", "not judged"
+SCHEDULES = ((3,), (1,), (12,), (7, 1, 2))
+NOTHING_COMPARED = "no schedule was given: nothing was compared"
 
 
 @dataclass(frozen=True)
@@ -78,23 +79,65 @@ class Agreement:
     first_wrong_frame: int | None
 
 
-@dataclass
-class Report:
-    """What `verify` measured. `failures` says in words what is not as it must be.
+@dataclass(kw_only=True)
+class Verdict:
+    """What a report on either part has: what was streamed, `results`, and in `failures` what is not as it must be.
 
-    `passed` means judged and right. `judged` is False for a file in fewer bits alone without an accuracy bound for
-    these codes: it is measured, and `verdict` is "not judged". `frames_to_fill` is the spec's: a stream that does not
-    go past that (`past_window`) says nothing of what comes after.
+    `passed` means judged and right. `frames_to_fill` is the spec's: a stream that does not go past that (`past_window`)
+    says nothing of what comes after.
     """
 
     weights: str
-    design: str
     frames: int
-    frames_to_fill: int = 0
-    limits: Limits = field(default_factory=Limits)
-    results: list[PathResult] = field(default_factory=list)
-    agreements: list[Agreement] = field(default_factory=list)
+    frames_to_fill: int
+    results: list = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+
+    @property
+    def judged(self) -> bool:
+        return True
+
+    @property
+    def passed(self) -> bool:
+        return self.judged and not self.failures
+
+    @property
+    def past_window(self) -> bool:
+        """A schedule made a call after all states were full, and not only just full.
+
+        The call that begins *at* that frame is still right where positions or counts stop growing; the next one is not.
+        """
+        starts = (self.frames - [*chunk_lengths(self.frames, result.schedule)][-1] for result in self.results)
+        return not self.frames_to_fill or any(start > self.frames_to_fill for start in starts)
+
+    @property
+    def verdict(self) -> str:
+        """PASSED, FAILED or NOT_JUDGED."""
+        if self.failures:
+            return FAILED
+        return PASSED if self.judged else NOT_JUDGED
+
+    def last_lines(self) -> list[str]:
+        """The failures, or how far the tests went."""
+        if self.failures or self.past_window:
+            return [f"FAILED: {failure}" for failure in self.failures] or [PASSED]
+        return [
+            f"{PASSED}, but these {self.frames} frames do not go past the window: all states are full after "
+            f"{self.frames_to_fill}, and no call that came later was tested"
+        ]
+
+
+@dataclass(kw_only=True)
+class Report(Verdict):
+    """What `verify` measured.
+
+    `judged` is False for a file in fewer bits alone without an accuracy bound for these codes: it is measured, and
+    `verdict` is "not judged".
+    """
+
+    design: str
+    limits: Limits = field(default_factory=Limits)
+    agreements: list[Agreement] = field(default_factory=list)
     waveforms: dict[tuple[str, tuple[int, ...]], np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
@@ -106,22 +149,6 @@ class Report:
     def judged(self) -> bool:
         """The audio was held against a limit that something can miss."""
         return self.limits.min_snr_db != float("-inf")
-
-    @property
-    def passed(self) -> bool:
-        return self.judged and not self.failures
-
-    @property
-    def past_window(self) -> bool:
-        """A schedule made a call after all states were full, and not only just full."""
-        return past_window(self.frames, [result.schedule for result in self.results], self.frames_to_fill)
-
-    @property
-    def verdict(self) -> str:
-        """PASSED, FAILED or NOT_JUDGED."""
-        if self.failures:
-            return FAILED
-        return PASSED if self.judged else NOT_JUDGED
 
     def to_json(self) -> str:
         names = (
@@ -163,28 +190,10 @@ class Report:
                     f"  chunks {chunks_text:>12}: audio within {a.max_error:.1e}, "
                     f"states within {a.state_error:.1e} ({a.worst_state})"
                 )
-        lines += [f"FAILED: {failure}" for failure in self.failures] or [self._last_line()]
-        return "\n".join(lines)
-
-    def _last_line(self) -> str:
-        if not self.judged:
+        if self.verdict == NOT_JUDGED:
             worst = min(result.snr_db for result in self.results)
-            return f"{NOT_JUDGED}: the file has no accuracy bound for these codes; {worst:.1f} dB against one-shot"
-        return PASSED if self.past_window else f"{PASSED}, {not_past_window(self.frames, self.frames_to_fill)}"
-
-
-def past_window(frames: int, schedules: Iterable[Sequence[int]], frames_to_fill: int) -> bool:
-    """Does one of `schedules` make a call of `frames` frames that begins after frame `frames_to_fill`?
-
-    The call that begins *at* it is still right where positions or counts stop growing; the next one is not.
-    """
-    starts = (frames - list(chunk_lengths(frames, schedule))[-1] for schedule in schedules)
-    return not frames_to_fill or any(start > frames_to_fill for start in starts)
-
-
-def not_past_window(frames: int, frames_to_fill: int) -> str:
-    """What a report on too few frames says in its last line."""
-    return (
-        f"but these {frames} frames do not go past the window: all states are full after {frames_to_fill}, "
-        "and no call that came later was tested"
-    )
+            lines.append(
+                f"{NOT_JUDGED}: the file has no accuracy bound for these codes; {worst:.1f} dB against one-shot"
+            )
+            return "\n".join(lines)
+        return "\n".join([*lines, *self.last_lines()])
