@@ -158,7 +158,7 @@ def test_sound_without_its_library(install, tmp_path):
 import numpy as np
 from pathlib import Path
 from qwen3_codec.runtime.progress import progress
-from qwen3_codec.audio import read_waveform, row_paths, write_waveforms
+from qwen3_codec.runtime.audio import read_waveform, row_paths, write_waveforms
 write_waveforms([Path("a.wav")], [np.float32([[0.5, -0.25]])], 24000)
 print(*read_waveform(Path("a.wav")), *progress("bar")([1, 2]))
 for act in (lambda: read_waveform(Path("b.flac")), lambda: row_paths(Path("c.flac"), 1)):

@@ -18,7 +18,8 @@ import builtins, errno, os, sys
 def imported(name, among=None, *rest, any=builtins.__import__, project=os.getcwd(), **more):
     hidden = {"resource", "fcntl", "termios", "grp", "pwd", "scipy", "soundfile", "soxr", "pystoi", "matplotlib",
               "IPython", "ipywidgets", "jupytext", "nbformat", "tritonclient", "selenium"}
-    if name.split(".")[0] in hidden and (among or {}).get("__file__", "").startswith(project):
+    by = (among or {}).get("__file__") or ""
+    if name.split(".")[0] in hidden and by.startswith(project) and "site-packages" not in by:
         raise ModuleNotFoundError(f"{name} is hidden")
     return any(name, among, *rest, **more)
 
