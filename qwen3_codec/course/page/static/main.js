@@ -256,12 +256,14 @@ async function soundOn(context) {
   if ((await player.allowed()) || context !== player.context) return;
   problem(text().blocked);
   $("pause").textContent = text().resume;
-  context.onstatechange = () => {
+  const sounds = () => {
     if (context.state !== "running") return;
     context.onstatechange = null;
     problem("");
     $("pause").textContent = text().pause;
   };
+  context.onstatechange = sounds;
+  sounds(); // it may have begun while nobody listened
 }
 
 async function play() {
