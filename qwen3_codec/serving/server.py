@@ -240,11 +240,11 @@ def _link_backends(program: Program, work: Path) -> None:
 
 def children_of(pid: int) -> list[int]:
     """The processes that a process started: of a server, the models' interpreters."""
-    try:
-        files = [*Path("/proc", str(pid), "task").glob("*/children")]
-        return [int(child) for file in files for child in file.read_text().split()]
-    except OSError:  # it has just ended
-        return []
+    children = []
+    for file in Path("/proc", str(pid), "task").glob("*/children"):
+        with suppress(OSError):  # this thread has just ended, which says nothing of the others
+            children += map(int, file.read_text().split())
+    return children
 
 
 def _state(pid: int) -> str:

@@ -222,10 +222,18 @@ def test_an_iphone_on_silent_is_asked_to_play(sound):
 
 
 def test_play_pressed_twice_plays_once(sound):
-    sound.execute_script("const play = document.getElementById('play'); play.click(); play.click()")
+    # A machine without a sound card may take any time to begin: here it has begun, so that nothing else is tried.
+    sound.execute_script("""
+        window.AudioContext = class extends window.AudioContext {
+          async resume() {}
+          get state() { return "running"; }
+        };
+        const play = document.getElementById("play");
+        play.click();
+        play.click();""")
     wait_for(sound, "document.getElementById('status').textContent === 'Done.'")
     assert sum(entry["length"] for entry in sound.execute_script("return window.codecLab.player.log")) == 32 * 1920
-    wait_for(sound, "!document.getElementById('problem').textContent")  # on a busy machine sound may come late
+    assert not sound.find_element("id", "problem").text
 
 
 def test_the_third_step_waits_six_seconds(page):
