@@ -1,13 +1,4 @@
-"""Run an exported graph: a `CodecSession` for the file, a `CodecStream` for each stream. Needs numpy, onnxruntime.
-
-session = CodecSession("decoder.onnx")
-stream = session.stream()
-for codes in chunks:                 # int64 [N, Q], any N of at least 1
-    play(stream.push(codes)[0])      # float32 [1, samples]
-play(stream.finish()[0])             # what a graph with look-ahead still held back
-
-In a coroutine: `stream = AsyncStream(session.stream())`, and `await stream.push(codes)`.
-"""
+"""An exported graph, loaded and checked against what it says of itself: `CodecSession`. Needs numpy, onnxruntime."""
 
 import os
 import re
