@@ -7,11 +7,11 @@ __getattr__, __dir__, __all__ = loaded_when_asked(
     {
         "ExportError": "export",
         "OPSET": "export",
-        "captured": "diagnostics",
+        "captured": "diagnostics.capture",
         "compare_once": "export",
         "example_inputs": "export",
         "exported": "export",
-        "is_advice": "diagnostics",
+        "is_advice": "diagnostics.capture",
         "random_inputs": "export",
         "trace": "export",
         "validation_cases": "export",

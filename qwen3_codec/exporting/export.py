@@ -21,12 +21,12 @@ from ..runtime.metrics import scaled_error
 from ..runtime.progress import no_progress
 from ..spec import FORMAT_VERSION, StateSpec
 from ..streaming.session import TorchSession, differing
-from .causes import complex_numbers, frozen_axes, warned
 from .check import check_graph, check_limits
-from .diagnostics import Diagnostic, captured
+from .diagnostics.capture import Diagnostic, captured
+from .diagnostics.causes import complex_numbers, frozen_axes, warned
+from .diagnostics.wording import described, gist, tells_of_a_loss
 from .tracing import EXPORTERS, OPSET, OPSETS, ExportError, example_inputs, random_inputs, trace
 from .validate import TOLERANCE, VALIDATION_FRAMES, compare_once, validate_graph, validation_cases
-from .wording import described, gist, tells_of_a_loss
 
 __all__ = [
     "EXPORTERS",

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from ..spec import SAMPLES, StateSpec
-from .causes import complex_numbers, warned
-from .diagnostics import Diagnostic, captured, is_advice
-from .wording import gist, where_it_stopped
+from .diagnostics.capture import Diagnostic, captured, is_advice
+from .diagnostics.causes import complex_numbers, warned
+from .diagnostics.wording import gist, where_it_stopped
 
 # What each exporter is, and the opsets that it was tested to write.
 OPSETS = {"torchscript": range(14, 24), "dynamo": range(18, 25)}

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..streaming.places import Place, short
+from ...model.inspection.places import Place, short
 
 STDOUT, STDERR = "stdout", "stderr"
 

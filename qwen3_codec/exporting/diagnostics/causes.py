@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..spec import SAMPLES
-from ..streaming.session import Operations
-from .diagnostics import Diagnostic, captured
+from ...model.inspection.operations import Operations
+from ...spec import SAMPLES
+from .capture import Diagnostic, captured
 from .frozen_axes import axes_of, find_frozen_axes
 from .wording import TRACER, described, tells_of_a_loss
 

@@ -10,8 +10,8 @@ import onnx
 import onnxruntime
 import torch
 
-from ..runtime.metrics import MAX_ERROR, scaled_error
-from ..spec import StateSpec
+from ...runtime.metrics import MAX_ERROR, scaled_error
+from ...spec import StateSpec
 
 # Integer tensors up to this size are shapes, ends of slices and the like: their values count, not their sizes.
 SHAPE_LIKE = 16
