@@ -5,15 +5,15 @@ from .. import loaded_when_asked
 __getattr__, __dir__, __all__ = loaded_when_asked(
     __name__,
     {
-        "ExportError": "export",
-        "OPSET": "export",
+        "ExportError": "tracing",
+        "OPSET": "tracing",
         "captured": "diagnostics.capture",
-        "compare_once": "export",
-        "example_inputs": "export",
+        "compare_once": "validate",
+        "example_inputs": "tracing",
         "exported": "export",
         "is_advice": "diagnostics.capture",
-        "random_inputs": "export",
-        "trace": "export",
-        "validation_cases": "export",
+        "random_inputs": "tracing",
+        "trace": "tracing",
+        "validation_cases": "validate",
     },
 )

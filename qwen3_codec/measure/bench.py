@@ -271,8 +271,9 @@ def _graphs(
     paths = {}
     for name, wrapper in progress(wrappers.items(), desc="graphs", unit="graph"):
         precision = EXACT.get(name, FLOAT32)
-        options = {} if precision == FLOAT32 else {"least_snr_db": float("-inf")}
-        paths[name] = export_in(precision, checkpoint, wrapper, folder / f"{name}.onnx", write=exported, **options)
+        in_fewer_bits = partial(export_in, precision, write=exported, least_snr_db=float("-inf"))
+        write = exported if precision == FLOAT32 else in_fewer_bits
+        paths[name] = write(checkpoint, wrapper, folder / f"{name}.onnx")
     return paths, {name: wrapper.spec for name, wrapper in wrappers.items()}
 
 

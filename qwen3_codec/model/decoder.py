@@ -6,7 +6,7 @@ upstream's, so a checkpoint loads strictly. Three things differ from Omni and ar
 the projections around the transformer, and convolutions that are causal without reading a length.
 """
 
-from math import prod
+from math import ceil, prod
 
 import torch
 from torch import nn
@@ -69,6 +69,7 @@ class CausalTransConv(nn.Module):
     def __init__(self, conv: nn.ConvTranspose1d):
         super().__init__()
         self.conv = conv
+        self.left_context = ceil(conv.kernel_size[0] / conv.stride[0]) - 1
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, T] -> [B, C', T * stride]."""

@@ -53,9 +53,9 @@ def attention_influence(decoder: CodecDecoder, frames: int, at: int = 0, seed: i
         return (decoder.latents(changed) - decoder.latents(codes))[0].abs().amax(dim=-1).numpy()
 
 
-def attention_reach(config, pre_conv_history: int) -> int:
+def attention_reach(config, pre_conv_left_context: int) -> int:
     """Earlier frames that a latent can depend on: a window less one for each layer, and what `pre_conv` looks back."""
-    return config.num_hidden_layers * (config.sliding_window - 1) + pre_conv_history
+    return config.num_hidden_layers * (config.sliding_window - 1) + pre_conv_left_context
 
 
 def receptive_field(decoder: CodecDecoder) -> ReceptiveField:

@@ -1,7 +1,7 @@
 """A wrapper run in PyTorch by the client code that runs a graph, and held to its own declaration."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +27,9 @@ class StreamingModule(Protocol):
 
     @property
     def spec(self) -> StateSpec: ...
+
+    @property
+    def forward(self) -> Callable[..., Any]: ...
 
     def __call__(self, *inputs: torch.Tensor) -> Any: ...
 

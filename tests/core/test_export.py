@@ -8,7 +8,10 @@ import torch
 from conftest import random_codes, small_checkpoint
 
 from qwen3_codec.exporting import validate
-from qwen3_codec.exporting.export import ExportError, check_graph, compare_once, export, trace, validation_cases
+from qwen3_codec.exporting.check import check_graph
+from qwen3_codec.exporting.export import export
+from qwen3_codec.exporting.tracing import ExportError, trace
+from qwen3_codec.exporting.validate import compare_once, validation_cases
 from qwen3_codec.model.receptive_field import conv_reach
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.runtime.metrics import MAX_ERROR

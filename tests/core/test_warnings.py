@@ -12,8 +12,9 @@ from qwen3_codec.cli import main as cli
 from qwen3_codec.cli import options
 from qwen3_codec.exporting.diagnostics import captured
 from qwen3_codec.exporting.diagnostics.wording import described, tells_of_a_loss
-from qwen3_codec.exporting.export import EXPORTERS, ExportError, export, trace
+from qwen3_codec.exporting.export import export
 from qwen3_codec.exporting.precision.export import export_in, wrapper_in
+from qwen3_codec.exporting.tracing import EXPORTERS, ExportError, trace
 from qwen3_codec.model.checkpoint import OtherModel
 from qwen3_codec.model.inspection.places import short
 from qwen3_codec.runtime import CodecSession

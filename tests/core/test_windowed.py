@@ -15,11 +15,12 @@ from qwen3_codec.course.pitfalls.state import (
 )
 from qwen3_codec.model.one_shot import one_shot, windowed_oracle
 from qwen3_codec.model.receptive_field import conv_reach
-from qwen3_codec.runtime.metrics import chunks, max_error, mse
+from qwen3_codec.runtime.metrics import MAX_ERROR, chunks, max_error, mse
 from qwen3_codec.streaming.fixed import FixedAxes
 from qwen3_codec.streaming.kv_stack import drop_last, keep_last
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verification.decoder import MAX_ERROR, MAX_MSE, TorchSession, verify
+from qwen3_codec.verification.decoder import TorchSession, verify
+from qwen3_codec.verification.report import MAX_MSE
 
 LONG = 410  # past the 72-frame window, past upstream's own chunk of 300
 

@@ -13,7 +13,7 @@ from ...runtime.metrics import MAX_ERROR, max_error, mse, per_chunk, snr_db
 from ...streaming.exact import ExactStreamingWrapper
 from ...streaming.session import TorchSession
 from ...streaming.windowed import StatefulCodecONNXWrapper
-from ...verification.decoder import MAX_MSE
+from ...verification.report import MAX_MSE
 from .precision import demo, heard
 from .state import SaturatingPositions, dropped, stream_with_changes
 from .trap import Outcome, Trap, Wrong
