@@ -27,14 +27,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..exporting.export import exported
 from ..exporting.precision.export import export_in, wrapper_in
 from ..model.checkpoint import Checkpoint, example_codes
-from ..model.decoder import CodecDecoder, code2wav_config
+from ..model.checkpoint.upstream import code2wav_config
+from ..model.decoder import CodecDecoder
 from ..model.one_shot import one_shot
 from ..model.receptive_field import conv_reach
 from ..runtime import CodecSession
 from ..runtime.measured_snr import FLOAT16, FLOAT32, INT8
 from ..runtime.metrics import chunk_lengths, max_error, snr_db
 from ..runtime.progress import no_progress
-from ..runtime.session import CPU, provider_name
+from ..runtime.providers import CPU, provider_name
 from ..spec import StateSpec
 from ..streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from ..streaming.windowed import StatefulCodecONNXWrapper

@@ -21,7 +21,7 @@ from ..runtime import CodecSession
 from ..runtime.cpu import usable_cores
 from ..runtime.measured_snr import FLOAT32, measured_snr_of
 from ..runtime.progress import no_progress
-from ..runtime.session import CPU
+from ..runtime.providers import CPU
 from ..spec import random_codes
 from ..verification.decoder import verify
 from .bench import Benchmark, benchmark

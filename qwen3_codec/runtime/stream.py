@@ -2,15 +2,14 @@
 
 import copy
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Self
 
 import numpy as np
 
 from ..spec import ENCODER
 from . import stream_file as saved
+from .atomic import Atomic
 from .audio import check_audio
 from .codes import CodesError, check_codes
 from .metrics import chunks
@@ -23,7 +22,7 @@ PIECE_FRAMES = 128
 CHUNK_FRAMES = 12  # where nobody says otherwise
 
 
-class Stream:
+class Stream(Atomic):
     """The state of `batch` rows that advance together, over any graph with a `StateSpec`.
 
     `session` is anything with a `spec` and a `run`. `frames` holds the number of frames that each row has seen, int64
@@ -37,8 +36,8 @@ class Stream:
         batch = fixed or 1 if batch is None else batch
         if batch < 1:
             raise ValueError(f"batch is {batch}, must be at least 1")
+        super().__init__()
         self.session = session
-        self._busy = threading.Lock()
         self._start(batch)
         self._check_batch()
 
@@ -152,35 +151,6 @@ class Stream:
         other._pending = rows(lambda stream: stream._pending)
         other._check_batch()
         return other
-
-    def _fields(self) -> dict:
-        return {name: value for name, value in vars(self).items() if name != "_busy"}
-
-    def __getstate__(self) -> dict:
-        with self._alone():
-            return self._fields()
-
-    def __setstate__(self, state: dict) -> None:
-        vars(self).update(state)
-        self._busy = threading.Lock()
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        if not self._busy.acquire(blocking=False):
-            raise RuntimeError("another thread is in a call of this stream; fork() gives each its own")
-        try:
-            yield
-        finally:
-            self._busy.release()
-
-    @contextmanager
-    def _changed(self) -> Iterator[Self]:
-        """A copy to work on, which the stream becomes when the block ends, and does not after an error."""
-        with self._alone():
-            work = object.__new__(type(self))
-            work.__setstate__(self._fields())
-            yield work
-            vars(self).update(work._fields())
 
     def _check_going(self) -> None:
         if self.finished:

@@ -39,7 +39,7 @@ class StreamingModule(Protocol):
 
 
 class TorchSession:
-    """A wrapper behind the interface of `CodecSession`, so that `CodecStream` runs it: numpy in, numpy out.
+    """A wrapper behind the interface of `CodecSession`, so that the same streams run it: numpy in, numpy out.
 
     Raises ValueError for a wrapper with a part in training mode that computes something else there, and in one of the
     first calls where random numbers change a result: such a wrapper can be compared with nothing.

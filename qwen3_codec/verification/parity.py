@@ -15,7 +15,7 @@ import onnxruntime
 from ..runtime import GraphError
 from ..runtime.metrics import MAX_ERROR, chunk_lengths, chunks, max_error
 from ..runtime.progress import Progress, no_progress
-from ..runtime.session import CPU
+from ..runtime.providers import CPU
 
 NEXT = "next_"
 
