@@ -168,7 +168,7 @@ field = receptive_field.receptive_field(decoder)
 print(field)
 at = 2
 conv = receptive_field.conv_influence(decoder, frames=16, at=at)
-reach = receptive_field.attention_reach(config, decoder.pre_conv.left_context)
+reach = receptive_field.attention_receptive_field(config, decoder.pre_conv.left_context)
 rule = f"{layers} layers of {config.sliding_window - 1} frames and the {decoder.pre_conv.left_context} of pre_conv"
 print(f"attention by the rule: {rule}, {reach} in all")
 attention = receptive_field.attention_influence(decoder, frames=reach + 20)

@@ -35,13 +35,13 @@ from ipywidgets import IntSlider, interact
 from qwen3_codec import StatefulCodecONNXWrapper, TorchSession, verify
 from qwen3_codec.course import check, plots, schematics, solution
 from qwen3_codec.course.pitfalls.state import SaturatingPositions
-from qwen3_codec.model import checkpoint, conv_reach
+from qwen3_codec.model import checkpoint, conv_receptive_field
 from qwen3_codec.runtime import chunks, max_error, mse, per_chunk, snr_db
 from qwen3_codec.verification import MAX_ERROR, MAX_MSE, ONE_SHOT, WRAPPER
 
 loaded = checkpoint.load(CHECKPOINT, audio=AUDIO)
 decoder = loaded.decoder
-window, reach = decoder.config.sliding_window, conv_reach(decoder)
+window, reach = decoder.config.sliding_window, conv_receptive_field(decoder)
 codes = checkpoint.example_codes(loaded, FRAMES or max(60, window + 18))
 print(f"weights: {loaded.weights}; codes {codes.shape} = [batch, frames, codebooks]")
 

@@ -39,7 +39,7 @@ from IPython.display import display
 from qwen3_codec.course import plots
 from qwen3_codec.course.lab.experiment import EXACT, ONE_SHOT, RANDOM, WINDOWED, Settings, figure, run, utterances
 from qwen3_codec.course.lab.widget import Lab
-from qwen3_codec.model import checkpoint, conv_reach
+from qwen3_codec.model import checkpoint, conv_receptive_field
 from qwen3_codec.runtime import mse
 from qwen3_codec.verification import MAX_MSE
 
@@ -115,7 +115,7 @@ plots.player(lost.streamed, lost.sample_rate)
 # that window is full, nothing is wrong until then: on the demo for about six seconds, longer than most test sentences.
 
 # %%
-window, history = loaded.decoder.config.sliding_window, conv_reach(loaded.decoder)
+window, history = loaded.decoder.config.sliding_window, conv_receptive_field(loaded.decoder)
 longest = max(utterances(loaded), key=lambda name: utterances(loaded)[name].shape[1])
 waiting = Settings(longest, window + 24, WINDOWED, history, lookahead=0, chunk=8, trap="positions that saturate")
 late = run(loaded, waiting)

@@ -30,7 +30,7 @@ from ..model.checkpoint import Checkpoint, example_codes
 from ..model.checkpoint.upstream import code2wav_config
 from ..model.decoder import CodecDecoder
 from ..model.one_shot import one_shot
-from ..model.receptive_field import conv_reach
+from ..model.receptive_field import conv_receptive_field
 from ..runtime import CodecSession
 from ..runtime.measured_snr import FLOAT16, FLOAT32, INT8
 from ..runtime.metrics import chunk_lengths, max_error, snr_db
@@ -265,7 +265,7 @@ def _graphs(
     makers = {
         "one_shot": lambda: OneShotWrapper(decoder),
         "windowed": lambda: StatefulCodecONNXWrapper(decoder, 4, 4),
-        "full_history": lambda: StatefulCodecONNXWrapper(decoder, conv_reach(decoder), 0),
+        "full_history": lambda: StatefulCodecONNXWrapper(decoder, conv_receptive_field(decoder), 0),
     }
     makers |= {name: partial(wrapper_in, checkpoint, precision) for name, precision in EXACT.items()}
     wrappers = {name: makers[name]() for name in DESIGNS if name in designs}

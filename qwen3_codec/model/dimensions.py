@@ -153,7 +153,9 @@ def memory_stages(wrapper) -> list[tuple[str, int, float, int]]:
     frame_ms = 1000 * spec.samples_per_frame / spec.sample_rate
     memory, found = conv_memory(wrapper), []
     for stage in stages(decoder)[1:]:
-        own = [1000 * history / rate for name, history, rate in memory if f"{name}.".startswith(f"{stage.name}.")]
+        own = [
+            1000 * left_context / rate for name, left_context, rate in memory if f"{name}.".startswith(f"{stage.name}.")
+        ]
         if stage.name == "pre_transformer":
             layers = decoder.config.num_hidden_layers
             own = [(decoder.config.sliding_window - 1) * frame_ms / layers / 2] * (2 * layers)
@@ -162,7 +164,7 @@ def memory_stages(wrapper) -> list[tuple[str, int, float, int]]:
 
 
 def conv_memory(wrapper) -> list[tuple[str, int, float]]:
-    """(module name, history in samples of its input, rate of its input in Hz) of each convolution with a state.
+    """(module name, left context in samples of its input, rate of its input in Hz) of each convolution with a state.
 
     `wrapper` is an `ExactStreamingWrapper` or a `StreamEncoderWrapper`; rates are read off a run with hooks.
     """

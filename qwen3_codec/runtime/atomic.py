@@ -9,6 +9,8 @@ from typing import Self
 class Atomic:
     """Copying and pickling, too, see it whole: never in the middle of a change."""
 
+    finished: bool
+
     def __init__(self) -> None:
         self._busy = threading.Lock()
 
@@ -33,9 +35,14 @@ class Atomic:
             self._busy.release()
 
     @contextmanager
-    def _changed(self) -> Iterator[Self]:
-        """A copy to work on, which the stream becomes when the block ends, and does not after an error."""
+    def _changed(self, going: bool = False) -> Iterator[Self]:
+        """A copy to work on, which the stream becomes when the block ends, and does not after an error.
+
+        If it must be `going`, a finished one raises RuntimeError.
+        """
         with self._alone():
+            if going and self.finished:
+                raise RuntimeError("the stream is finished; reset() starts a new one")
             work = object.__new__(type(self))
             work.__setstate__(self._fields())
             yield work

@@ -13,10 +13,10 @@ from ..spec import BATCH, ENCODER, SAMPLES, StateSpec, TensorSpec
 from .protocols import Session
 
 if TYPE_CHECKING:
-    from .stream import Stream
+    from .rows import Rows
 
 
-def write(stream: "Stream", path: str | os.PathLike) -> None:
+def write(stream: "Rows", path: str | os.PathLike) -> None:
     """Write a `Stream`, whole or not at all. It fits each session of the same weights and the same spec, and no other:
     a graph in fewer bits, or the wrapper in PyTorch, too.
     """
@@ -29,7 +29,7 @@ def write(stream: "Stream", path: str | os.PathLike) -> None:
         np.savez(file, **arrays)
 
 
-def read_into(stream: "Stream", path: str | os.PathLike) -> None:
+def read_into(stream: "Rows", path: str | os.PathLike) -> None:
     """Make a `Stream` what `write` wrote.
 
     Raises ValueError, and changes nothing, for a file that is truncated, of another interface or of other weights, or

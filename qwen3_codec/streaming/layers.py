@@ -7,12 +7,10 @@ each step alone. `to_streaming(module)` gives the streaming counterpart of a par
 
 from collections import deque
 from collections.abc import Iterable
-from functools import cache
 from inspect import signature
-from math import ceil, pi
+from math import ceil
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -25,6 +23,7 @@ from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import (
 )
 
 from ..model.decoder import CausalConv, CausalTransConv
+from ..model.snake import Snake
 from .kv_stack import keep_last
 
 
@@ -130,44 +129,6 @@ class StreamingConvTranspose1d(StreamingConv):
         return y.reshape(y.size(0), self.out_channels, -1)
 
 
-class Snake(nn.Module):
-    """SnakeBeta, x + sin(a x)^2 / b (arXiv:2006.08195), with the exponentials of its parameters taken once."""
-
-    frequency: torch.Tensor
-    scale: torch.Tensor
-
-    def __init__(self, snake: Qwen3OmniMoeSnakeBeta):
-        super().__init__()
-        self.register_buffer("frequency", snake.alpha.exp()[:, None] / pi, persistent=False)
-        self.register_buffer("scale", 1 / (snake.beta.exp()[:, None] + snake.no_div_by_zero), persistent=False)
-
-    def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
-        return x + self.scale * sine_squared(x * self.frequency)
-
-
-def sine_squared(turns: torch.Tensor, degree: int = 6) -> torch.Tensor:
-    """sin(pi turns)^2 as a polynomial: ONNX Runtime computes Sin on one thread, some ten times slower than a product.
-
-    It has the period 1, so `turns` are taken less their nearest whole number; it is even, so the square of what is left
-    is enough. With the degree 6 in that square it is within 7e-9.
-    """
-    rest = turns - turns.round()
-    square = rest * rest
-    y: torch.Tensor | float
-    *lower, y = sine_coefficients(degree)
-    for coefficient in reversed(lower):
-        y = y * square + coefficient
-    return square * y
-
-
-@cache
-def sine_coefficients(degree: int) -> tuple[float, ...]:
-    """c with sin(pi t)^2 = c[0] t^2 + c[1] t^4 + ..., `degree` of them, for t in [-1/2, 1/2]: a least-squares fit."""
-    t = np.cos(np.pi * np.arange(1, 1000) / 2000) / 2  # Chebyshev's points, so that the ends are no worse
-    fit = np.polynomial.Polynomial.fit(t**2, np.sin(np.pi * t) ** 2 / t**2, degree - 1, w=t**2)
-    return tuple(map(float, fit.convert().coef))
-
-
 class Stateless(nn.Module):
     """A part that works on each step alone."""
 
@@ -242,7 +203,7 @@ def to_streaming(module: nn.Module) -> nn.Module:
         case CausalTransConv() | MimiConvTranspose1d(padding_left=0):
             return StreamingConvTranspose1d(module.conv)
         case Qwen3OmniMoeSnakeBeta():
-            return Snake(module)
+            return Stateless(Snake(module))
         case Qwen3OmniMoeConvNeXtBlock():
             return StreamingConvNeXt(module)
         case Qwen3OmniMoeCode2WavDecoderResidualUnit():

@@ -10,17 +10,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..exporting.precision import int8  # noqa: F401  its wrapper is one of `wrapper_like`'s
 from ..model.checkpoint import Checkpoint, OtherModel
 from ..model.one_shot import one_shot
 from ..runtime import CodecSession, CodecStream
 from ..runtime.codes import check_codes
-from ..runtime.measured_snr import measured_snr_of
 from ..runtime.metrics import chunk_lengths, max_error, mse, scaled_error, snr_db
 from ..runtime.progress import Progress, no_progress
 from ..runtime.protocols import Session
 from ..spec import StateSpec
-from ..streaming.designs import wrapper_like as wrapper_like
 from ..streaming.session import StreamingModule, TorchSession
 from .report import (
     NOTHING_COMPARED,
@@ -35,9 +32,6 @@ from .report import (
     Report,
     frame_errors,
 )
-
-# Of a graph in fewer bits, over a state's largest value: a state that is wrong is off by about 1.
-REDUCED_STATE_ERROR = 0.25
 
 
 def verify(
@@ -68,7 +62,7 @@ def verify(
         )
     spec = wrapper.spec
     codes = check_codes(codes, spec)
-    limits = limits or _limits_of(session, codes)
+    limits = limits or Limits.of(getattr(session, "metadata", {}), codes)
     wanted = reference(codes) if reference else one_shot(checkpoint.decoder, codes)
     oracle_of = None if reference else getattr(wrapper, "oracle", None)
     report = Report(checkpoint.weights, codes.shape[1], spec.frames_to_fill, design=spec.title, limits=limits)
@@ -92,11 +86,6 @@ def verify(
             report.agreements.append(agreement)
             report.failures += agreement.failures(limits, getattr(session, "providers", ()))
     return report
-
-
-def _limits_of(session: CodecSession | None, codes: np.ndarray) -> Limits:
-    measured = measured_snr_of(getattr(session, "metadata", {}))
-    return Limits(min_snr_db=measured.least(codes), state_error=REDUCED_STATE_ERROR) if measured else Limits()
 
 
 @dataclass

@@ -6,11 +6,14 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from ..runtime.measured_snr import measured_snr_of
 from ..runtime.metrics import MAX_ERROR, chunk_lengths
 
 ONE_SHOT, WRAPPER, ONNX = "one-shot", "PyTorch wrapper", "ONNX Runtime"
 # Mean over a chunk: a root mean square of 3e-5, stricter than MAX_ERROR where an error is as large everywhere.
 MAX_MSE = 1e-9
+# Of a graph in fewer bits, over a state's largest value: a state that is wrong is off by about 1.
+REDUCED_STATE_ERROR = 0.25
 PASSED, FAILED, NOT_JUDGED = "passed", "failed", "not judged"
 SCHEDULES = ((3,), (1,), (12,), (7, 1, 2))
 NOTHING_COMPARED = "no schedule was given: nothing was compared"
@@ -28,6 +31,12 @@ class Limits:
     max_mse: float = MAX_MSE
     state_error: float = MAX_ERROR
     min_snr_db: float | None = None
+
+    @classmethod
+    def of(cls, metadata: dict[str, str], codes: np.ndarray) -> "Limits":
+        """The project's, or the accuracy bound that a file in fewer bits carries in its metadata."""
+        measured = measured_snr_of(metadata)
+        return cls(min_snr_db=measured.least(codes), state_error=REDUCED_STATE_ERROR) if measured else cls()
 
     def first_wrong(self, max_errors: np.ndarray, mses: np.ndarray | float = 0.0) -> int | None:
         """The first frame that is beyond a limit, by the errors of each; None where none is, or the SNR is to judge."""

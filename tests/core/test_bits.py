@@ -26,15 +26,16 @@ from qwen3_codec.exporting.precision.integers import BlockProduct, IntegerProduc
 from qwen3_codec.exporting.tracing import ExportError
 from qwen3_codec.model import checkpoint
 from qwen3_codec.model.one_shot import one_shot
+from qwen3_codec.model.snake import sine_squared
 from qwen3_codec.runtime import CodecSession, GraphError
 from qwen3_codec.runtime.measured_snr import FLOAT32, INT8, MeasuredSnr, fingerprint, measured_snr_of
 from qwen3_codec.runtime.metrics import max_error, snr_db
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.fixed import FixedAxes
-from qwen3_codec.streaming.layers import sine_squared
 from qwen3_codec.streaming.session import TorchSession
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verification.decoder import verify, wrapper_like
+from qwen3_codec.verification.decoder import verify
+from qwen3_codec.verification.graph import wrapper_like
 
 ANY = float("-inf")  # random weights are held to no SNR
 

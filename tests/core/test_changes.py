@@ -27,8 +27,9 @@ from qwen3_codec.streaming.kv_stack import sliding_window_mask
 from qwen3_codec.streaming.layers import StreamingConvTranspose1d
 from qwen3_codec.streaming.session import TorchSession
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verification.decoder import verify, wrapper_like
+from qwen3_codec.verification.decoder import verify
 from qwen3_codec.verification.encoder import verify_encoder
+from qwen3_codec.verification.graph import wrapper_like
 from qwen3_codec.verification.report import Limits
 
 

@@ -21,8 +21,8 @@ from qwen3_codec.runtime.audio import write_waveforms
 from qwen3_codec.streaming.encoder import StreamEncoderWrapper
 from qwen3_codec.streaming.fixed import FixedAxes
 from qwen3_codec.streaming.session import TorchSession
-from qwen3_codec.verification.decoder import wrapper_like
 from qwen3_codec.verification.encoder import verify_encoder
+from qwen3_codec.verification.graph import wrapper_like
 
 FRAME = 1920
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...model.decoder import CodecDecoder
+from ...model.snake import Snake, sine_squared
 from ...runtime.measured_snr import INT8
 from ...spec import DECODER, EXACT
 from ...streaming.designs import WRAPPERS
@@ -20,12 +21,10 @@ from ...streaming.exact import ExactStreamingWrapper
 from ...streaming.kv_stack import Streamed, stream_transformer
 from ...streaming.layers import (
     ConvStates,
-    Snake,
     StreamingConv1d,
     StreamingConvNeXt,
     StreamingConvTranspose1d,
     eval_own,
-    sine_squared,
 )
 from .integers import TRANSLATIONS, BlockProduct, IntegerProduct
 
@@ -164,7 +163,7 @@ class StepSnake(nn.Module):
         self.register_buffer("frequency", layer.frequency[:, 0].contiguous(), persistent=False)
         self.register_buffer("scale", layer.scale[:, 0].contiguous(), persistent=False)
 
-    def forward(self, x: Tensor, states: ConvStates) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         return x + self.scale * sine_squared(x * self.frequency, self.degree)
 
 
