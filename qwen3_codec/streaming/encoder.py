@@ -18,7 +18,8 @@ from ..model.encoder import CodecEncoder
 from ..runtime.metrics import scaled_error
 from ..spec import ENCODER, StateSpec, exact_spec
 from .kv_stack import split_states, stream_layers
-from .layers import ConvStates, StreamingConv1d, StreamingSequence, eval_own, layers_with_state, states_of
+from .layers import StreamingConv1d, StreamingSequence, eval_own
+from .states import ConvStates, layers_with_state, states_of
 
 
 class NearestVector(nn.Module):

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from ..model.decoder import NUM_SEMANTIC_QUANTIZERS, CodecDecoder
 from ..spec import BATCH, StateSpec, exact_spec, one_shot_spec
 from .kv_stack import Streamed, split_states, stream_transformer
-from .layers import ConvStates, StreamingConv, eval_own, layers_with_state, states_of, to_streaming
+from .layers import StreamingConv, eval_own, to_streaming
+from .states import ConvStates, layers_with_state, states_of
 
 
 class StreamQuantizer(nn.Module):

@@ -20,12 +20,12 @@ from ...streaming.designs import WRAPPERS
 from ...streaming.exact import ExactStreamingWrapper
 from ...streaming.kv_stack import Streamed, stream_transformer
 from ...streaming.layers import (
-    ConvStates,
     StreamingConv1d,
     StreamingConvNeXt,
     StreamingConvTranspose1d,
     eval_own,
 )
+from ...streaming.states import ConvStates
 from .integers import TRANSLATIONS, BlockProduct, IntegerProduct
 
 FLOAT, BLOCKS, ONE_TERM, TWO_TERMS = "float32", "block-wise int8", "int8", "two-term int8"
