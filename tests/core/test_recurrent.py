@@ -13,6 +13,8 @@ from torch import nn
 from qwen3_codec.exporting.export import export
 from qwen3_codec.exporting.tracing import EXPORTERS
 from qwen3_codec.model.checkpoint import OtherModel
+from qwen3_codec.model.inspection import receptive_field
+from qwen3_codec.model.receptive_field import receptive_field as decoders_own
 from qwen3_codec.runtime import CodecSession, max_error
 from qwen3_codec.spec import exact_spec
 from qwen3_codec.streaming import ConvStates, StreamingSequence, states_of, to_streaming
@@ -188,3 +190,40 @@ def test_a_state_that_is_no_left_context_can_be_lost_or_left_over():
 
 def test_a_recurrent_step_is_random_in_nothing(model):
     assert TorchSession(Step(model)).spec.frames_to_fill == 0
+
+
+class TestReceptiveField:
+    def one_shot(self, model):
+        return lambda codes: model(torch.from_numpy(codes)).numpy()
+
+    def test_a_recurrent_model_has_no_end(self, model):
+        codes = np.random.default_rng(1).integers(16, size=(1, 60, 2))
+        field = receptive_field(self.one_shot(model), codes)
+        assert field.first_sample == 0 and field.frames is None
+        assert str(field).startswith(f"causal; does not end: recurrent ({type(model.recurrent).__name__.lower()})")
+
+    @torch.no_grad()
+    def test_it_agrees_with_the_decoders_own(self, shallow):
+        """That one measures conv stack and attention apart; here both count, as a listener has them."""
+        decoder, own = shallow.decoder, decoders_own(shallow.decoder)
+        frames = own.attention_frames + own.conv_frames + 6
+        codes = np.random.default_rng(1).integers(
+            decoder.config.codebook_size, size=(1, frames, decoder.config.num_quantizers)
+        )
+        one_shot = torch.no_grad()(self.one_shot(decoder))
+        field = receptive_field(one_shot, codes)
+        assert field.first_sample == own.first_sample == 0 and not field.recurrent and not field.cut_off
+        assert own.conv_frames <= field.frames <= own.attention_frames + own.conv_frames
+        short = receptive_field(one_shot, codes[:, : own.conv_frames])
+        assert short.cut_off and short.frames is None and "in the frames that were given" in str(short)
+
+    def test_one_that_looks_ahead_and_one_that_hears_nothing(self):
+        def shifted(codes):
+            return np.roll(np.repeat(codes[..., 0].astype(float), 2, axis=1), -3, axis=1)
+
+        codes = np.arange(20).reshape(1, 20, 1)
+        field = receptive_field(shifted, codes, at=5)
+        assert (field.first_sample, field.last_sample, field.frames) == (-3, -2, 0)
+        assert str(field) == "looks 3 samples ahead; 0 later frames, the last sample that moves is -2"
+        with pytest.raises(ValueError, match="change no sample"):
+            receptive_field(lambda codes: np.zeros((1, 40)), codes)
