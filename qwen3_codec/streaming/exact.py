@@ -12,41 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ..model.decoder import NUM_SEMANTIC_QUANTIZERS, CodecDecoder
+from ..model.decoder import CodecDecoder
+from ..model.quantizers import Dequantizer
 from ..spec import BATCH, StateSpec, exact_spec, one_shot_spec
 from .kv_stack import Streamed, split_states, stream_transformer
 from .layers import StreamingConv, eval_own, to_streaming
 from .states import ConvStates, layers_with_state, states_of
-
-
-class StreamQuantizer(nn.Module):
-    """All codebooks as one table, looked up once: [B, N, Q] -> [B, codebook_dim, N].
-
-    The division by the counts is done here, once. Each group's vectors add up; the two sums side by side go through
-    the two projections as one matrix. (Projecting the tables themselves would double their size.)
-    """
-
-    table: Tensor
-    offsets: Tensor
-    projection: Tensor
-
-    def __init__(self, decoder: CodecDecoder):
-        super().__init__()
-        first, rest = decoder.quantizer.rvq_first, decoder.quantizer.rvq_rest
-        tables = [*first.tables(), *rest.tables()]
-        offsets = torch.arange(len(tables)) * decoder.config.codebook_size
-        projection = torch.cat([first.output_proj.weight, rest.output_proj.weight], dim=1)[..., 0]
-        self.register_buffer("table", torch.cat(tables), persistent=False)
-        self.register_buffer("offsets", offsets, persistent=False)
-        self.register_buffer("projection", projection, persistent=False)
-
-    def forward(self, codes: Tensor) -> Tensor:
-        vectors = F.embedding(codes + self.offsets, self.table)
-        first, rest = vectors[:, :, :NUM_SEMANTIC_QUANTIZERS], vectors[:, :, NUM_SEMANTIC_QUANTIZERS:]
-        sums = torch.cat([first.sum(dim=2), rest.sum(dim=2)], dim=-1)
-        return F.linear(sums, self.projection).transpose(1, 2)
 
 
 class ExactStreamingWrapper(nn.Module):
@@ -62,7 +34,7 @@ class ExactStreamingWrapper(nn.Module):
     def __init__(self, decoder: CodecDecoder):
         super().__init__()
         self.decoder = decoder
-        self.quantizer = StreamQuantizer(decoder)
+        self.quantizer = Dequantizer(decoder)
         self.pre_conv = to_streaming(decoder.pre_conv)
         self.stages = nn.ModuleList(to_streaming(stage) for _, stage in decoder.stages())
         eval_own(self, decoder)

@@ -7,7 +7,8 @@ import torch
 
 from ...model.checkpoint import example_audio, load
 from ...model.encoder import CodecEncoder
-from ...streaming.encoder import NearestVector, StreamEncoderWrapper
+from ...model.quantizers import NearestVector
+from ...streaming.encoder import StreamEncoderWrapper
 from ...streaming.layers import StreamingConv1d
 from ...streaming.session import TorchSession
 from .precision import demo
