@@ -305,7 +305,7 @@ plots.table(["weights", "float32, streamed (dB)", "int8 (dB)"], table)
 # ## What you can do now
 #
 # Choose a precision by what it does to the sound, and hold a file to its measured SNR. There is no exercise on it; [11 · Your
-# turn](11_your_turn.ipynb) is on states, which are the same in every precision.
+# turn](12_capstones.ipynb) is on states, which are the same in every precision.
 #
 # To try next:
 #

@@ -254,11 +254,11 @@ if not fits:
 # ## What you can do now
 #
 # Take codes of any recording, in chunks, and bring them back to sound. *How long is the history?* and *Count steps, not
-# frames* in [11 · Your turn](11_your_turn.ipynb) are about what the encoder's convolutions and its attention remember.
+# frames* in [11 · Your turn](12_capstones.ipynb) are about what the encoder's convolutions and its attention remember.
 #
 # To try next:
 #
 # - `python -m qwen3_codec export --part encoder --output build/encoder.onnx`, then `encode` and `decode` from the command line.
 # - Past 10 s: the transformer's window has 250 steps of 40 ms. Under transformers 4.57 it is ignored; [notebook
-#   6](06_pitfalls.ipynb) has that as a trap.
-# - The traps of the encoder: [6 · The traps](06_pitfalls.ipynb), section 8.
+#   6](07_trap_catalogue.ipynb) has that as a trap.
+# - The traps of the encoder: [6 · The traps](07_trap_catalogue.ipynb), section 8.

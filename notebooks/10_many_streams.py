@@ -301,7 +301,7 @@ for frames in (1, 4, 12):
 # ## What you can do now
 #
 # Serve many streams from one graph, and tell a server what it must know. *Put rows of different ages under one mask* and *Give names that
-# pair* in [11 · Your turn](11_your_turn.ipynb) are the two things that go wrong there.
+# pair* in [11 · Your turn](12_capstones.ipynb) are the two things that go wrong there.
 #
 # To try next:
 #

@@ -66,10 +66,10 @@ def test_each_exercise_stands_in_its_notebook_once():
     assert len(EXERCISES) >= 12
     assert {name: notebook for name, (notebook, _) in CELLS.items()} == {e.name: e.notebook for e in EXERCISES.values()}
     for name in (
-        "01_inspect_dims",
-        "02_verify_wrapper",
-        "03_export_onnx",
-        "04_verify_onnxruntime",
+        "02_inspect_dims",
+        "03_verify_wrapper",
+        "04_export_onnx",
+        "05_verify_onnxruntime",
         "05_exact_streaming",
     ):
         assert sum(e.notebook == name for e in EXERCISES.values()) == 1
@@ -314,7 +314,7 @@ def test_progress_is_kept_and_shown(tmp_path):
     check(name, len)  # whoever has solved it keeps that
     kept = json.loads((tmp_path / "exercises.json").read_text())
     assert list(kept) == [name] and (kept[name]["tries"], kept[name]["passed"]) == (2, True)
-    assert f"| {name} | [11_your_turn](11_your_turn.ipynb) | 2 | ✓ |" in progress().data
+    assert f"| {name} | [12_capstones](12_capstones.ipynb) | 2 | ✓ |" in progress().data
     assert progress().data.count("\n") == 1 + len(EXERCISES)
 
 
@@ -387,7 +387,7 @@ def test_notebook_11_runs_with_all_solutions_put_in(monkeypatch, tmp_path):
         return verdict
 
     names = {}
-    for cell in jupytext.read(NOTEBOOKS / "11_your_turn.py").cells:
+    for cell in jupytext.read(NOTEBOOKS / "12_capstones.py").cells:
         if cell.cell_type != "code":
             continue
         source = cell.source
@@ -397,7 +397,7 @@ def test_notebook_11_runs_with_all_solutions_put_in(monkeypatch, tmp_path):
             source = f"{shown}\n{source.splitlines()[-1]}"
             names["check"] = noted
         exec(source, names)
-    assert passed == [(e.name, True) for e in EXERCISES.values() if e.notebook == "11_your_turn"]
+    assert passed == [(e.name, True) for e in EXERCISES.values() if e.notebook == "12_capstones"]
     assert progress().data.count("✓") == len(passed)
 
 

@@ -58,7 +58,7 @@ def width_cases() -> list[Case]:
 
 HEAD_DIM = Exercise(
     name="head_dim",
-    notebook="01_inspect_dims",
+    notebook="02_inspect_dims",
     solution=key_shape,
     cases=width_cases,
     mistakes=(width_by_formula, heads_of_queries, both_wrong, frames_first),
@@ -259,7 +259,7 @@ def attention_cases() -> list[Case]:
 
 KEYS = Exercise(
     name="keys and positions",
-    notebook="11_your_turn",
+    notebook="12_capstones",
     solution=attention_step,
     cases=attention_cases,
     mistakes=(stored_rotated, positions_begin_anew, trimmed_before, trimmed_and_counted, never_trimmed, one_too_few),

@@ -117,7 +117,7 @@ def block_cases() -> list[Case]:
 
 COUNTERPART = Exercise(
     name="twin",
-    notebook="11_your_turn",
+    notebook="12_capstones",
     solution=StreamingBlock,
     cases=block_cases,
     mistakes=(ConvAlone, TransposedAlone, KeepsTheBlocksInput, KeepsBeforeTheNonlinearity),

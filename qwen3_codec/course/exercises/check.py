@@ -17,7 +17,7 @@ from ..lab.display import table
 from . import attention, block, convolutions, frozen, graphs, names, offsets, parity_test
 from .exercise import Exercise, Verdict, codes_of, grade
 
-# In the order of the notebooks; in `11_your_turn` from small to large.
+# In the order of the notebooks; in `12_capstones` from small to large.
 EXERCISES: dict[str, Exercise] = {
     exercise.name: exercise
     for exercise in (

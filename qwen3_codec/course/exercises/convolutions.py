@@ -69,7 +69,7 @@ def history_cases() -> list[Case]:
 
 HISTORY = Exercise(
     name="history",
-    notebook="02_verify_wrapper",
+    notebook="03_verify_wrapper",
     solution=causal_step,
     cases=history_cases,
     mistakes=(from_the_new_alone, zeros_each_time, the_past_stays, keeps_the_output),
@@ -134,7 +134,7 @@ def _measured_history(kernel: int, dilation: int, stride: int) -> int:
 
 LENGTH = Exercise(
     name="history length",
-    notebook="11_your_turn",
+    notebook="12_capstones",
     solution=history_length,
     cases=length_cases,
     mistakes=(without_dilation, without_stride, kernel_less_one, with_the_last_tap),
@@ -225,7 +225,7 @@ def transposed_cases() -> list[Case]:
 
 TRANSPOSED = Exercise(
     name="transposed",
-    notebook="11_your_turn",
+    notebook="12_capstones",
     solution=TransposedStep,
     cases=transposed_cases,
     mistakes=(OverlapAdded, OneInputAlways, NotTrimmed, ForgetsTheOverlap),

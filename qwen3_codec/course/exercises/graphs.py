@@ -51,7 +51,7 @@ def if_cases() -> list[Case]:
 
 IF = Exercise(
     name="the if",
-    notebook="03_export_onnx",
+    notebook="04_export_onnx",
     solution=finish,
     cases=if_cases,
     mistakes=(python_if, branches_swapped, times_the_flag, always, never),
@@ -114,7 +114,7 @@ def frozen_cases() -> list[Case]:
 
 LENGTHS = Exercise(
     name="frozen lengths",
-    notebook="11_your_turn",
+    notebook="12_capstones",
     solution=length_step,
     cases=frozen_cases,
     mistakes=(none_freed, range_left, max_left, int_left),
@@ -183,7 +183,7 @@ def valid_cases() -> list[Case]:
 
 VALID = Exercise(
     name="valid samples",
-    notebook="11_your_turn",
+    notebook="12_capstones",
     solution=deliver,
     cases=valid_cases,
     mistakes=(slices_by_the_flag, below_zero, max_of_a_size, holds_back_at_the_end, count_from_python),

@@ -82,7 +82,7 @@ def named_cases() -> list[Case]:
 
 NAMES = Exercise(
     name="names and axes",
-    notebook="11_your_turn",
+    notebook="12_capstones",
     solution=export_names,
     cases=named_cases,
     mistakes=(one_name_for_all, past_stays_static, outputs_before, two_layers),
@@ -162,7 +162,7 @@ def _in_order(answer, by_name, convs: int, layers: int) -> list[bool]:
 
 PAIRS = Exercise(
     name="names that pair",
-    notebook="11_your_turn",
+    notebook="12_capstones",
     solution=state_names,
     cases=pairing_cases,
     mistakes=(names_of_the_notes, numbers_unpadded, suffix_unpadded, names_twice),

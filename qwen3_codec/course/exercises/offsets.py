@@ -86,7 +86,7 @@ def mask_cases() -> list[Case]:
 
 OFFSETS = Exercise(
     name="rows of different ages",
-    notebook="11_your_turn",
+    notebook="12_capstones",
     solution=visible,
     cases=mask_cases,
     mistakes=(
@@ -178,7 +178,7 @@ def _upsampled(answer, part, keys, past_frames, steps: int, window: int):
 
 UPSAMPLED = Exercise(
     name="steps and frames",
-    notebook="11_your_turn",
+    notebook="12_capstones",
     solution=count_steps,
     cases=upsampled_cases,
     mistakes=(frames_as_steps, rounds_down, never_stops, more_than_stored, counts_calls),

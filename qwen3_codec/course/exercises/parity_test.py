@@ -301,7 +301,7 @@ def _words(frames: int) -> str:
 
 PARITY_TEST = Exercise(
     name="the proof",
-    notebook="11_your_turn",
+    notebook="12_capstones",
     solution=judge,
     cases=parity_test_cases,
     mistakes=(all_at_once, ones_alone, one_row, too_short, wants_every_bit, the_longest),

@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # 11 · Your turn: exercises that say what is wrong
+# # 12 · Your turn: exercises that say what is wrong
 #
 # Each exercise has a task and code that runs and is wrong. Change the code and run the cell: `check` tries it on lengths, cuts into chunks
 # and rows that you would try too, and says in which case it fails, how far off it is, which mistake it looks like, and a hint. A second
@@ -48,7 +48,7 @@ from qwen3_codec.course.exercises.parity_test import CLOSE, schedules
 
 if BUILD:
     os.environ["QWEN3_CODEC_BUILD"] = BUILD
-assert sum(exercise.notebook == "11_your_turn" for exercise in EXERCISES.values()) == 11
+assert sum(exercise.notebook == "12_capstones" for exercise in EXERCISES.values()) == 11
 progress()
 
 # %% [markdown]
@@ -318,5 +318,5 @@ progress()
 # ## What you can do now
 #
 # - Whoever has solved these can write every part of a streaming export, and can tell a right one from a wrong one.
-# - [12 · Another codec](12_another_codec.ipynb) puts the parts together on a model that this project did not write. Try it from its first section alone.
+# - [12 · Another codec](11_another_codec.ipynb) puts the parts together on a model that this project did not write. Try it from its first section alone.
 # - To begin anew, delete `exercises.json` in the build folder.
