@@ -127,4 +127,6 @@ COUNTERPART = Exercise(
         "the last step "
         "of what comes out of the nonlinearity.",
     ),
+    difficulty=3,
+    minutes=25,
 )

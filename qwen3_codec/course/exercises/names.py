@@ -90,6 +90,8 @@ NAMES = Exercise(
         "How many inputs does the graph have with three layers? Each needs a name, and an entry in `dynamic_axes`.",
         "Make lists of names with a loop over `range(layers)`, and build `dynamic_axes` of the same lists.",
     ),
+    difficulty=1,
+    minutes=10,
 )
 
 # ---- names that pair -----------------------------------------------------------------------------
@@ -170,4 +172,6 @@ PAIRS = Exercise(
         "Sort the names of the inputs, then those of the outputs, and lay the two lists side by side.",
         'One prefix before every name keeps the order; `f"{i:02}"` keeps the numbers in theirs.',
     ),
+    difficulty=1,
+    minutes=10,
 )

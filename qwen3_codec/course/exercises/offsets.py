@@ -103,6 +103,8 @@ OFFSETS = Exercise(
         "Draw it for one row: the stored keys, of which the last are real, and then the new ones.",
         "Two conditions: the distance is at least 0 and below the window; and the key's place is at least past − real.",
     ),
+    difficulty=2,
+    minutes=15,
 )
 
 # ---- a codec that upsamples before its attention -------------------------------------------------
@@ -188,4 +190,6 @@ UPSAMPLED = Exercise(
         "that fills the "
         "window: round up.",
     ),
+    difficulty=2,
+    minutes=15,
 )

@@ -311,4 +311,6 @@ PARITY_TEST = Exercise(
         "of the graph "
         "refuses it too.",
     ),
+    difficulty=3,
+    minutes=20,
 )
