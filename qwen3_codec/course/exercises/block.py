@@ -116,7 +116,7 @@ def block_cases() -> list[Case]:
 
 
 COUNTERPART = Exercise(
-    name="twin",
+    name="streaming counterpart",
     notebook="12_capstones",
     solution=StreamingBlock,
     cases=block_cases,

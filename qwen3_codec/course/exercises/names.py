@@ -164,7 +164,7 @@ def _in_order(answer, by_name, convs: int, layers: int) -> list[bool]:
 
 PAIRS = Exercise(
     name="names that pair",
-    notebook="12_capstones",
+    notebook="10_many_streams",
     solution=state_names,
     cases=pairing_cases,
     mistakes=(names_of_the_notes, numbers_unpadded, suffix_unpadded, names_twice),

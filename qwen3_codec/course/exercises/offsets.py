@@ -180,7 +180,7 @@ def _upsampled(answer, part, keys, past_frames, steps: int, window: int):
 
 UPSAMPLED = Exercise(
     name="steps and frames",
-    notebook="12_capstones",
+    notebook="09_your_voice",
     solution=count_steps,
     cases=upsampled_cases,
     mistakes=(frames_as_steps, rounds_down, never_stops, more_than_stored, counts_calls),

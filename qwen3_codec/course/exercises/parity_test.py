@@ -300,7 +300,7 @@ def _words(frames: int) -> str:
 
 
 PARITY_TEST = Exercise(
-    name="the proof",
+    name="parity test",
     notebook="12_capstones",
     solution=judge,
     cases=parity_test_cases,
