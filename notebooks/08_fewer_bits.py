@@ -257,7 +257,7 @@ plots.player(np.clip(10 * (waves["int8"] - reference), -1, 1), rate)
 # too. The gain comes with the official widths, for which [costs](guide/costs.md) has the table.
 
 # %%
-designs = ("windowed", "exact", "exact_float16", "exact_int8")
+designs = ("exact", "exact_float16", "exact_int8")
 result = benchmark(loaded, graphs, 24, chunks=(1, 12), threads=1, rounds=1, designs=designs, progress=plots.progress)
 figure = plots.cost_against_sound(result.chunked, f"Compute time against SNR ({result.weights})")
 
