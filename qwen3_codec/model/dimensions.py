@@ -146,32 +146,29 @@ def state_table(spec: StateSpec) -> list[tuple[str, str, int]]:
 
 @dataclass(frozen=True)
 class StageMemory:
-    """What a stream carries for one stage: how many states, how far back they reach together, and their bytes."""
+    """What a stream carries for one stage: the names of its states, how far back they reach together, their bytes."""
 
     name: str
     rate: float  # of what the stage puts out, in Hz
-    states: int
+    states: tuple[str, ...]
     reach_ms: float
     bytes: int
 
 
 def memory_stages(wrapper) -> list[StageMemory]:
-    """Each stage of an `ExactStreamingWrapper`, in the order of the data; the transformer's states are its KV cache."""
+    """Each stage of an `ExactStreamingWrapper`, in the order of the data. The counter belongs to the KV cache."""
     decoder, spec = wrapper.decoder, wrapper.spec
     sizes = {name: size for name, _, size in state_table(spec)}
-    conv_sizes = [size for name, size in sizes.items() if name.startswith("conv_")]
-    convs = list(zip(conv_memory(wrapper), conv_sizes, strict=True))
-    cache = [size for name, size in sizes.items() if name.startswith(("key_", "value_"))]
+    convs = dict(zip((name for name in sizes if name.startswith("conv_")), conv_memory(wrapper), strict=True))
+    cache = tuple(name for name in sizes if name not in convs)
+    cache_ms = 1000 * (decoder.config.sliding_window - 1) * spec.samples_per_frame / spec.sample_rate
     found = []
     for stage in stages(decoder)[1:]:
-        own = [
-            (context / rate, size) for (name, context, rate), size in convs if f"{name}.".startswith(f"{stage.name}.")
-        ]
-        states, reach, size = len(own), sum(seconds for seconds, _ in own), sum(size for _, size in own)
+        own = {name: conv for name, conv in convs.items() if f"{conv[0]}.".startswith(f"{stage.name}.")}
+        states, reach = tuple(own), sum(1000 * context / rate for _, context, rate in own.values())
         if stage.name == "pre_transformer":
-            frame_seconds = spec.samples_per_frame / spec.sample_rate
-            states, reach, size = len(cache), (decoder.config.sliding_window - 1) * frame_seconds, sum(cache)
-        found.append(StageMemory(stage.name, stage.rate, states, 1000 * reach, size))
+            states, reach = cache, cache_ms
+        found.append(StageMemory(stage.name, stage.rate, states, reach, sum(sizes[name] for name in states)))
     return found
 
 

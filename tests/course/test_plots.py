@@ -53,19 +53,22 @@ FIGURES = {
         {"a": [(0, 1.0), (4, 1e-3), (10, 0.0)]}, 10, "history"
     ),
     "node_histogram": lambda: plots.node_histogram({"Mul": 5, "Add": 3}, "nodes"),
+    "differences": lambda: plots.differences(WAVE, {"a": 0.9 * WAVE, "b": WAVE}, 24000, "lost", [2400]),
+    "residual_by_codebook": lambda: plots.residual_by_codebook([0.5, 0.1, 0.0], {1: 3.0, 2: 9.0}, "residual"),
     "codes": lambda: plots.codes(np.arange(60).reshape(20, 3), 0.08, "codes", np.zeros((20, 3))),
     "frame_errors": lambda: plots.frame_errors({"a": [1e-3, 0.0], "b": [1.0, 1e-9]}, "edges", "error"),
     "agreement": lambda: plots.agreement({"a": [1.0, 0.5], "b": [1.0, 1.0]}, "agreement"),
     "stream_error": lambda: plots.stream_error(
-        WAVE, 0.9 * WAVE, 24000, [0, 2400, 2400], [0.0, 1e-3, 1e-12], "stream", 1e-9
+        WAVE, 0.9 * WAVE, 24000, [0, 2400, 2400], [0.0, 1e-3, 1e-12], "stream", 1e-9, {"window full": 2400}
     ),
 }
 
 MASK = np.tril(np.full((3, 5), 2), 2)
-STAGES = [StageMemory("pre_conv", 12.5, 1, 160.0, 512), StageMemory("decoder.5", 24000.0, 0, 0.0, 0)]
+STAGES = [StageMemory("pre_conv", 12.5, ("conv_00",), 160.0, 512), StageMemory("decoder.5", 24000.0, (), 0.0, 0)]
 SCHEMATICS = {
     "calls_see": lambda: schematics.calls_see(schematics.exact_calls([3, 2], 8), "calls"),
     "memory_line": lambda: schematics.memory_line(STAGES, "memory"),
+    "step_loop": lambda: schematics.step_loop("a step", "3 frames", "38 tensors", "5760 samples"),
     "masks": lambda: schematics.masks({"a row that has seen 2 frames": MASK, "another": MASK}, 2, "masks"),
     "distances": lambda: schematics.distances({"right": (range(3), range(3))}, "distances"),
     "overlap": lambda: schematics.overlap(16, 8, 4, 2, "kernel 16, stride 8"),

@@ -83,6 +83,34 @@ def exact_calls(lengths: Sequence[int], window: int, start: int = 0) -> list[dic
 
 
 @styled
+def step_loop(title: str, chunk: str, state: str, audio: str) -> Figure:
+    """A streaming step as a loop: chunk and state go in, audio and next state come out, and that goes in again."""
+    figure, (axes,) = panels(2.9)
+    figure.suptitle(fitted(title, figure))
+    places = {
+        "chunk": (0.16, 0.72, f"chunk\n{chunk}", "#ffffff"),
+        "state": (0.16, 0.28, f"state\n{state}", "#e8dfae"),
+        "step": (0.5, 0.5, "streaming step\n(one call of the graph)", "#eef3fa"),
+        "audio": (0.84, 0.72, f"audio\n{audio}", "#ffffff"),
+        "next": (0.84, 0.28, "next state\n(same names, same shapes)", "#e8dfae"),
+    }
+    for x, y, words, colour in places.values():
+        box = {"boxstyle": "round,pad=0.5", "facecolor": colour, "edgecolor": "black"}
+        axes.annotate(words, (x, y), ha="center", va="center", bbox=box)
+    arrow = {"arrowstyle": "-|>", "color": "black", "linewidth": 1.4}
+    for start, end in (((0.29, 0.7), (0.36, 0.56)), ((0.29, 0.3), (0.36, 0.44))):
+        axes.annotate("", end, start, arrowprops=arrow)
+    for start, end in (((0.64, 0.56), (0.71, 0.7)), ((0.64, 0.44), (0.71, 0.3))):
+        axes.annotate("", end, start, arrowprops=arrow)
+    back = {**arrow, "connectionstyle": "bar,fraction=-0.12"}
+    axes.annotate("", (0.16, 0.15), (0.84, 0.15), arrowprops=back)
+    axes.annotate("goes in with the next chunk", (0.5, 0.0), ha="center", va="center", bbox=BOX)
+    axes.set(xlim=(0, 1), ylim=(-0.05, 0.95))
+    axes.axis("off")
+    return figure
+
+
+@styled
 def memory_line(stages: Sequence, title: str) -> Figure:
     """The codec on one line, from codes to waveform: each stage (`StageMemory`), its rate, and what a stream carries.
 
@@ -94,7 +122,8 @@ def memory_line(stages: Sequence, title: str) -> Figure:
     for place, stage in enumerate(stages):
         shape = {"boxstyle": "round,pad=0.02", "facecolor": "#eef3fa", "edgecolor": "black"}
         boxes.add_patch(FancyBboxPatch((0, place - 0.3), 1, 0.6, **shape))
-        words = f"{stage.states} state{'s' * (stage.states > 1)}" if stage.states else "no state"
+        count = len(stage.states)
+        words = f"{count} state{'s' * (count > 1)}" if count else "no state"
         boxes.annotate(stage.name, (0.5, place), ha="center", va="center")
         boxes.annotate(f"{stage.rate:,g} Hz", (1.08, place), va="center")
         boxes.annotate(words, (-0.08, place), ha="right", va="center")

@@ -22,10 +22,11 @@ from .errors import (
     frame_errors,
     per_chunk_error,
     receptive_field,
+    residual_by_codebook,
     sensitivity,
     state_worth,
 )
-from .sound import codes, stream_error, waveforms
+from .sound import codes, differences, stream_error, waveforms
 from .style import as_html
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "call_times",
     "codes",
     "cost_against_sound",
+    "differences",
     "error_against_cost",
     "error_against_history",
     "frame_errors",
@@ -45,6 +47,7 @@ __all__ = [
     "player",
     "progress",
     "receptive_field",
+    "residual_by_codebook",
     "sensitivity",
     "state_worth",
     "states_along",

@@ -140,7 +140,6 @@ def states_along(names: Sequence[str], seconds: Sequence[float], sizes: Sequence
     left.set(xlabel="reaches back (ms)", ylabel="layer", ylim=(len(names) - 0.4, -0.6))
     left.set_yticks(places, names)
     plain_log(left.xaxis, [1000 * value for value in seconds if value > 0])
-    left.tick_params(axis="x", rotation=45)
     bars = right.barh(places, [size / 1024 for size in sizes], color="#c9b458", edgecolor="black", hatch="//")
     words = [f"{size / 1024:.1f}" if size >= 103 else f"{size / 1024:.2g}" for size in sizes]
     right.bar_label(bars, words, padding=3)

@@ -90,6 +90,25 @@ def agreement(by_codebook: Mapping[str, Sequence[float]], title: str) -> Figure:
 
 
 @styled
+def residual_by_codebook(residual: Sequence[float], snr_db: Mapping[int, float], title: str) -> Figure:
+    """What the first codebooks leave: the energy of the latents that is missing, and the SNR of the audio beside it.
+
+    `residual[k - 1]` and `snr_db[k]` are those of the first k codebooks; nothing is left after the last one.
+    """
+    figure, (left, right) = panels(3.6, 1, 2)
+    figure.suptitle(fitted(title, figure))
+    left.bar(range(1, len(residual) + 1), [100 * share for share in residual], color="#c9b458", edgecolor="black")
+    left.set(ylabel="energy of the latents\nthat is missing (%)", title="before the decoder")
+    right.plot(list(snr_db), list(snr_db.values()), "o-", color="black")
+    right.set(ylabel="SNR against all codebooks (dB)", title="after it: the audio")
+    for axes in (left, right):
+        integers(axes.xaxis)
+        axes.set(xlabel="codebooks used", xlim=(0.4, len(residual) + 0.6))
+        axes.grid(axis="y")
+    return figure
+
+
+@styled
 def state_worth(series: Mapping[str, Mapping[str, float]], title: str, longest: float = 60.0) -> Figure:
     """SNR in dB for each wrong state, {weights: {what is wrong: dB}}: one bar for each pair.
 

@@ -1,13 +1,13 @@
 """Figures of waveforms and codes: what one hears, over time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import mlab
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .style import FLOOR, fitted, integers, panels, styled
+from .style import FLOOR, TEXT, fitted, integers, panels, styled
 
 
 @styled
@@ -28,6 +28,25 @@ def waveforms(
     _waves(axes, reference, test, sample_rate, labels)
     axes[-1].set(xlabel="time (s)" + ("; dotted: a chunk begins" if len(borders) else ""))
     _borders(axes, np.asarray(borders) / sample_rate)
+    return figure
+
+
+@styled
+def differences(
+    reference: np.ndarray, streams: Mapping[str, np.ndarray], sample_rate: int, title: str, borders: Sequence[int] = ()
+) -> Figure:
+    """What several streams do wrong, {label: samples}: the reference, and each one's difference, on one scale."""
+    figure, axes = panels(1.1 * (len(streams) + 1) + 0.9, len(streams) + 1, sharex=True, sharey=True)
+    figure.suptitle(fitted(title, figure))
+    seconds = np.arange(reference.size) / sample_rate
+    waves = {"one-shot": reference} | {label: wave - reference for label, wave in streams.items()}
+    for panel, (label, wave) in zip(axes, waves.items(), strict=True):
+        panel.plot(seconds, wave, linewidth=0.6, color="black")
+        panel.margins(x=0)
+        panel.set_title(label if wave is reference else f"difference: {label}", fontsize=TEXT, loc="left")
+    _borders(axes, np.asarray(borders) / sample_rate)
+    axes[-1].set(xlabel="time (s)" + ("; dotted: a chunk begins" if len(borders) else ""))
+    axes[len(axes) // 2].set_ylabel("amplitude")
     return figure
 
 

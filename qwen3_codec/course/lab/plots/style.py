@@ -114,6 +114,7 @@ def error_lines(
         edge = {"transform": axes.get_xaxis_transform(), "clip_on": False, "linestyle": "none", "color": "black"}
         words = f"below {FLOOR:.0e}: both are silent, or equal"
         axes.plot(below, np.zeros(len(below)), marker="|", markersize=9, label=words, **edge)
+    axes.margins(y=0.1)
     if limit:
         limit_line(axes, limit, f"limit {limit:.0e}")
     integers(axes.xaxis)
@@ -150,13 +151,13 @@ def integers(axis: Axis) -> None:
 
 
 def plain_log(axis: Axis, values: Iterable[float]) -> None:
-    """A log axis over `values`, over a decade at least, with ticks at 1, 2 and 5 in plain numbers."""
+    """A log axis over `values`, over a decade at least, with ticks at 1, 2 and 5 (or 1 alone) in plain numbers."""
     values = [value for value in values if value > 0]
     low, high = min(values) / 1.4, max(values) * 1.4
     wider = max(1.0, (10 * low / high) ** 0.5)
     name = axis.axis_name
     axis.axes.set(**{f"{name}scale": "log", f"{name}lim": (low / wider, high * wider)})
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 500 * low else (1,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
 
