@@ -171,9 +171,9 @@ plots.player(right[3], rate)
 #
 # <details><summary>Answer</summary>
 #
-# On the demo, the block at 400 Hz. The last block's state reaches back only a few milliseconds, so that its loss damages
-# just the first samples of each chunk. The KV cache has most of the bytes, but what attention takes from earlier frames is a correction: without it the
-# voice gets hoarse rather than broken. Measure it, because it depends on the weights.
+# On the demo, the block at 400 Hz. The last block's state reaches back only a few milliseconds, so its loss damages just
+# the first samples of each chunk. The KV cache has most of the bytes, but on these weights attention refines what the
+# convolutions say. How loud each is depends on the weights, so it has to be measured.
 #
 # </details>
 
@@ -189,9 +189,14 @@ picture = plots.state_worth({loaded.weights: snr}, f"One stage loses its state a
 # the data (top to bottom); a short bar is a loud error. *Nothing* lost is cut at the right edge. The stages are those of the
 # picture in [page 2](02_inspect_dims.ipynb#1.-The-codec-on-one-line).
 
+# %%
+loudest = min(stages, key=lambda stage: snr[stage.name])
+print(f"loudest alone: {loudest.name}, whose state reaches back {loudest.reach_ms:.0f} ms ({snr[loudest.name]:.1f} dB)")
+
 # %% tags=["check"]
 assert snr["nothing"] > 100 and snr["everything"] < 20
-assert all(value < 100 for name, value in snr.items() if name != "nothing")
+unused = {"nothing"} | ({"pre_transformer"} if config.sliding_window == 1 else set())
+assert all(value < 100 for name, value in snr.items() if name not in unused)
 
 # %%
 convs = [stage.name for stage in stages if stage.name.startswith("decoder.")]
@@ -202,11 +207,12 @@ picture = plots.differences(reference, parts, rate, f"What the loss of a state a
 
 # %% [markdown]
 # **Figure.** The one-shot waveform, and below it what each lost state adds to it, on one scale; dotted lines are chunk
-# borders. The first chunk is right everywhere, because it has no past. A state that reaches far back spoils the whole
-# chunk; one that reaches back a few milliseconds spoils the beginning of the chunk, which is heard as a click at each border.
+# borders. The first chunk is right everywhere, because it has no past. Losing the KV cache (*pre_transformer*) spoils a chunk
+# as a whole: a haze. Losing the state of a convolution spoils the beginning of the chunk, for as long as that layer and
+# those after it reach: the first block for a good part of it, the last block for a few milliseconds, so that it is heard as
+# a click at each border.
 #
-# Listen for the voice behind a curtain (KV cache), the broken vowels (first block), the clicks, 4 a second (last block), and
-# all of it together.
+# Listen for the haze, then for syllables that break off, for about four clicks a second, and for all of it together.
 
 # %%
 print(f"{shown[0]} lost: {snr[shown[0]]:.1f} dB")
@@ -255,15 +261,16 @@ assert all(value < 30 for value in alone.values())
 
 # %%
 longest = max(utterances(loaded), key=lambda name: utterances(loaded)[name].shape[1])
-waiting = Settings(longest, config.sliding_window + 24, WINDOWED, reach, lookahead=0, chunk=8, trap="positions that saturate")
+waiting = Settings(longest, config.sliding_window + 36, WINDOWED, reach, lookahead=0, chunk=8, trap="positions that saturate")
 late = run(loaded, waiting)
 picture = figure(late)
 
 # %% [markdown]
 # **Figure.** The lab's picture of one stream. From top to bottom: the one-shot waveform; the streamed one; their difference on the same
-# scale; the mean squared error of each chunk, where the dashed line is the limit that an exact design has to keep; and in which
-# frequencies the difference lies. The solid line marks the frame at which the window is full. Left of it there is only
-# rounding; from there on the error is a million times the limit.
+# scale; the mean squared error of each chunk, with the limit that an exact design has to keep
+# ([page 3](03_verify_wrapper.ipynb) derives it) as a dashed line; and in which frequencies the difference lies. The solid
+# line marks where the window is full. The call that begins there still counts right, since the cache has grown until now;
+# from the next call on, every position is too small, and the error jumps from rounding to far above the limit.
 
 # %%
 full = min(late.window_samples, late.reference.size)
@@ -276,13 +283,13 @@ if config.sliding_window > 1:  # each frame of a window of one sees itself alone
     assert errors["after"] > 100 * MAX_MSE
 
 # %%
-middle = full / rate
-print(f"one-shot, from {max(0, middle - 2):.1f} s; the window is full after {min(2, middle):.1f} s of this player")
-plots.player(late.reference, rate, 4, max(0, middle - 2))
+start = max(0.0, full / rate - 1)
+print(f"one-shot from {start:.1f} s on; the window is full {full / rate - start:.1f} s later")
+plots.player(late.reference, rate, 5, start)
 
 # %%
-print("positions that saturate, the same stretch: listen for the voice that gets rough in the second half")
-plots.player(late.streamed, rate, 4, max(0, middle - 2))
+print("positions that saturate, the same stretch: right at first, then a haze over the voice")
+plots.player(late.streamed, rate, 5, start)
 
 # %% [markdown]
 # > **Trap.** A test that is shorter than the attention window passes with this mistake in. Test past the window.
@@ -310,7 +317,7 @@ assert lab.result.snr_db > 100 and not lab.message.value
 #
 # - Explain to a colleague what a streaming codec costs without a state, with a number.
 # - Write a stream's loop, and lose any of its states on purpose: `stream(codes, 3, lost=[...])`.
-# - Tell clicks at the borders (a short convolution's state), a spoiled chunk (a long one's) and a rough voice (attention)
+# - Tell clicks at the borders (a short convolution's state), syllables that break off (a long one's) and a haze (attention)
 #   from each other.
 #
 # **Next:** [1 · Streaming by hand](01_streaming_by_hand.ipynb), because a state is understood best when one has written it.

@@ -87,25 +87,24 @@ def step_loop(title: str, chunk: str, state: str, audio: str) -> Figure:
     """A streaming step as a loop: chunk and state go in, audio and next state come out, and that goes in again."""
     figure, (axes,) = panels(2.9)
     figure.suptitle(fitted(title, figure))
-    places = {
-        "chunk": (0.16, 0.72, f"chunk\n{chunk}", "#ffffff"),
-        "state": (0.16, 0.28, f"state\n{state}", "#e8dfae"),
-        "step": (0.5, 0.5, "streaming step\n(one call of the graph)", "#eef3fa"),
-        "audio": (0.84, 0.72, f"audio\n{audio}", "#ffffff"),
-        "next": (0.84, 0.28, "next state\n(same names, same shapes)", "#e8dfae"),
-    }
-    for x, y, words, colour in places.values():
+    places = (
+        (0.15, 0.8, f"chunk\n{chunk}", "#ffffff"),
+        (0.15, 0.35, f"state\n{state}", "#e8dfae"),
+        (0.5, 0.575, "streaming step\n(one call of the graph)", "#eef3fa"),
+        (0.84, 0.8, f"audio\n{audio}", "#ffffff"),
+        (0.84, 0.35, "next state\n(same names, same shapes)", "#e8dfae"),
+    )
+    for x, y, words, colour in places:
         box = {"boxstyle": "round,pad=0.5", "facecolor": colour, "edgecolor": "black"}
-        axes.annotate(words, (x, y), ha="center", va="center", bbox=box)
+        axes.annotate(words, (x, y), ha="center", va="center", bbox=box, zorder=3)
     arrow = {"arrowstyle": "-|>", "color": "black", "linewidth": 1.4}
-    for start, end in (((0.29, 0.7), (0.36, 0.56)), ((0.29, 0.3), (0.36, 0.44))):
-        axes.annotate("", end, start, arrowprops=arrow)
-    for start, end in (((0.64, 0.56), (0.71, 0.7)), ((0.64, 0.44), (0.71, 0.3))):
-        axes.annotate("", end, start, arrowprops=arrow)
-    back = {**arrow, "connectionstyle": "bar,fraction=-0.12"}
-    axes.annotate("", (0.16, 0.15), (0.84, 0.15), arrowprops=back)
-    axes.annotate("goes in with the next chunk", (0.5, 0.0), ha="center", va="center", bbox=BOX)
-    axes.set(xlim=(0, 1), ylim=(-0.05, 0.95))
+    for rise in (0.14, -0.14):
+        axes.annotate("", (0.36, 0.575 + rise / 3), (0.26, 0.575 + rise), arrowprops=arrow)
+        axes.annotate("", (0.74, 0.575 + rise), (0.64, 0.575 + rise / 3), arrowprops=arrow)
+    axes.plot([0.84, 0.84, 0.15], [0.22, 0.07, 0.07], color="black", linewidth=1.4)
+    axes.annotate("", (0.15, 0.21), (0.15, 0.06), arrowprops=arrow)
+    axes.annotate("goes in with the next chunk", (0.5, 0.07), **MIDDLE)
+    axes.set(xlim=(0, 1), ylim=(0, 0.95))
     axes.axis("off")
     return figure
 
@@ -140,6 +139,8 @@ def memory_line(stages: Sequence, title: str) -> Figure:
     reach.set(xlim=(low / 2, 100 * high), xlabel="reaches back (ms, log scale)")
     reach.set_xticks([tick for tick in (0.1, 10, 1000) if low / 2 <= tick <= 2 * high])
     for place, stage in kept:
+        if not stage.reach_ms:  # a window of one frame: nothing earlier is attended to
+            continue
         reach.plot(stage.reach_ms, place, "o", color="black", markersize=5)
         length = f"{stage.reach_ms:.3g} ms" if stage.reach_ms < 1000 else f"{stage.reach_ms / 1000:.3g} s"
         reach.annotate(length, (stage.reach_ms, place), (6, 0), textcoords="offset points", va="center")
