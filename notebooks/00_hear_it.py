@@ -90,7 +90,9 @@ reach = conv_reach(decoder)
 work = {chunk: operations(chunk + reach) / operations(chunk) for chunk in (1, 3, 12)}
 rows = [(n, f"{n * frame_ms:.0f} ms", f"{times:.1f} ×", "1.0 ×") for n, times in work.items()]
 rows.append((f"all {codes.shape[1]}", f"{codes.shape[1] * frame_ms:.0f} ms", "1.0 ×", "1.0 ×"))
-plots.table(["frames in a chunk", "first audio waits for", f"work, {reach} frames recomputed", "work, with a state"], rows)
+plots.table(
+    ["frames in a chunk", "first audio waits for", f"work, {reach} frames recomputed", "work, with a state"], rows
+)
 
 # %% tags=["check"]
 assert all(abs(times - (chunk + reach) / chunk) < 0.05 * times for chunk, times in work.items())
@@ -182,7 +184,9 @@ stages = [stage for stage in memory_stages(session.wrapper) if stage.states]
 broken = {"nothing": right[3]} | {stage.name: stream(codes, 3, stage.states) for stage in stages}
 broken["everything"] = stream(codes, 3, [before.name for before, _ in spec.states])
 snr = {name: snr_db(reference, wave) for name, wave in broken.items()}
-picture = plots.state_worth({loaded.weights: snr}, f"One stage loses its state after each call of 3 frames ({loaded.weights})")
+picture = plots.state_worth(
+    {loaded.weights: snr}, f"One stage loses its state after each call of 3 frames ({loaded.weights})"
+)
 
 # %% [markdown]
 # **Figure.** SNR of the stream against one-shot if the states of one stage are zeros again after each call, in the order of
@@ -235,8 +239,12 @@ plots.player(broken["everything"], rate)
 # there. Longer chunks have fewer borders, so they are less wrong, and never right:
 
 # %%
-alone = {chunk: snr_db(reference, stream(codes, chunk, [before.name for before, _ in spec.states])) for chunk in (1, 3, 12)}
-plots.table(["frames in a chunk", f"SNR, all state lost ({loaded.weights})"], [(n, f"{x:.1f} dB") for n, x in alone.items()])
+alone = {
+    chunk: snr_db(reference, stream(codes, chunk, [before.name for before, _ in spec.states])) for chunk in (1, 3, 12)
+}
+plots.table(
+    ["frames in a chunk", f"SNR, all state lost ({loaded.weights})"], [(n, f"{x:.1f} dB") for n, x in alone.items()]
+)
 
 # %% tags=["check"]
 assert all(value < 30 for value in alone.values())
@@ -261,7 +269,9 @@ assert all(value < 30 for value in alone.values())
 
 # %%
 longest = max(utterances(loaded), key=lambda name: utterances(loaded)[name].shape[1])
-waiting = Settings(longest, config.sliding_window + 36, WINDOWED, reach, lookahead=0, chunk=8, trap="positions that saturate")
+waiting = Settings(
+    longest, config.sliding_window + 36, WINDOWED, reach, lookahead=0, chunk=8, trap="positions that saturate"
+)
 late = run(loaded, waiting)
 picture = figure(late)
 
@@ -274,7 +284,10 @@ picture = figure(late)
 
 # %%
 full = min(late.window_samples, late.reference.size)
-errors = {part: mse(late.reference[x], late.streamed[x]) for part, x in (("before", slice(0, full)), ("after", slice(full, None)))}
+errors = {
+    part: mse(late.reference[x], late.streamed[x])
+    for part, x in (("before", slice(0, full)), ("after", slice(full, None)))
+}
 print(", ".join(f"{part} the window is full: MSE {error:.0e}" for part, error in errors.items()))
 
 # %% tags=["check"]

@@ -48,25 +48,8 @@ from qwen3_codec.course.exercises.parity_test import CLOSE, schedules
 
 if BUILD:
     os.environ["QWEN3_CODEC_BUILD"] = BUILD
-assert sum(exercise.notebook == "12_capstones" for exercise in EXERCISES.values()) == 11
+assert sum(exercise.notebook == "12_capstones" for exercise in EXERCISES.values()) == 10
 progress()
-
-# %% [markdown]
-# ## 1. How long is the history?
-#
-# A causal convolution with a kernel of `kernel` taps, `dilation` apart, makes one step for every `stride` new samples. How many *earlier* samples
-# does it need?
-
-
-# %% tags=["exercise"]
-def history_length(kernel, dilation, stride):
-    return kernel - 1
-
-
-check("history length", history_length)
-
-# %%
-solution("history length")
 
 # %% [markdown]
 # ## 2. Free three frozen lengths

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from .style import FLOOR, error_lines, fitted, integers, legend_below, lines, mark, one_panel, panels, styled
+from .style import error_lines, fitted, integers, legend_below, lines, mark, one_panel, panels, styled
 
 HATCHES = ("", "//", "..", "xx", "--")
 
@@ -41,8 +41,9 @@ def receptive_field(
     )
     for axes, points in zip((upper, lower), marks, strict=True):
         axes.grid()
-        for step, (words, place) in enumerate(points.items()):
-            mark(axes, place, words, height=1 - 0.15 * step)
+        for words, place in points.items():
+            crowded = place <= 0 or place > 0.6 * axes.get_xlim()[1]  # the curve, or the frame, is at its right
+            mark(axes, place, words, side="left" if crowded else "right")
     return figure
 
 
@@ -165,5 +166,5 @@ def sensitivity(rows: Sequence, title: str) -> Figure:
 
 
 def _seen(values: np.ndarray) -> np.ndarray:
-    """Values that a log axis can show: what is below FLOOR is left out."""
-    return np.where(values < FLOOR, np.nan, values)
+    """Values that a log axis can show: zeros are left out."""
+    return np.where(values == 0, np.nan, values)
