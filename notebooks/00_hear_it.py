@@ -216,7 +216,7 @@ picture = plots.differences(reference, parts, rate, f"What the loss of a state a
 # those after it reach: the first block for a good part of it, the last block for a few milliseconds, so that it is heard as
 # a click at each border.
 #
-# Listen for the haze, then for syllables that break off, for about four clicks a second, and for all of it together.
+# Listen for the haze, then for a jolt at the start of each chunk, for about four clicks a second, and for all of it together.
 
 # %%
 print(f"{shown[0]} lost: {snr[shown[0]]:.1f} dB")
@@ -330,7 +330,7 @@ assert lab.result.snr_db > 100 and not lab.message.value
 #
 # - Explain to a colleague what a streaming codec costs without a state, with a number.
 # - Write a stream's loop, and lose any of its states on purpose: `stream(codes, 3, lost=[...])`.
-# - Tell clicks at the borders (a short convolution's state), syllables that break off (a long one's) and a haze (attention)
+# - Tell clicks at the borders (a short convolution's state), jolts (a long one's) and a haze (attention)
 #   from each other.
 #
 # **Next:** [1 · Streaming by hand](01_streaming_by_hand.ipynb), because a state is understood best when one has written it.

@@ -70,7 +70,8 @@ print(f"{largest.name} has {largest.bytes / total:.0%} of the {total:,} bytes")
 
 # %% [markdown]
 # **Figure.** The decoder's stages by their names in the weights, codes at the top, waveform at the bottom. Left: how many
-# state tensors a stage has, and the rate of what it puts out. Middle: how far its states reach back, all together; note the log
+# state tensors a stage has (of the transformer: keys and values of each layer, and a counter of frames), and the rate of
+# what it puts out. Middle: how far its states reach back, all together; note the log
 # scale, on which the 5.7 s of attention and the 160 ms of the first convolution look closer than they are. Right: bytes for one stream.
 #
 # The shapes are read off a real run. Up to `pre_transformer` there is one vector a frame; from there the time axis grows.
@@ -138,11 +139,11 @@ picture = plots.residual_by_codebook(shares, snr, f"What the first codebooks lea
 
 # %% tags=["check"]
 assert shares[-1] == 0 and np.allclose(one_shot(with_first_codebooks(total_books), codes), reference)
-assert all(0 < share for share in shares[:-1])
+assert all(share > 0 for share in shares[:-1])
 
 # %% [markdown]
-# Listen to what 1, 2, 4, 8 codebooks give, and then to all of them: the rhythm of the sentence is there early, the voice
-# comes late. The demo's decoder was trained with all codebooks at once, so with fewer it gets vectors that it has never
+# Listen to what 1, 2, 4, 8 codebooks give, and then to all of them: from which count on do you follow the sentence, and from
+# which would you know the voice? The demo's decoder was trained with all codebooks at once, so with fewer it gets vectors that it has never
 # seen; a codec that is trained with a random number of codebooks (*quantizer dropout*) is made for this. With random weights
 # all of them are noise.
 

@@ -37,7 +37,7 @@ DESIGNS = {
     IN_8_BITS: "The exact design with its products in 8 bits: a quarter of the file, and a hiss that stays far below "
     "the speech. It has the same states, so the same traps.",
     ONE_SHOT: "A one-shot graph has no state: each chunk is decoded alone, as if the stream began with it. "
-    "So there is no left context, no look-ahead, and no trap to switch on; the damage that you see is the design's own.",
+    "So there is no left context, no look-ahead, and no trap to switch on; the damage is the design's own.",
 }
 EQUAL, RANDOM, WRITTEN = "equal chunks", "random chunks", "a schedule of your own"
 LONGEST_RANDOM_CHUNK = 12
@@ -85,7 +85,7 @@ TRAPS = {
             "Inside a chunk each frame sees the next one. Chunks of 1 frame have no next one.", wrapper=SeesTheFuture
         ),
         "history from the new frames alone": Fault(
-            "Only chunks shorter than the first convolution's left context (2 frames, at the official kernel) are hurt.",
+            "Only chunks shorter than the left context of the first convolution (officially 2 frames) are hurt.",
             wrapper=HistoryFromNewFramesAlone,
         ),
     },
