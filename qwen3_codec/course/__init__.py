@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = loaded_when_asked(
         "build_folder": ".files",
         "check": "exercises",
         "code": "pitfalls.pages",
+        "excerpt": "pitfalls.pages",
         "fails_with": "pitfalls",
         "plots": "lab.plots",
         "progress": "exercises",

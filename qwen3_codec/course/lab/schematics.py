@@ -7,9 +7,11 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch
@@ -18,44 +20,46 @@ from .plots import fitted
 
 # What a call does with a frame, and how it is drawn: a colour and a hatch.
 KINDS = {
-    "seen through keys and values": ("#dddddd", ""),
-    "decoded again: the conv stack's history": ("#c9b458", "//"),
-    "held back before, given now": ("#8db3e2", ".."),
-    "new, given now": ("#5b8f5b", ""),
-    "held back": ("#ffffff", "xx"),
+    "recomputed: left context of the convolutions": ("#c9b458", "//"),
+    "buffered before, emitted now": ("#8db3e2", ".."),
+    "new, emitted now": ("#5b8f5b", ""),
+    "new, buffered": ("#ffffff", "xx"),
 }
-AGAIN, BEFORE, NEW, HELD = list(KINDS)[1:]
-KEYS = next(iter(KINDS))
+AGAIN, BEFORE, NEW, HELD = KINDS
 
 
-def calls_see(calls: Sequence[Mapping[str, tuple[int, int]]], title: str) -> Figure:
-    """What each call works on.
+def calls_see(panels: Mapping[str, Sequence[Mapping[str, tuple[int, int]]]], title: str) -> Figure:
+    """What each call works on, a panel for each design: {design: calls}.
 
-    For each, {one of KINDS: (first frame, frames)}; the calls are drawn one below the other.
+    A call is {one of KINDS: (first frame, frames)}; the calls are drawn one below the other.
     """
-    figure, axes = plt.subplots(figsize=(11, 1.5 + 0.6 * len(calls)), layout="constrained")
-    for row, call in enumerate(calls):
-        for kind, (first, frames) in call.items():
-            if frames:
-                colour, hatch = KINDS[kind]
-                style = {"facecolor": colour, "hatch": hatch, "edgecolor": "black", "linewidth": 0.8}
-                axes.broken_barh([(first, frames)], (row - 0.35, 0.7), **style)
-                axes.annotate(
-                    str(frames),
-                    (first + frames / 2, row),
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    backgroundcolor="white",
-                )
-    axes.set_yticks(range(len(calls)), [f"call {index + 1}" for index in range(len(calls))])
-    axes.invert_yaxis()
-    axes.set(title=fitted(title, figure), xlabel="frame of the stream (numbers in the bars: frames)")
-    used = [kind for kind in KINDS if any(kind in call and call[kind][1] for call in calls)]
+    most = max(map(len, panels.values()))
+    size = {"figsize": (8.5, 1.3 + (0.5 + 0.36 * most) * len(panels)), "layout": "constrained"}
+    figure, rows = plt.subplots(len(panels), 1, sharex=True, squeeze=False, **size)
+    for axes, (label, calls) in zip(rows[:, 0], panels.items(), strict=True):
+        for row, call in enumerate(calls):
+            _draw_call(axes, row, call)
+        axes.set_yticks(range(len(calls)), [f"call {index + 1}" for index in range(len(calls))])
+        axes.invert_yaxis()
+        axes.set_title(label, fontsize=10, loc="left")
+        axes.grid(alpha=0.3, axis="x")
+    axes.set(xlabel="frame of the stream (numbers in the bars: frames)")
+    every = [call for calls in panels.values() for call in calls]
+    used = [kind for kind in KINDS if any(kind in call and call[kind][1] for call in every)]
     patches = [Patch(facecolor=KINDS[k][0], hatch=KINDS[k][1], edgecolor="black", label=k) for k in used]
-    figure.legend(handles=patches, loc="outside lower center", ncols=3, fontsize=8)
-    axes.grid(alpha=0.3, axis="x")
+    figure.legend(handles=patches, loc="outside lower center", ncols=2, fontsize=9)
+    figure.suptitle(fitted(title, figure, 11), fontsize=11)
     return figure
+
+
+def _draw_call(axes: Axes, row: int, call: Mapping[str, tuple[int, int]]) -> None:
+    words = {"ha": "center", "va": "center", "fontsize": 9, "backgroundcolor": "white"}
+    for kind, (first, frames) in call.items():
+        if frames:
+            colour, hatch = KINDS[kind]
+            style = {"facecolor": colour, "hatch": hatch, "edgecolor": "black", "linewidth": 0.8}
+            axes.broken_barh([(first, frames)], (row - 0.4, 0.8), **style)
+            axes.annotate(str(frames), (first + frames / 2, row), **words)
 
 
 def windowed_calls(rows: Sequence[tuple[int, int, int, int]]) -> list[dict[str, tuple[int, int]]]:
@@ -78,17 +82,10 @@ def windowed_calls(rows: Sequence[tuple[int, int, int, int]]) -> list[dict[str, 
     return calls
 
 
-def exact_calls(lengths: Sequence[int], window: int, start: int = 0) -> list[dict[str, tuple[int, int]]]:
-    """Calls of the exact design for `calls_see`.
-
-    Nothing is decoded again or held back; keys reach back a window less one.
-    """
-    calls, done = [], start
-    for new in lengths:
-        reach = min(window - 1, done)
-        calls.append({KEYS: (done - reach, reach), NEW: (done, new)})
-        done += new
-    return calls
+def exact_calls(lengths: Sequence[int]) -> list[dict[str, tuple[int, int]]]:
+    """Calls of the exact design for `calls_see`: nothing is recomputed or buffered."""
+    starts = accumulate(lengths, initial=0)
+    return [{NEW: (start, new)} for start, new in zip(starts, lengths, strict=False)]
 
 
 def memory_line(stages: Sequence[tuple[str, int, float, int]], title: str) -> Figure:
@@ -140,66 +137,40 @@ def masks(panels: Mapping[str, np.ndarray], past: int, title: str) -> Figure:
     return figure
 
 
-def distances(series: Mapping[str, tuple[Sequence[int], Sequence[int]]], title: str) -> Figure:
-    """How far a key lies back, and how far the rotation takes it for: {label: (true distances, distances seen)}."""
-    figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
-    for (label, (true, seen)), style in zip(series.items(), ("-", "--", ":", "-."), strict=False):
-        axes.plot(true, seen, style, label=label, linewidth=1.6)
-    axes.set(
-        title=fitted(title, figure),
-        xlabel="frames that a key lies behind the query",
-        ylabel="frames that the rotation says",
-    )
-    axes.legend(fontsize=8)
-    axes.grid(alpha=0.3)
-    return figure
-
-
-def saturated(window: int, chunk: int, calls: int) -> tuple[list[int], list[int]]:
-    """(true, seen) distances of the newest query to the keys, `calls` chunks of `chunk` frames after the window filled.
-
-    Keys are stored rotated, at positions that begin at the length of the store; it stops growing at `window`.
-    """
-    places, positions = list(range(window)), list(range(window))
-    for _ in range(calls):
-        past = min(len(positions), window)
-        places, positions = places[-past:], positions[-past:]
-        places += [places[-1] + 1 + i for i in range(chunk)]
-        positions += [past + i for i in range(chunk)]
-    query = places[-1], positions[-1]
-    true = [query[0] - place for place in places][::-1][:window]
-    seen = [query[1] - position for position in positions][::-1][:window]
-    return true, seen
-
-
 def overlap(kernel: int, stride: int, inputs: int, border: int, title: str) -> Figure:
     """A transposed convolution laid out in time: each input gives `kernel` samples, one every `stride`.
 
-    A chunk begins at input `border`: what its first samples take from the input before it is hatched.
+    A chunk begins at input `border`: what its first samples take from the inputs before it is hatched.
     """
-    figure, axes = plt.subplots(figsize=(11, 0.5 * inputs + 1.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8.5, 0.42 * inputs + 1.9), layout="constrained")
     edge = border * stride
+    before, after, across = "#8db3e2", "#5b8f5b", "xx"
     for index in range(inputs):
         start, end = index * stride, index * stride + kernel
-        colour = "#8db3e2" if index < border else "#5b8f5b"
-        style = {"facecolor": colour, "edgecolor": "black", "linewidth": 0.8}
+        style = {"facecolor": before if index < border else after, "edgecolor": "black", "linewidth": 0.8}
         axes.broken_barh([(start, kernel)], (index - 0.35, 0.7), **style)
         if start < edge < end:
-            axes.broken_barh([(edge, end - edge)], (index - 0.35, 0.7), hatch="xx", **style)
-        middle = {"ha": "center", "va": "center", "fontsize": 8, "backgroundcolor": "white"}
+            axes.broken_barh([(edge, end - edge)], (index - 0.35, 0.7), hatch=across, **style)
+        middle = {"ha": "center", "va": "center", "fontsize": 9, "backgroundcolor": "white"}
         axes.annotate(f"input {index}", (start + kernel / 2, index), **middle)
     axes.axvline(edge, color="black", linestyle="--")
-    axes.annotate(
-        "a new chunk begins", (edge, -0.62), xytext=(3, 0), textcoords="offset points", fontsize=8, va="center"
-    )
+    words = {"xytext": (3, 0), "textcoords": "offset points", "fontsize": 9, "va": "center"}
+    axes.annotate("a new chunk begins", (edge, -0.65), **words)
     axes.set_yticks([])
     axes.set(
-        ylim=(inputs - 0.4, -0.9),
+        ylim=(inputs - 0.4, -1.0),
         title=fitted(title, figure),
         xlabel="output sample (each is the sum of a column, and the bias once)",
     )
     axes.set_xticks(range(0, (inputs - 1) * stride + kernel + 1, stride))
     axes.grid(alpha=0.4, axis="x")
+    looks = {
+        "input of an earlier chunk": {"facecolor": before},
+        "its part in samples of the new chunk: the state": {"facecolor": before, "hatch": across},
+        "input of the new chunk": {"facecolor": after},
+    }
+    patches = [Patch(edgecolor="black", label=label, **look) for label, look in looks.items()]
+    figure.legend(handles=patches, loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 
