@@ -140,7 +140,7 @@ def empty_cases() -> list[Case]:
 
 EMPTY = Exercise(
     name="empty is not zero",
-    notebook="05_exact_streaming",
+    notebook="03_verify_wrapper",
     solution=attend_to_the_real,
     cases=empty_cases,
     mistakes=(zeros_have_weight, masks_the_other_end, masks_the_weights, asks_the_keys, one_count_for_all),
@@ -259,7 +259,7 @@ def attention_cases() -> list[Case]:
 
 KEYS = Exercise(
     name="keys and positions",
-    notebook="12_capstones",
+    notebook="03_verify_wrapper",
     solution=attention_step,
     cases=attention_cases,
     mistakes=(stored_rotated, positions_begin_anew, trimmed_before, trimmed_and_counted, never_trimmed, one_too_few),

@@ -68,7 +68,7 @@ def history_cases() -> list[Case]:
 
 
 HISTORY = Exercise(
-    name="history",
+    name="left context",
     notebook="03_verify_wrapper",
     solution=causal_step,
     cases=history_cases,
@@ -225,7 +225,7 @@ def transposed_cases() -> list[Case]:
 
 TRANSPOSED = Exercise(
     name="transposed",
-    notebook="12_capstones",
+    notebook="03_verify_wrapper",
     solution=TransposedStep,
     cases=transposed_cases,
     mistakes=(OverlapAdded, OneInputAlways, NotTrimmed, ForgetsTheOverlap),

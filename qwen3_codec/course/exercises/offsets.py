@@ -79,14 +79,14 @@ def mask_cases() -> list[Case]:
     return [
         case("all rows full", 5, 3, 6, [5, 5]),
         case("one row empty, one full", 5, 3, 6, [0, 5]),
-        case("three ages, one new frame", 7, 1, 8, [0, 3, 7]),
+        case("three offsets, one new frame", 7, 1, 8, [0, 3, 7]),
         case("a chunk longer than the window", 3, 9, 4, [1, 3]),
     ]
 
 
 OFFSETS = Exercise(
-    name="rows of different ages",
-    notebook="12_capstones",
+    name="rows at different offsets",
+    notebook="03_verify_wrapper",
     solution=visible,
     cases=mask_cases,
     mistakes=(
