@@ -32,8 +32,7 @@ CHECKPOINT = os.environ.get("QWEN3_CODEC_CHECKPOINT", "demo")
 import numpy as np
 
 from qwen3_codec import StatefulCodecONNXWrapper, TorchSession
-from qwen3_codec.course import check, fails_with, plots, schematics, solution
-from qwen3_codec.course.lab import course
+from qwen3_codec.course import check, fails_with, plots, solution
 from qwen3_codec.model import checkpoint, receptive_field
 from qwen3_codec.model.dimensions import dimensions, stages, state_table
 from qwen3_codec.runtime.versions import versions
@@ -42,15 +41,6 @@ loaded = checkpoint.load(CHECKPOINT)
 decoder, config = loaded.decoder, loaded.decoder.config
 print(f"weights: {loaded.weights}")
 print(versions())
-
-# %% [markdown]
-# ## This is the way through the notebooks
-#
-# Each box gives the reading time, at 200 words a minute (prose, code, and the text that cells print), and how long the notebook ran when it was last executed. Whoever has ten
-# minutes reads this one and number 5. Whoever wants to be able to do it takes all, with their exercises (green).
-
-# %%
-figure = schematics.walkthrough_map(course.pages())
 
 # %% [markdown]
 # ## 1. Every dimension is read from two sources

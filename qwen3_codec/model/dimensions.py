@@ -144,20 +144,34 @@ def state_table(spec: StateSpec) -> list[tuple[str, str, int]]:
     return rows
 
 
-def memory_stages(wrapper) -> list[tuple[str, int, float, int]]:
-    """(stage, steps a frame, ms that its states reach back together, number of states), in the order of the data.
+@dataclass(frozen=True)
+class StageMemory:
+    """What a stream carries for one stage: how many states, how far back they reach together, and their bytes."""
 
-    `wrapper` is an `ExactStreamingWrapper`; the transformer's states are its keys and values.
-    """
+    name: str
+    rate: float  # of what the stage puts out, in Hz
+    states: int
+    reach_ms: float
+    bytes: int
+
+
+def memory_stages(wrapper) -> list[StageMemory]:
+    """Each stage of an `ExactStreamingWrapper`, in the order of the data; the transformer's states are its KV cache."""
     decoder, spec = wrapper.decoder, wrapper.spec
-    frame_ms = 1000 * spec.samples_per_frame / spec.sample_rate
-    memory, found = conv_memory(wrapper), []
+    sizes = {name: size for name, _, size in state_table(spec)}
+    conv_sizes = [size for name, size in sizes.items() if name.startswith("conv_")]
+    convs = list(zip(conv_memory(wrapper), conv_sizes, strict=True))
+    cache = [size for name, size in sizes.items() if name.startswith(("key_", "value_"))]
+    found = []
     for stage in stages(decoder)[1:]:
-        own = [1000 * history / rate for name, history, rate in memory if f"{name}.".startswith(f"{stage.name}.")]
+        own = [
+            (context / rate, size) for (name, context, rate), size in convs if f"{name}.".startswith(f"{stage.name}.")
+        ]
+        states, reach, size = len(own), sum(seconds for seconds, _ in own), sum(size for _, size in own)
         if stage.name == "pre_transformer":
-            layers = decoder.config.num_hidden_layers
-            own = [(decoder.config.sliding_window - 1) * frame_ms / layers / 2] * (2 * layers)
-        found.append((stage.name, stage.samples_per_frame, sum(own), len(own)))
+            frame_seconds = spec.samples_per_frame / spec.sample_rate
+            states, reach, size = len(cache), (decoder.config.sliding_window - 1) * frame_seconds, sum(cache)
+        found.append(StageMemory(stage.name, stage.rate, states, 1000 * reach, size))
     return found
 
 

@@ -1,7 +1,5 @@
 """Schematic pictures show the numbers that they are drawn from, and these are those of the designs."""
 
-import json
-
 import matplotlib
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ from conftest import random_codes
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-from qwen3_codec.course.lab import course, ruler, schematics
+from qwen3_codec.course.lab import ruler, schematics
 from qwen3_codec.course.pitfalls.state import StoredRotatedStack
 from qwen3_codec.model.dimensions import memory_stages
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
@@ -63,14 +61,15 @@ def test_exact_calls_stand_beside_the_windowed_ones():
 def test_the_memory_line_has_every_state(small):
     wrapper = ExactStreamingWrapper(small.decoder)
     stages = memory_stages(wrapper)
-    assert sum(states for *_, states in stages) == len(wrapper.spec.states) - 1  # the counter reaches nowhere
-    by_name = {name: (steps, ms) for name, steps, ms, _ in stages}
+    counter = 8  # bytes; it reaches nowhere
+    assert sum(stage.states for stage in stages) == len(wrapper.spec.states) - 1
+    assert sum(stage.bytes for stage in stages) == wrapper.spec.bytes_per_stream() - counter
+    by_name = {stage.name: stage for stage in stages}
     config, frame_ms = small.decoder.config, 1000 * small.decoder.samples_per_frame / small.sample_rate
-    assert by_name["pre_transformer"] == (1, pytest.approx((config.sliding_window - 1) * frame_ms))
-    assert by_name["pre_conv"] == (1, pytest.approx(2 * frame_ms))
-    assert {"pre_\nconv", "×1920", "160 ms\n1 state", "5.68 s\n16 states"} <= words(
-        schematics.memory_line(stages, "memory")
-    )
+    assert by_name["pre_transformer"].reach_ms == pytest.approx((config.sliding_window - 1) * frame_ms)
+    assert by_name["pre_conv"].reach_ms == pytest.approx(2 * frame_ms)
+    wanted = {"pre_conv", "12.5 Hz", "24,000 Hz", "160 ms", "1 state", "5.68 s", "16 states", "no state"}
+    assert wanted <= words(schematics.memory_line(stages, "memory"))
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 20])
@@ -116,40 +115,11 @@ def test_the_ruler_shows_the_positions():
 def test_masks_and_the_rest_are_labelled():
     right = np.array([[2, 2, 0], [0, 2, 2]])
     figure = schematics.masks({"right": right, "wrong": np.where(right == 2, 1, 0)}, 1, "masks")
-    assert {"masks", "right", "wrong", "is seen", "should be seen, and is lost", "hidden"} <= words(figure)
-    assert "should be seen, and is lost" not in words(schematics.masks({"right": right}, 1, "masks"))
+    assert {"masks", "right", "wrong", "attended to", "should be attended to, and is lost", "hidden"} <= words(figure)
+    assert "should be attended to, and is lost" not in words(schematics.masks({"right": right}, 1, "masks"))
     figure = schematics.overlap(16, 8, inputs=4, border=2, title="kernel 16, stride 8")
-    hatched = "its part in samples of the new chunk: the state"
-    assert {"kernel 16, stride 8", "input 3", "a new chunk begins", hatched} <= words(figure)
+    assert {"kernel 16, stride 8", "input 3", "a new chunk begins", "what it adds to this chunk: the state"} <= words(
+        figure
+    )
     figure = schematics.branches({"a": 0, "b": 3}, {"a": 0, "b": 0}, "a branch", "frames")
     assert {"a branch", "the module", "its graph", "frames", "3"} <= words(figure)
-
-
-def test_the_map_has_every_notebook():
-    pages = course.pages()
-    assert [page.name.split("_")[0] for page in pages] == [f"{n:02}" for n in range(1, len(pages) + 1)]
-    assert {int(page.name.split("_")[0]) for page in pages} == set(schematics.PLACES)
-    assert len(set(schematics.PLACES.values())) == len(schematics.PLACES)
-    assert all(page.minutes >= 1 and page.seconds > 0 for page in pages)
-    assert sum(page.exercises for page in pages) == 16
-    shown = " ".join(words(schematics.walkthrough_map(pages))).replace("\n", " ")
-    assert all(page.title in shown for page in pages) and "11 exercises" in shown
-
-
-def test_a_map_of_some_notebooks_that_were_never_run(tmp_path):
-    cell = {"cell_type": "markdown", "metadata": {}, "source": ["# 1 · A title\n", "and words"]}
-    code = {"cell_type": "code", "metadata": {"tags": ["exercise"]}, "source": ["1 + 1"], "outputs": []}
-    (tmp_path / "01_first.ipynb").write_text(json.dumps({"cells": [cell, code]}))
-    (page,) = course.pages(tmp_path)
-    assert page == schematics.Page("01_first", "1 · A title", 1.0, None, 1)
-    assert any("1 min to read\n1 exercise" in text for text in words(schematics.walkthrough_map([page])))
-    assert course.pages(tmp_path / "nothing") == []
-
-
-def test_the_reading_time_counts_what_cells_print_as_text(tmp_path):
-    printed = {"output_type": "display_data", "data": {"text/markdown": ["word " * 500, "word " * 494]}, "metadata": {}}
-    cell = {"cell_type": "code", "metadata": {}, "source": ["show()"], "outputs": [printed]}
-    title = {"cell_type": "markdown", "metadata": {}, "source": ["# 1 · A title\n"]}
-    (tmp_path / "01_first.ipynb").write_text(json.dumps({"cells": [title, cell]}))
-    (page,) = course.pages(tmp_path)
-    assert page.minutes == (5 + 1 + 994) / course.WORDS_A_MINUTE  # the title, the call, what it prints

@@ -6,12 +6,12 @@ As in `plots` and `schematics`, the figures are drawn from numbers: those of a c
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from .plots import fitted
+from .plots.style import fitted, legend_below, panels, styled
+from .schematics import MIDDLE
 
 PRE_ROPE = "pre-RoPE: rotated in each call, positions from the oldest key kept"
 ABSOLUTE = "post-RoPE: rotated once, at the frame's own number"
@@ -52,21 +52,24 @@ def calls(store: str, window: int, chunk: int, count: int) -> list[Call]:
     return found
 
 
+@styled
 def sliding(window: int, chunk: int, count: int, title: str) -> Figure:
-    """The keys of each call where they lie in the stream, and in each the position at which RoPE rotates it."""
+    """The keys of each call at their frames of the stream, and in each the position at which RoPE rotates it."""
     stores = (PRE_ROPE, ABSOLUTE, FROM_LENGTH)
-    figure, panels = plt.subplots(len(stores), 1, figsize=(8.5, 6.6), sharex=True, layout="constrained")
-    for axes, store in zip(panels, stores, strict=True):
-        rows = calls(store, window, chunk, count)
-        for row, call in enumerate(rows):
+    figure, rows = panels(6.4, len(stores), sharex=True)
+    figure.suptitle(fitted(title, figure))
+    for axes, store in zip(rows, stores, strict=True):
+        found = calls(store, window, chunk, count)
+        for row, call in enumerate(found):
             _draw(axes, row, call, window)
-        axes.set_yticks(range(len(rows)), [f"call {row + 1}" for row in range(len(rows))])
-        axes.set_ylim(len(rows) - 0.45, -0.55)
-        axes.set_title(store, fontsize=10, loc="left")
-    panels[-1].set(xlabel="frame of the stream (number in a box: the position at which RoPE rotates its key)")
-    patches = [Patch(facecolor=c, hatch=h, edgecolor="black", label=k) for k, (c, h) in STYLES.items()]
-    figure.legend(handles=patches, loc="outside lower center", ncols=3, fontsize=9)
-    figure.suptitle(fitted(title, figure, 11), fontsize=11)
+        axes.set_yticks(range(len(found)), [f"call {row + 1}" for row in range(len(found))])
+        axes.set_ylim(len(found) - 0.45, -0.55)
+        axes.set_title(store, loc="left")
+    rows[-1].set_xlabel("frame of the stream (number in a box: the position at which RoPE rotates its key)")
+    patches = [
+        Patch(facecolor=colour, hatch=hatch, edgecolor="black", label=k) for k, (colour, hatch) in STYLES.items()
+    ]
+    legend_below(rows[-1], 3, patches)
     return figure
 
 
@@ -76,20 +79,23 @@ def _draw(axes: Axes, row: int, call: Call, window: int) -> None:
         kind = WRONG if frame in wrong else NEW if place >= len(call.frames) - call.new else STORED
         colour, hatch = STYLES[kind]
         axes.broken_barh([(frame - 0.5, 1)], (row - 0.4, 0.8), facecolor=colour, hatch=hatch, edgecolor="black")
-        back = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-        axes.text(frame, row, str(position), ha="center", va="center", fontsize=9, color="black", bbox=back)
+        axes.annotate(str(position), (frame, row), **MIDDLE)
 
 
+@styled
 def positions(series: Mapping[str, Call], window: int, title: str) -> Figure:
-    """For each call, against how far a key lies back: its RoPE position, and the distance that RoPE sees."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3.8), layout="constrained")
+    """For each call, against how far a key lies back: its RoPE position, and the distance that RoPE encodes."""
+    figure, (left, right) = panels(3.8, 1, 2)
+    figure.suptitle(fitted(title, figure))
     for (label, call), style in zip(series.items(), ("-", "--", ":", "-."), strict=False):
         true, seen = call.distances(window)
         left.plot(true, [call.positions[-1] - distance for distance in seen], style, label=label, linewidth=1.6)
         right.plot(true, seen, style, linewidth=1.6)
-    for axes, words in ((left, "position of the stored key"), (right, "distance that RoPE sees (frames)")):
+    for axes, words in (
+        (left, "position at which the key was rotated"),
+        (right, "distance that RoPE encodes (frames)"),
+    ):
         axes.set(xlabel="frames that the key lies behind the query", ylabel=words)
-        axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=len(series), fontsize=9)
-    figure.suptitle(fitted(title, figure, 11), fontsize=11)
+        axes.grid()
+    legend_below(left, len(series))
     return figure

@@ -45,18 +45,20 @@ def code(*parts: Callable) -> Markdown:
 def excerpt(part: Callable, first: str, until: str = "") -> Markdown:
     """Lines of a class's or function's code, from the one that begins with `first` to the one before `until` does.
 
-    Named by their beginnings and not by numbers, so that a page follows the code. Raises ValueError for a line that is
-    not there.
+    Comments above a line belong to it. Lines are named by their beginnings and not by numbers, so that a page follows
+    the code. Raises ValueError for a line that is not there.
     """
     lines = inspect.getsource(part).splitlines()
     start = _place(lines, first, 0, part)
     end = _place(lines, until, start + 1, part) if until else len(lines)
-    return Markdown(f"{_name(part)}, from `{first}` on:\n\n{_python(lines[start:end])}")
+    return Markdown(f"{_name(part)}, in part:\n\n{_python(lines[start:end])}")
 
 
 def _place(lines: list[str], first: str, start: int, part: Callable) -> int:
     for place in range(start, len(lines)):
         if lines[place].strip().startswith(first):
+            while lines[place - 1].strip().startswith("#"):
+                place -= 1
             return place
     raise ValueError(f"no line of {part.__qualname__} begins with {first!r}")
 
