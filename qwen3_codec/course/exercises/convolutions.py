@@ -24,8 +24,8 @@ def causal_step(conv, x, past):
 
 
 def from_the_new_alone(conv, x, past):
-    """The next past is cut from the new samples alone. Where a chunk is shorter than the history, older ones are needed
-    too.
+    """The next past is cut from the new samples alone. A chunk may be shorter than the left context, and
+    then older ones are needed too.
     """
     return conv(torch.cat([past, x], dim=2)), x[:, :, -past.size(2) :] if past.size(2) else past
 
@@ -74,7 +74,7 @@ HISTORY = Exercise(
     cases=history_cases,
     mistakes=(from_the_new_alone, zeros_each_time, the_past_stays, keeps_the_output),
     hints=(
-        "Which samples does the next call need where this one brought a single one?",
+        "Which samples does the next call need if this one brought a single one?",
         "Join the past and the new samples first; then cut the next past from what you joined. `past.size(2)` "
         "may be 0. "
         "",
