@@ -314,7 +314,7 @@ figure = ruler.positions(series, window, f"Window of {window} full, chunks of 3,
 
 # %% [markdown]
 # **Figure.** Left: the position at which each cached key was rotated. Right: the distance from the newest query that RoPE then sees. The dotted line is flat and has teeth because every call rotates its three keys at the
-# same three positions; 20 calls later, all keys of the last 60 frames look as if they were at most two frames away.
+# same three positions: on the demo, all keys of the last 58 frames look as if they were at most two frames away.
 
 # %% tags=["check"]
 true, seen = series["pre-RoPE"].distances(window)
@@ -385,12 +385,12 @@ offsets = [0, window // 3, window - 1]
 mask = sliding_window_mask(
     torch.arange(window - 1 + 12), window - 1, window, torch.float32, torch.tensor(offsets)[:, None]
 )
-panels = {f"after {offset} frames": 2 * (row[0] == 0).numpy() for offset, row in zip(offsets, mask)}
+panels = {f"a row at frame {offset}": 2 * (row[0] == 0).numpy() for offset, row in zip(offsets, mask)}
 figure = schematics.masks(panels, window - 1, "Batch rows at three offsets under one mask")
 
 # %% [markdown]
-# **Figure.** A row of pixels is a query of this call, a column a key; the dashed line parts cached keys from new ones. All three panels have the same two slanted edges, "not the future" and "not beyond the window". Only how far
-# they reach to the left differs: that is the number of valid slots.
+# **Figure.** Each line from top to bottom is a query of this call, each place from left to right a key. On the right, all three rows hide the future in the same way; on the left is the window edge. They differ in how far they see into the
+# KV cache: as far as its slots are valid.
 #
 # Each row must give what it gives alone. The first row below is past the window, the second is at its beginning.
 
@@ -633,29 +633,28 @@ assert int(np.ceil(added)) == reach
 
 # %%
 def error_at(context, lookahead, chunk=3):
-    """MSE of the first 36 frames of a stream against the one-shot decoder."""
+    """MSE of the first 30 frames of a stream against the one-shot decoder."""
     stream = TorchSession(StatefulCodecONNXWrapper(decoder, context, lookahead)).stream()
-    waveform = stream.run(codes[:, :36], [chunk])[0]
+    waveform = stream.run(codes[:, :30], [chunk])[0]
     return mse(reference[0, : waveform.size], waveform)
 
 
-contexts = [*(context for context in (0, 1, 2, 4, 6, 8) if context < reach), reach]
-alone = {context: error_at(context, 0) for context in contexts}
-ahead = {context: error_at(context, 4) for context in (0, few, reach)}
-series = {"look-ahead 0": [*alone.items()], "look-ahead 4": [*ahead.items()]}
+contexts = sorted({context for context in (0, 2, few, 6, 8) if context < reach} | {reach})
+without, ahead = ({context: error_at(context, frames) for context in contexts} for frames in (0, 4))
+series = {"look-ahead 0": [*without.items()], "look-ahead 4": [*ahead.items()]}
 figure = plots.error_against_history(series, reach, f"Chunks of 3 frames ({loaded.weights})")
 
 # %% [markdown]
-# **Figure.** MSE over the left context in frames, on a log scale. It falls steadily and reaches rounding at the receptive field (dotted line). Both lines coincide: look-ahead makes no difference.
+# **Figure.** MSE over the left context in frames, on a log scale. It falls with every frame, and is down to rounding at the receptive field (dotted line). Both lines coincide: look-ahead makes no difference.
 
 # %%
-rows = [(c, f"{alone[c]:.1e}", *(f"{(n + c) / n:.1f} ×" for n in (1, 3, 12))) for c in contexts]
+rows = [(c, f"{without[c]:.1e}", *(f"{(n + c) / n:.1f} ×" for n in (1, 3, 12))) for c in contexts]
 plots.table(["left context", "MSE", *(f"work in chunks of {n}" for n in (1, 3, 12))], rows)
 
 # %% tags=["check"]
-assert alone[reach] < MAX_MSE and ahead[reach] < MAX_MSE
-assert alone[0] > alone[few] > alone[reach]
-assert 0.5 < alone[few] / ahead[few] < 2, "look-ahead makes no real difference"
+assert without[reach] < MAX_MSE and ahead[reach] < MAX_MSE
+assert without[0] > without[few] > without[reach]
+assert 0.5 < without[few] / ahead[few] < 2, "look-ahead makes no real difference"
 
 # %% [markdown]
 # *Work* is that of the convolutional decoder, against decoding each frame once. With enough left context the windowed design is exact too, and in chunks of one frame it does eleven times the work on the demo. So the interface of the notes must
@@ -703,8 +702,8 @@ title = f"12 frames in chunks of 3, left context {few} ({loaded.weights})"
 figure = plots.waveforms(whole[view], short[view], loaded.sample_rate, title, borders)
 
 # %% [markdown]
-# **Figure.** Above, both waveforms over each other; below, their difference. A dotted line is where the samples of a call begin. The error is largest right after it and dies out within the chunk: there the convolutions saw zeros in place of
-# older frames.
+# **Figure.** The one-shot waveform, the streamed one, and their difference on a scale ten times as fine. By eye, the two waveforms are the same. The difference follows the loudness of the speech, but rises at a dotted line, where the samples of a call begin, and
+# dies out within the chunk: there the convolutions saw zeros in place of older frames.
 #
 # Listen to both, for a roughness in the second one, four times in a second, where chunks begin. (With random weights both are noise.)
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from qwen3_codec.course.lab import plots, ruler, schematics
+from qwen3_codec.course.lab.plots import style
 from qwen3_codec.exporting.precision.export import Sensitivity
 from qwen3_codec.measure.bench import Row
 from qwen3_codec.measure.load import Load
@@ -114,6 +115,21 @@ def test_every_figure_is_tried(module, tried):
         name for name, value in vars(module).items() if getattr(value, "__annotations__", {}).get("return") is Figure
     }
     assert drawing == set(tried)
+
+
+def test_the_style_ends_with_the_figure_and_nothing_else_does():
+    """A notebook's backend turns `interactive` on when the first figure is made; it shows no later one without it."""
+    before = dict(plt.rcParams)
+
+    @style.styled
+    def draw():
+        plt.rcParams["interactive"] = True
+        assert plt.rcParams["font.size"] == style.SMALL
+
+    draw()
+    after = dict(plt.rcParams)
+    plt.rcParams["interactive"] = before["interactive"]
+    assert after == before | {"interactive": True}
 
 
 def test_a_progress_bar_is_no_error(capsys):

@@ -56,8 +56,14 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
     @wraps(draw)
     def inside(*args, **options) -> Figure:
-        with plt.rc_context(STYLE):
+        # Not `rc_context`: it would also take back that figures show themselves, which a notebook's backend sets when
+        # the first figure is made.
+        before = {key: plt.rcParams[key] for key in STYLE}
+        plt.rcParams.update(STYLE)
+        try:
             return draw(*args, **options)
+        finally:
+            plt.rcParams.update(before)
 
     return inside
 
