@@ -583,7 +583,7 @@ assert rounding[0] < MAX_ERROR < quietest and rounding[1] < MAX_MSE
 # 16-bit audio. An MSE of 1e-9 is a root mean square of 3e-5. It is the stricter limit for an error that is about as large everywhere in a chunk, while
 # the first one sees a single sample.
 #
-# A graph in int8 cannot meet either limit: its rounding is larger than that. It is held to an SNR of at least 30 dB, which lies between its own rounding (37 to 48 dB, [8 · Fewer bits](08_fewer_bits.ipynb)) and the
+# A graph in int8 cannot meet either limit: its rounding is larger than that. It is held to an SNR of at least 30 dB, which lies between what it has (35 dB on the demo, [8 · Fewer bits](08_fewer_bits.ipynb)) and the
 # mistakes that one hears (the last two rows). It lets the quieter ones through, so the float32 graph of the same code has to be checked as well.
 #
 # ### What a short test does not show
