@@ -20,8 +20,8 @@
 # 4. derive the limits of such a comparison from the rounding that you measure and the smallest mistake that you know,
 # 5. tell an approximation from a mistake.
 #
-# *Needs:* [1 · Streaming by hand](01_streaming_by_hand.ipynb) for the layers one by one, [2 · Inspect](02_inspect_dims.ipynb) for the receptive field. *Time:* 25
-# minutes, and about an hour for the six exercises.
+# *Needs:* [1 · Streaming by hand](01_streaming_by_hand.ipynb) for the layers one by one, [2 · Inspect](02_inspect_dims.ipynb) for the receptive field.
+# *Time:* 25 minutes, and an hour and a half for the six exercises.
 
 # %% tags=["parameters"]
 import os
@@ -225,7 +225,7 @@ code(layers.StreamingConvTranspose1d.forward)
 # %% [markdown]
 # > **Trap.** One may carry the overlapping *output* over to the next call instead, and add it there. Then the bias is in both parts, and is counted twice.
 #
-# ### Exercise: transposed ●●○ · 15 min
+# ### Exercise: transposed ●●● · 25 min
 #
 # Write it with a state: `start(batch)` gives the state of a stream that has seen nothing; a call takes an input [B, C, N] and the state, and gives N · stride samples and the next state. Any kernel, any stride. The one-shot
 # layer gives `stride` samples for each input and drops what is left over at the end.
@@ -323,7 +323,7 @@ wrong_true, wrong_seen = series["post-RoPE, 20 calls later"].distances(window)
 assert wrong_true == true and wrong_seen != true
 
 # %% [markdown]
-# ### Exercise: keys and positions ●●○ · 15 min
+# ### Exercise: keys and positions ●●● · 25 min
 #
 # One head of attention in a stream: queries, keys and values `q`, `k`, `v` [B, N, D] of this call, `past_k` and `past_v` of the calls before. A query looks at itself
 # and at the `window` − 1 steps before it. You have `rotate(x, positions)` (RoPE) and `window_attention(q, k, v, window)`, which takes the queries
@@ -359,17 +359,17 @@ excerpt(sliding_window_mask, "distance =")
 # %% [markdown]
 # ### Exercise: empty is not zero ●●○ · 10 min
 #
-# One query [B, 1, D] attends to W cached keys and values [B, W, D]; the last `real` [B, 1] of them are valid, the others are slots that nothing has filled yet.
+# One query [B, 1, D] attends to W cached keys and values [B, W, D]; the last `valid` [B, 1] of them are valid, the others are slots that nothing has filled yet.
 # The code below takes those for keys. *Needs:* the mask above.
 
 
 # %% tags=["exercise"]
-def attend_to_the_real(query, keys, values, real):
+def attend_to_the_valid(query, keys, values, valid):
     scores = query @ keys.transpose(1, 2) / query.size(-1) ** 0.5
     return scores.softmax(dim=-1) @ values
 
 
-check("empty is not zero", attend_to_the_real)
+check("empty is not zero", attend_to_the_valid)
 
 # %%
 solution("empty is not zero")
@@ -421,16 +421,16 @@ with fails_with(ValueError, "joins streams at one offset only"):
 # %% [markdown]
 # ### Exercise: rows at different offsets ●●○ · 15 min
 #
-# Several streams share a call. Each row has `past` cached keys, of which the last `real[row]` are valid, then `new` ones. Give the mask
+# Several streams share a call. Each row has `past` cached keys, of which the last `valid[row]` are valid, then `new` ones. Give the mask
 # [B, new, past + new] of booleans: may this query look at this key? *Needs:* the figure.
 
 
 # %% tags=["exercise"]
-def visible(past, new, window, real):
+def visible(past, new, window, valid):
     places = torch.arange(past + new)
     distance = places[past:, None] - places
     inside = (distance >= 0) & (distance < window)
-    return inside.expand(len(real), new, past + new)
+    return inside.expand(len(valid), new, past + new)
 
 
 check("rows at different offsets", visible)
@@ -583,7 +583,7 @@ assert rounding[0] < MAX_ERROR < quietest and rounding[1] < MAX_MSE
 # 16-bit audio. An MSE of 1e-9 is a root mean square of 3e-5. It is the stricter limit for an error that is about as large everywhere in a chunk, while
 # the first one sees a single sample.
 #
-# A graph in int8 cannot meet either limit: its rounding is larger than that. It is held to an SNR of at least 30 dB, which lies between what it has (35 dB on the demo, [8 · Fewer bits](08_fewer_bits.ipynb)) and the
+# A graph in int8 cannot meet either limit: its rounding is larger than that. It is held to an SNR of at least 30 dB, which lies between what it has (35 dB on the demo, [8 · Quantization](08_fewer_bits.ipynb)) and the
 # mistakes that one hears (the last two rows). It lets the quieter ones through, so the float32 graph of the same code has to be checked as well.
 #
 # ### What a short test does not show

@@ -62,20 +62,20 @@ def _draw_call(axes: Axes, row: int, call: Mapping[str, tuple[int, int]]) -> Non
 def windowed_calls(rows: Sequence[tuple[int, int, int, int]]) -> list[dict[str, tuple[int, int]]]:
     """Calls of the windowed design for `calls_see`.
 
-    For each (new, finalized, history before, held before), in frames.
+    For each (new, emitted, left context before, buffered before), in frames.
     """
     calls, done = [], 0
-    for new, finalized, history, held in rows:
-        before = min(held, finalized)
+    for new, emitted, context, buffered in rows:
+        before = min(buffered, emitted)
         calls.append(
             {
-                AGAIN: (done - history, history),
+                AGAIN: (done - context, context),
                 BEFORE: (done, before),
-                NEW: (done + before, finalized - before),
-                HELD: (done + finalized, held + new - finalized),
+                NEW: (done + before, emitted - before),
+                HELD: (done + emitted, buffered + new - emitted),
             }
         )
-        done += finalized
+        done += emitted
     return calls
 
 
