@@ -48,6 +48,7 @@ class ConvStates:
         if not self._before:
             raise ValueError(f"there are {len(self._after)} states, and one more convolution asks for its own")
         before, time = self._before.popleft(), 1 if channels_last else 2
+        # Cut from what is joined: a chunk may be shorter than the left context.
         joined = torch.cat([before.transpose(1, 2) if channels_last else before, x], dim=time)
         after = keep_last(joined, left_context, dim=time)
         self._after.append(after.transpose(1, 2) if channels_last else after)
@@ -109,6 +110,7 @@ class StreamingConvTranspose1d(nn.Module):
 
     def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
         x = states.extend(x, self.left_context) if self.left_context else x
+        # A step of the input gives `stride` samples at once, as so many channels; then they are laid out in time.
         y = F.conv1d(x, self.weight, self.bias, groups=self.groups)
         # `reshape`, not `unflatten` and `flatten`: after those, TorchScript's trace takes the lengths for constants.
         y = y.reshape(y.size(0), self.out_channels, self.stride, -1).transpose(2, 3)
