@@ -41,6 +41,7 @@ import numpy as np
 import onnxruntime
 import torch
 from torch.nn import functional as F
+
 # %% [markdown]
 # ## Helpers
 #
@@ -48,11 +49,7 @@ from torch.nn import functional as F
 
 
 # %%
-torch.set_grad_enabled(False)  # nothing is trained here
-
-
 def stream(step, x, state, lengths):
-    """What `step` makes of x [..., T] when it comes in chunks of these lengths."""
     outputs = []
     for chunk in x.split(lengths, dim=-1):
         y, state = step(chunk, state)
@@ -141,7 +138,6 @@ for axes, length in zip(panels, [1, 3]):
         y, state = causal_step(chunk, state, weight)
         boxes(axes, -2.5 * call - 1, length * call, y, OUTPUT)
     axes.set(xlim=(-2.6, 5.6), ylim=(-14.2, 0.8), xticks=range(6), yticks=[], title=f"chunks of {length}")
-    axes.vlines(np.arange(length, 6, length) - 0.5, -14.2, 0.8, "gray", "dotted")
 
 # %% [markdown]
 # **Figure.** The convolution above, without trained weights. Each pair of lines is one call: above, the state (dashed) and the chunk (solid); below, the outputs. Read each output as 2, 1, 1 times the three boxes that end right above it. The
@@ -572,7 +568,6 @@ def run(chunk, state, model):
 
 
 def errors(name, model):
-    """Print how far each schedule is off; return those that are right."""
     step = partial(run, model=model)
     found = {label: float((stream(step, codes, START, n) - full).abs().max()) for label, n in SCHEDULES.items()}
     print(f"{name:18}", *(f"{label} {error:.0e}" for label, error in found.items()), sep="   ")
