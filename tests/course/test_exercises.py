@@ -66,10 +66,10 @@ def test_each_exercise_stands_in_its_notebook_once():
     assert len(EXERCISES) >= 12
     assert {name: notebook for name, (notebook, _) in CELLS.items()} == {e.name: e.notebook for e in EXERCISES.values()}
     for name in (
-        "01_inspect_dims",
-        "02_verify_wrapper",
-        "03_export_onnx",
-        "04_verify_onnxruntime",
+        "02_inspect_dims",
+        "03_verify_wrapper",
+        "04_export_onnx",
+        "05_verify_onnxruntime",
         "05_exact_streaming",
     ):
         assert sum(e.notebook == name for e in EXERCISES.values()) == 1
@@ -85,8 +85,9 @@ def test_as_shipped_it_fails_and_says_why(name):
     assert not verdict.passed and verdict.off and verdict.hint == EXERCISES[name].hints[0]
     assert verdict.likely, "what ships is a typical mistake, so it should be recognised"
     again = run(CELLS[name][1])
-    assert again.hint == verdict.hint, "the same answer, run again, is no new try"
-    assert check(name, lambda *_: None).hint == EXERCISES[name].hints[1]
+    assert again.hint == verdict.hint, "the page's own code, run again, is no try"
+    assert [check(name, lambda *_: None).hint for _ in range(2)] == [EXERCISES[name].hints[0]] * 2, "one try, run twice"
+    assert check(name, lambda *_: 1).hint == EXERCISES[name].hints[1]
     assert bool(verdict.said) == (name in ("the if", "frozen lengths", "valid samples"))
     assert str(again).startswith(f"✗ {name}: not yet.") and again._repr_markdown_().startswith("**✗")
 
@@ -314,7 +315,7 @@ def test_progress_is_kept_and_shown(tmp_path):
     check(name, len)  # whoever has solved it keeps that
     kept = json.loads((tmp_path / "exercises.json").read_text())
     assert list(kept) == [name] and (kept[name]["tries"], kept[name]["passed"]) == (2, True)
-    assert f"| {name} | [11_your_turn](11_your_turn.ipynb) | 2 | ✓ |" in progress().data
+    assert f"| {name} | [12_capstones](12_capstones.ipynb) | ●○○ | 5 | 2 | ✓ |" in progress().data
     assert progress().data.count("\n") == 1 + len(EXERCISES)
 
 
@@ -339,7 +340,7 @@ def test_a_mistake_has_to_say_what_is_wrong():
         def silent():
             pass
 
-        Exercise("x", "x", silent, list, (silent,), ("", ""))
+        Exercise("x", "x", silent, list, (silent,), ("", ""), 1, 5)
 
 
 def test_a_slow_case_is_played_last_and_its_meaning_told():
@@ -347,7 +348,7 @@ def test_a_slow_case_is_played_last_and_its_meaning_told():
         return [np.asarray(answer())]
 
     cases = [Case("slow", slow, [np.asarray(2)], "what that means", slow=True), Case("quick", slow, [np.asarray(1)])]
-    exercise = Exercise("x", "x", lambda: 1, lambda: cases, (), ("first", "second"))
+    exercise = Exercise("x", "x", lambda: 1, lambda: cases, (), ("first", "second"), 1, 5)
     verdict = grade(exercise, lambda: 1)
     assert (verdict.case, verdict.likely, verdict.cases) == ("slow", "what that means", 2)
 
@@ -387,7 +388,7 @@ def test_notebook_11_runs_with_all_solutions_put_in(monkeypatch, tmp_path):
         return verdict
 
     names = {}
-    for cell in jupytext.read(NOTEBOOKS / "11_your_turn.py").cells:
+    for cell in jupytext.read(NOTEBOOKS / "12_capstones.py").cells:
         if cell.cell_type != "code":
             continue
         source = cell.source
@@ -397,7 +398,7 @@ def test_notebook_11_runs_with_all_solutions_put_in(monkeypatch, tmp_path):
             source = f"{shown}\n{source.splitlines()[-1]}"
             names["check"] = noted
         exec(source, names)
-    assert passed == [(e.name, True) for e in EXERCISES.values() if e.notebook == "11_your_turn"]
+    assert passed == [(e.name, True) for e in EXERCISES.values() if e.notebook == "12_capstones"]
     assert progress().data.count("✓") == len(passed)
 
 

@@ -22,7 +22,7 @@ from qwen3_codec import demo
 
 ROOT = Path(__file__).parents[2]
 KEPT = Path(os.environ.get("QWEN3_CODEC_BUILD", ROOT / "build")) / "lab_browser"
-NAME = "07_lab.ipynb"
+NAME = "00_hear_it.ipynb"
 VOICE = """
 from qwen3_codec.course.lab.voice import Voice
 from qwen3_codec.model import checkpoint

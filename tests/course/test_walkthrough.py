@@ -33,11 +33,11 @@ def test_a_page_loads_nothing_from_elsewhere(tmp_path):
     """One with a widget, made with the Makefile's own options."""
     options = re.search(r"^PAGE := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
     command = [sys.executable, "-m", "nbconvert", "--log-level", "ERROR", "--to", "html", *options]
-    subprocess.run([*command, "--output-dir", tmp_path, "notebooks/07_lab.ipynb"], cwd=ROOT, check=True)
-    page = BeautifulSoup((tmp_path / "07_lab.html").read_text(), "html.parser")
+    subprocess.run([*command, "--output-dir", tmp_path, "notebooks/00_hear_it.ipynb"], cwd=ROOT, check=True)
+    page = BeautifulSoup((tmp_path / "00_hear_it.html").read_text(), "html.parser")
     asked = list(loaded_by(page))
     assert asked and all(address.startswith("data:") for address in asked), [a[:80] for a in asked if a[:5] != "data:"]
-    assert page.title.text == "07_lab" and "It needs Python: it runs in JupyterLab (make lab)" in page.text
+    assert page.title.text == "00_hear_it" and "It needs Python: it runs in JupyterLab (make lab)" in page.text
     assert "Lab(children=" not in page.text
     plain = BeautifulSoup(HTMLExporter().from_notebook_node(nbformat.v4.new_notebook())[0], "html.parser")
     assert {"require", "mathjax", "mermaid"} <= set(re.findall("require|mathjax|mermaid", " ".join(loaded_by(plain))))

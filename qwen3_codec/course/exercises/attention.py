@@ -58,7 +58,7 @@ def width_cases() -> list[Case]:
 
 HEAD_DIM = Exercise(
     name="head_dim",
-    notebook="01_inspect_dims",
+    notebook="02_inspect_dims",
     solution=key_shape,
     cases=width_cases,
     mistakes=(width_by_formula, heads_of_queries, both_wrong, frames_first),
@@ -66,6 +66,8 @@ HEAD_DIM = Exercise(
         "Compare section 2's computed width with the config's.",
         "Nothing has to be computed: every number has a name in the config.",
     ),
+    difficulty=1,
+    minutes=5,
 )
 
 # ---- empty is not zero ---------------------------------------------------------------------------
@@ -148,6 +150,8 @@ EMPTY = Exercise(
         "What is exp(0)? What does softmax make of a key of zeros?",
         "Set the scores of the first W − real keys of each row to the dtype's lowest number, before the softmax.",
     ),
+    difficulty=2,
+    minutes=10,
 )
 
 # ---- keys: where they are trimmed, and where they are rotated ------------------------------------
@@ -259,7 +263,7 @@ def attention_cases() -> list[Case]:
 
 KEYS = Exercise(
     name="keys and positions",
-    notebook="11_your_turn",
+    notebook="12_capstones",
     solution=attention_step,
     cases=attention_cases,
     mistakes=(stored_rotated, positions_begin_anew, trimmed_before, trimmed_and_counted, never_trimmed, one_too_few),
@@ -269,4 +273,6 @@ KEYS = Exercise(
         "and trim what "
         "is stored last.",
     ),
+    difficulty=3,
+    minutes=25,
 )

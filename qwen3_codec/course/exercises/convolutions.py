@@ -69,7 +69,7 @@ def history_cases() -> list[Case]:
 
 HISTORY = Exercise(
     name="history",
-    notebook="02_verify_wrapper",
+    notebook="03_verify_wrapper",
     solution=causal_step,
     cases=history_cases,
     mistakes=(from_the_new_alone, zeros_each_time, the_past_stays, keeps_the_output),
@@ -79,6 +79,8 @@ HISTORY = Exercise(
         "may be 0. "
         "",
     ),
+    difficulty=1,
+    minutes=10,
 )
 
 # ---- how long the history is ---------------------------------------------------------------------
@@ -134,7 +136,7 @@ def _measured_history(kernel: int, dilation: int, stride: int) -> int:
 
 LENGTH = Exercise(
     name="history length",
-    notebook="11_your_turn",
+    notebook="12_capstones",
     solution=history_length,
     cases=length_cases,
     mistakes=(without_dilation, without_stride, kernel_less_one, with_the_last_tap),
@@ -142,6 +144,8 @@ LENGTH = Exercise(
         "How many samples does one output see, from its first tap to its last? How many of them are new?",
         "A kernel spans dilation · (kernel − 1) + 1 samples. `stride` of them are new in each step.",
     ),
+    difficulty=1,
+    minutes=5,
 )
 
 # ---- a transposed convolution --------------------------------------------------------------------
@@ -225,7 +229,7 @@ def transposed_cases() -> list[Case]:
 
 TRANSPOSED = Exercise(
     name="transposed",
-    notebook="11_your_turn",
+    notebook="12_capstones",
     solution=TransposedStep,
     cases=transposed_cases,
     mistakes=(OverlapAdded, OneInputAlways, NotTrimmed, ForgetsTheOverlap),
@@ -235,4 +239,6 @@ TRANSPOSED = Exercise(
         "what is not "
         "finished at the end.",
     ),
+    difficulty=3,
+    minutes=25,
 )

@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # 2 · Verify the wrapper in PyTorch, before any export
+# # 3 · Verify the wrapper in PyTorch, before any export
 #
 # A wrong streaming state is hard to find inside an ONNX file. So the step function is checked in PyTorch first: the
 # stream must give what the *one-shot* decoder gives, which sees all codes at once.
@@ -309,13 +309,13 @@ solution("history")
 # ## What you can do now
 #
 # Check a streaming step in PyTorch before any export, and tell an approximation from a mistake. The exercise above is the
-# smallest such step; *Stream a transposed convolution* in [11 · Your turn](11_your_turn.ipynb) is the next.
+# smallest such step; *Stream a transposed convolution* in [11 · Your turn](12_capstones.ipynb) is the next.
 #
 # To try next:
 #
 # - A longer stream: `QWEN3_CODEC_FRAMES=400` goes far past the demo's attention window of 72 frames.
 # - `snr_db` in place of `mse` in `error_at`, if you think in decibels.
-# - Go on to [3 · Export to ONNX](03_export_onnx.ipynb).
+# - Go on to [3 · Export to ONNX](04_export_onnx.ipynb).
 
 # %%
 print(f"history {few}, chunks of 3: {snr_db(reference, short):.1f} dB SNR on {loaded.weights}")

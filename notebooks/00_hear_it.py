@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # 7 · The lab: break a stream, see it and hear it
+# # 0 · The lab: break a stream, see it and hear it
 #
 # A *stream* is decoded in *chunks*: a few frames in, a little sound out, where a frame is 16 codes for 80 ms. What the
 # decoder remembers between two chunks is its *state*. The *one-shot* decoder sees all codes at once; it is what every
@@ -163,7 +163,7 @@ assert lab.result.snr_db > 100 and not lab.message.value
 # %% [markdown]
 # ## What you can do now
 #
-# Tell by eye which state a stream lost. *Write the proof* in [11 · Your turn](11_your_turn.ipynb) asks for a program that
+# Tell by eye which state a stream lost. *Write the proof* in [11 · Your turn](12_capstones.ipynb) asks for a program that
 # tells it.
 #
 # To try next:

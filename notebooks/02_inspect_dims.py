@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # 1 · Look before you export: dimensions, shapes, states, reach
+# # 2 · Look before you export: dimensions, shapes, states, reach
 #
 # Qwen3-TTS writes speech as *codes*: 16 whole numbers for every 80 ms. A vector of 16 codes is a **frame**. The *codec
 # decoder* turns frames into a waveform of 24 000 samples a second. This walkthrough exports that decoder to ONNX so that
@@ -209,11 +209,11 @@ solution("head_dim")
 # ## What you can do now
 #
 # Read every number that an export needs off a config and its weights, see where a formula would be wrong, and measure how far
-# a decoder looks back. The exercise above asks for it on three models; [11 · Your turn](11_your_turn.ipynb) asks for the
+# a decoder looks back. The exercise above asks for it on three models; [11 · Your turn](12_capstones.ipynb) asks for the
 # length of any convolution's history.
 #
 # To try next:
 #
 # - Run this notebook on another model: `make walkthrough CHECKPOINT=path/to/folder`.
 # - Print the same from the command line: `python -m qwen3_codec inspect --checkpoint random`.
-# - Go on to [2 · Verify the wrapper](02_verify_wrapper.ipynb).
+# - Go on to [2 · Verify the wrapper](03_verify_wrapper.ipynb).
