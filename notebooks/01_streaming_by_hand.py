@@ -17,14 +17,14 @@
 #
 # 1. say of a convolution, a strided one, a transposed one, sliding-window attention and an LSTM what must be carried from one chunk to the next, how long it is, and what it is at the start,
 # 2. write each of them as a streaming step in a few lines of PyTorch,
-# 3. export a step to ONNX, read the exporter's warnings, and see what one costs that nobody heeds,
+# 3. export a step to ONNX, read the exporter's warnings, and say what it costs not to,
 # 4. test the graph against the full sequence, and show that the test could have failed.
 #
 # You need to read PyTorch, and to know what a convolution and attention compute. It takes 25 minutes, of which two exercises take fifteen.
 #
-# Five words before we begin. A **frame** is one step of the sequence that a layer works on. A **chunk** is the frames that arrive together, in one call. The **full sequence** is all frames in
+# Five words before we begin (the [glossary](guide/glossary.md) has them all). A **frame** is one step of the sequence that a layer works on. A **chunk** is the frames that arrive together, in one call. The **full sequence** is all frames in
 # a single call, and what a layer makes of it is right by definition. A **state** is what a layer carries from one call to the next. A **streaming step** takes a chunk and the state, and gives the
-# output for this chunk and the next state. A step is *exact* if its outputs, joined, equal the full sequence's, however the input was cut.
+# output for this chunk and the next state. A step is *exact* if its outputs, joined, equal the full sequence's, whatever the lengths of the chunks.
 
 # %% tags=["parameters"]
 SEED = 0  # of the toy codec's weights and codes; what this page says holds for any
@@ -62,7 +62,7 @@ def stream(step, x, state, lengths):
 
 # %% [markdown]
 # `compare` prints one row for the input and one for each way to run a layer: on the full sequence, *cut naively* (the layer is called on each chunk as if nothing had come before), and with any steps that we give it. **A bar is a chunk border, and a
-# star follows each number that differs from the full sequence's.** It returns the names of the rows that are right, so that an `assert` can hold them.
+# star follows each number that differs from the full sequence's.** It returns the names of the rows that are right, so that an `assert` can hold them. (How it prints does not matter for the rest.)
 
 
 # %%
@@ -132,7 +132,7 @@ def boxes(axes, level, first, numbers, style):
         axes.text(place, level, f"{number:g}", ha="center", bbox={"boxstyle": "square,pad=0.4", **style}, size=11)
 
 
-figure, panels = plt.subplots(1, 2, figsize=(8.5, 5), layout="constrained")
+figure, panels = plt.subplots(1, 2, figsize=(8.3, 5), layout="constrained")
 for axes, length in zip(panels, [1, 3]):
     state = torch.zeros(1, 1, 2)
     for call, chunk in enumerate(x[:, :, :6].split(length, dim=2)):
@@ -146,7 +146,7 @@ for axes, length in zip(panels, [1, 3]):
 # **Figure.** The convolution above, without trained weights. Each pair of lines is one call: above, the state (dashed) and the chunk (solid); below, the outputs. Read each output as 2, 1, 1 times the three boxes that end right above it. The
 # dashed boxes are always the two inputs just before the chunk. With chunks of 1, a state is made from two chunks, because a chunk is shorter than the state.
 #
-# > **Trap.** `state = chunk[:, :, -2:]` looks right, and for chunks of two frames or more it is. A chunk of one frame leaves a state of one. Therefore take the next state from state and chunk *together*. Nor write
+# > **Trap.** `state = chunk[:, :, -2:]` looks right, and for chunks of two frames or more it is. A chunk of one frame leaves a state of one. Therefore take the next state from state and chunk *together*. And do not write
 # > `x[:, :, -n:]` for an n that may be 0: with a kernel of 1 it keeps everything, because `-0` is `0`.
 #
 # With a **dilation** d, the kernel's numbers stand d frames apart. So the left context is d·(k − 1) frames long, here 4, and the step is the same one.
@@ -180,8 +180,8 @@ def check(name, layer, step, state, x):
 # %% [markdown]
 # ### Exercise: residual block ●○○ · 5 min
 #
-# `block` is the residual block of many codecs: two causal convolutions, each after an ELU, and the input added to their result. Make its step right. Which states does it have? `EMPTY` is
-# the state of a stream that has seen nothing. *Needs:* section 1.
+# `block` is the residual block of many codecs: two causal convolutions, each after an ELU, and the input added to their result. The step below runs and is wrong. Which states does it need? `EMPTY` is
+# the state at the start of a stream. *Needs:* section 1.
 
 # %% tags=["exercise"]
 EMPTY = torch.zeros(1, 1, 2)
@@ -305,7 +305,7 @@ assert right == ["with the tail"]
 # In the row *bias twice*, whatever overlaps across a border is 3 too large.
 
 # %%
-figure, axes = plt.subplots(figsize=(8.5, 3.4), layout="constrained")
+figure, axes = plt.subplots(figsize=(8.3, 3.4), layout="constrained")
 axes.set(xlim=(-0.6, 9.6), ylim=(-5, 0.8), xticks=range(10), yticks=[0.1, -0.9, -1.9, -2.9, -4.3])
 axes.set(xlabel="output", yticklabels=[*(f"input {n:g} × (1 2 2 1)" for n in notes.flatten()), "sum + bias 3"])
 axes.axvline(3.5, color="black")
@@ -324,7 +324,7 @@ boxes(axes, -4.4, 0, transposed(notes), OUTPUT)
 assert compare(lambda x: F.conv_transpose1d(x, kernel[:, :, :2], bias, stride=2), notes, [2, 1, 1]) == ["cut naively"]
 
 # %% [markdown]
-# > **Why.** Some code keeps the last ⌈k / s⌉ − 1 *inputs* and not the tail, lays them down again, and drops the outputs that were already given. That is as exact. The tail costs less work, and the inputs are fewer numbers if the layer's outputs are more.
+# > **Why.** Some code keeps the last ⌈k / s⌉ − 1 *inputs* and not the tail, lays them down again, and drops the outputs that were already given. That is as exact. The tail costs less work; the inputs are often fewer numbers, namely a single frame if k = 2s, where the tail has s.
 #
 # ## 4. Sliding-window attention: a pre-RoPE KV cache
 #
@@ -401,7 +401,7 @@ steps = ("empty slots as keys", copy_step, pretended), ("with a KV cache", copy_
 assert compare(copied, digits, [1, 3, 5], *steps) == ["with a KV cache"]
 
 # %% [markdown]
-# The third row wrongly takes empty slots for keys. It copies their zeros while the cache fills, and is right ever after, so a test of one chunk in the middle of a stream does not find it.
+# The row *empty slots as keys* copies their zeros while the cache fills, and is right ever after. So a test in the middle of a stream does not find this mistake. The count has a number for each row of a batch, so that streams that are at different places can share a call.
 #
 # ### A post-RoPE cache ties each key to a position
 #
@@ -464,7 +464,7 @@ def count_step(x, state=None):
 
 
 # %% [markdown]
-# **What is missing** are h and c of the last frame, [layers, batch, width] each. PyTorch's LSTM takes them and gives them back, so it already is its own step. At the start both are zeros. We lose each of the two in turn as well.
+# **What is missing** are h and c of the last frame, [layers, batch, width] each. PyTorch's LSTM takes them and gives them back, so it already is its own step. At the start both are zeros. Below, we also set each of the two back to zeros, in turn.
 
 # %%
 start = torch.zeros(1, 1, 1), torch.zeros(1, 1, 1)
@@ -478,7 +478,7 @@ assert right == ["with h and c", "without h"]
 #
 # ### Exercise: two LSTM layers and a skip ●●○ · 10 min
 #
-# `rnn` is what EnCodec has between its convolutions: two LSTM layers, and their input added to their output. Make its step right, and say what `BEGIN` must be. *Needs:* section 5, and the shapes of the states of `torch.nn.LSTM`.
+# `rnn` is what EnCodec has between its convolutions: two LSTM layers, and their input added to their output. The step below runs and is wrong. Mend it, and say what `BEGIN` must be. *Needs:* section 5, and the shapes of the states of `torch.nn.LSTM`.
 
 # %% tags=["exercise"]
 two_layers, BEGIN = torch.nn.LSTM(3, 3, num_layers=2, batch_first=True), torch.zeros(1, 1, 3)
@@ -580,8 +580,8 @@ assert errors("ToyStep, PyTorch", toy_step) == [*SCHEDULES]
 # %% [markdown]
 # ## 7. Export, with its warnings
 #
-# `torch.onnx.export` runs the step on an example and writes down what happens as a graph. An axis whose length may differ later has to be named a **dynamic axis**: here the frames. (The batch is one in the same way; we leave it at 1.) The TorchScript exporter (`dynamo=False`) **traces**: it records tensor operations only, so a number that Python
-# computes on the way becomes a constant. Our `export` collects what PyTorch warns of, and prints it.
+# `torch.onnx.export` runs the step on an example and writes down what happens as a graph. An axis whose length may differ later has to be named a **dynamic axis**: here the frames. (The batch is one in the same way; we leave it at 1.) The TorchScript exporter (`dynamo=False`) **traces**: it records tensor operations only. While it does, `codes.size(1)` is such an operation, so it stays
+# one in the graph; but `int(codes.size(1))` is a Python number, which the graph can hold only as a constant. Our `export` collects the warnings, and prints them.
 
 
 # %%
@@ -643,7 +643,7 @@ assert errors("NaiveStep, graph", naive_graph) == ["chunks of 3", "mixed", "one 
 # %% [markdown]
 # In PyTorch both steps are exact. Only the graph is wrong, only in one schedule, and only while the cache fills. So read the warnings, and test the *graph*, with chunks of 1 and at other lengths than the example's.
 #
-# The newer exporter (`dynamo=True`) takes a size as a symbol, and here even its `int()` stays one. Its `dynamic_shapes` has an entry for each input. It also writes to a log, which the first two lines print instead.
+# The newer exporter (`dynamo=True`) takes a size as a symbol, and here even its `int()` stays one. Its `dynamic_shapes` has an entry for each input. It also writes to a log, which the first line sends to this page.
 
 # %%
 logging.getLogger("torch.onnx").handlers = [logging.StreamHandler(sys.stdout)]
@@ -655,9 +655,9 @@ assert errors("dynamo", export(naive_step, dynamo=True, verbose=False, dynamic_s
 #
 # A test that passes speaks only for what it would have noticed. So we break the stream on purpose. In a **state ablation**, one state after the other is set back to zeros after every call, while all else stays as it is. Below is a mark for each frame: × if it has a wrong sample.
 #
-# > **Predict.** With chunks of 8: where are the first wrong frames, and which state's loss is over soonest? And what if all 24 frames come in one call?
+# > **Predict.** With chunks of 8: where are the first wrong frames, and which state's loss is the shortest? And what if all 24 frames come in one call?
 #
-# <details><summary>Answer</summary>At frame 8, the first after a border. The tail is over after one frame, because only k − s = 4 samples overlap. In one call no state is ever read, so nothing is found at all: a test without a border tests no streaming.</details>
+# <details><summary>Answer</summary>They are at frame 8, the first after a border. The tail's loss is the shortest: one frame, because only k − s = 4 samples overlap. In one call no state is ever read, so nothing is found at all: a test without a border tests no streaming.</details>
 
 
 # %%
@@ -674,15 +674,15 @@ for lost in STATES:
         assert ("×" in marks) == (len(lengths) > 1)
 
 # %% [markdown]
-# The pattern tells which state it was. The tail's loss is over after a frame. Without the keys, the values or their count, W − 1 = 3 frames are wrong, and the tail carries that into a fourth. The left context reaches furthest, because what is wrong in two frames is looked at by attention for three more, and then by the tail. In a large model one
-# finds the guilty layer in the same way: **the first wrong frame tells that a border is at fault, and the number of wrong frames tells how far the faulty state reaches.**
+# The pattern tells which state it was. Without the tail, one frame is wrong. Without the keys, the values or their count, W − 1 = 3 frames are wrong, and the tail carries that into a fourth. Without the left context it is most, because two frames are wrong, then attention looks at those for three more, and the tail carries that into a sixth. In a large model one
+# finds the guilty layer in the same way: **errors that begin at a border tell that a state is at fault, and the number of wrong frames tells which.**
 #
 # ## 10. The recipe
 #
 # | layer | state | length | at the start |
 # |---|---|---|---|
 # | embedding, linear, activation, sum, norm over channels, kernel of 1 | none | | |
-# | causal convolution | the last inputs (left context) | d·(k − 1) | the full sequence's padding, mostly zeros |
+# | causal convolution | the last inputs (left context) | d·(k − 1) | zeros, if the full sequence is padded with zeros |
 # | strided convolution | the inputs that the next output needs | d·(k − 1) + 1 − s, if chunks are multiples of s | the same |
 # | transposed convolution | the tail without its bias, or the last ⌈k / s⌉ − 1 inputs | k − s outputs | zeros |
 # | sliding-window attention | keys before RoPE, values; number of filled slots | W − 1; one integer | zeros; 0 |
@@ -697,7 +697,11 @@ for lost in STATES:
 # 4. Export, read the warnings, and compare the graph by several schedules.
 # 5. Ablate each state. If a loss does not show, change the test until it does.
 #
-# Two hints, if you now try a codec such as EnCodec. Its convolutions carry weight norm: fold it into the weights before the export, or every call computes the norm again. And an LSTM can lose its dynamic length in the dynamo exporter, so run its graph at lengths that the example did not have. Both are in the [trap catalogue](07_trap_catalogue.ipynb).
+# Three hints, if you now try a codec such as EnCodec; the [trap catalogue](07_trap_catalogue.ipynb) has more.
+#
+# - Its convolutions carry weight norm. Fold it into the weights first (`torch.nn.utils.parametrize.remove_parametrizations(conv, "weight")`), or every call of the graph computes the norm again.
+# - Its config may pad by mirroring (`pad_mode="reflect"`). Then the start of the sequence depends on frames that come later, and no constant first state is exact; with `"constant"`, zeros are.
+# - The dynamo exporter can bake in the length of an LSTM's input, and then ONNX Runtime stops at another length with an error about a `Reshape`. The TorchScript exporter keeps it.
 #
 # ## What you can do now
 #
