@@ -441,7 +441,7 @@ right = compare(copied, digits, [1] * 9, ("pre-RoPE", copy_step, empty), *steps)
 assert right == ["pre-RoPE", "post-RoPE, growing"] and torch.tensor(2.0**24) + 1 == 2.0**24
 
 # %% [markdown]
-# Both the pre-RoPE cache and the growing post-RoPE one are right here. However, a growing position loses digits: in float32, 2**24 + 1 *is* 2**24 (the last assertion), so at the latest then two neighbouring frames stand at the same place. A pre-RoPE position is
+# Both the pre-RoPE cache and the growing post-RoPE one are right here. However, a growing position loses digits: in float32, `2**24 + 1` equals `2**24` (the last assertion), so at the latest then two neighbouring frames stand at the same place. A pre-RoPE position is
 # never larger than W − 2 plus the chunk's length, however long the stream lasts. It costs W − 1 rotations a call.
 #
 # ## 5. LSTM: the state is h and c

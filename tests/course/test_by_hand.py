@@ -35,7 +35,7 @@ def page():
 
 
 def quick(test):
-    return settings(max_examples=40, deadline=None, derandomize=True)(test)
+    return settings(max_examples=25, deadline=None, derandomize=True)(test)
 
 
 def normal(*shape, seed=0):
