@@ -69,7 +69,8 @@ def stream(step, x, state, lengths):
 def print_row(label, y, right, lengths):
     borders = [int(end * right.size(-1) / sum(lengths)) for end in np.cumsum(lengths)[:-1]]
     y, right = F.pad(y, (0, right.size(-1) - y.size(-1)), value=np.nan).flatten(), right.flatten()  # nan: missing
-    bars, stars = ["|" if place in borders else " " for place in range(len(y))], ~torch.isclose(y, right, atol=1e-3)
+    bars = ["|" if place in borders else " " for place in range(len(y))]
+    stars = ~torch.isclose(y, right, atol=1e-3)
     text = "".join(f"{bar}{round(n, 1):3g}{' *'[star]}" for bar, n, star in zip(bars, y.tolist(), stars))
     print(f"{label:24}{text}")
     return "*" not in text
@@ -77,6 +78,7 @@ def print_row(label, y, right, lengths):
 
 def compare(layer, x, lengths, *steps):
     full, naive = layer(x), torch.cat([layer(chunk) for chunk in x.split(lengths, dim=-1)], dim=-1)
+    print()
     print_row("input", x, x, lengths)
     rows = {"full sequence": full, "cut naively": naive}
     rows |= {label: stream(step, x, state, lengths) for label, step, state in steps}
@@ -140,7 +142,7 @@ for axes, length in zip(panels, [1, 3]):
         boxes(axes, -2.5 * call, length * call, chunk, CHUNK)
         y, state = causal_step(chunk, state, weight)
         boxes(axes, -2.5 * call - 1, length * call, y, OUTPUT)
-    axes.set(xlim=(-2.6, 5.6), ylim=(-14.2, 0.8), xticks=range(6), yticks=[], title=f"chunks of {length}")
+    axes.set(xlim=(-2.6, 5.6), ylim=(-14.2, 0.8), xticks=range(6), yticks=[], title=f"frames, in chunks of {length}")
 
 # %% [markdown]
 # **Figure.** The convolution above, without trained weights. Each pair of lines is one call: above, the state (dashed) and the chunk (solid); below, the outputs. Read each output as 2, 1, 1 times the three boxes that end right above it. The
@@ -231,11 +233,9 @@ def strided(x):
     return F.conv1d(F.pad(x, (2, 0)), weight4, stride=2)
 
 
+step = partial(causal_step, weight=weight4, stride=2)
 for lengths, right in [([2, 4, 2], ["the last 2 kept"]), ([3, 3, 2], [])]:
-    assert (
-        compare(strided, x, lengths, ("the last 2 kept", partial(causal_step, weight=weight4, stride=2), zeros))
-        == right
-    )
+    assert compare(strided, x, lengths, ("the last 2 kept", step, zeros)) == right
 
 # %% [markdown]
 # **What is missing** in the second schedule is the input that waits; one output does not even come (`nan`). So the rule is: count the outputs that are ready, move on by as many strides, and keep *everything* from there. Then the state's
