@@ -41,7 +41,7 @@ from qwen3_codec import ExactStreamingWrapper, StatefulCodecONNXWrapper, TorchSe
 from qwen3_codec.course import check, code, excerpt, fails_with, interface, plots, ruler, schematics, solution
 from qwen3_codec.course.exercises.attention import rotate, window_attention
 from qwen3_codec.course.pitfalls.state import SaturatingPositions
-from qwen3_codec.model import checkpoint, conv_memory, conv_reach, state_table
+from qwen3_codec.model import checkpoint, conv_memory, conv_receptive_field, state_table
 from qwen3_codec.runtime import chunks, max_error, mse, per_chunk, snr_db
 from qwen3_codec.streaming import ConvStates, TraceableKVStack, layers, sliding_window_mask, stream_layers
 from qwen3_codec.verification import MAX_ERROR, MAX_MSE, ONE_SHOT
@@ -49,7 +49,7 @@ from qwen3_codec.verification import MAX_ERROR, MAX_MSE, ONE_SHOT
 # %%
 loaded = checkpoint.load(CHECKPOINT, audio=AUDIO)
 decoder = loaded.decoder
-window, reach = decoder.config.sliding_window, conv_reach(decoder)
+window, reach = decoder.config.sliding_window, conv_receptive_field(decoder)
 codes = checkpoint.example_codes(loaded, FRAMES or max(60, window + 18))
 print(f"weights: {loaded.weights}; codes {codes.shape} = [batch, frames, codebooks]")
 print(f"attention window: {window} frames; receptive field of the convolutional decoder: {reach} frames")

@@ -173,7 +173,7 @@ def memory_stages(wrapper) -> list[StageMemory]:
 
 
 def conv_memory(wrapper) -> list[tuple[str, int, float]]:
-    """(module name, history in samples of its input, rate of its input in Hz) of each convolution with a state.
+    """(module name, left context in samples of its input, rate of its input in Hz) of each convolution with a state.
 
     `wrapper` is an `ExactStreamingWrapper` or a `StreamEncoderWrapper`; rates are read off a run with hooks.
     """

@@ -19,7 +19,8 @@ from ...runtime.metrics import chunk_lengths, max_error, mse, parse_schedule, pe
 from ...runtime.progress import no_progress
 from ...streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from ...streaming.windowed import StatefulCodecONNXWrapper
-from ...verification.decoder import MAX_MSE, TorchSession
+from ...verification.decoder import TorchSession
+from ...verification.report import MAX_MSE
 from ..pitfalls.state import (
     HistoryFromNewFramesAlone,
     SaturatingPositions,
