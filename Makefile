@@ -69,8 +69,8 @@ $(PAGES)/%.ipynb: notebooks/%.ipynb FORCE
 	@echo "executing $<"
 	@$(CONVERT) --to notebook --execute --output-dir $(PAGES) $<
 
-# It reads the graph that notebook 3 writes.
-$(PAGES)/04_verify_onnxruntime.ipynb: $(PAGES)/03_export_onnx.ipynb
+# It reads the graph that page 4 writes.
+$(PAGES)/05_verify_onnxruntime.ipynb: $(PAGES)/04_export_onnx.ipynb
 
 # One process a core, with one thread each. Files that take long are handed out first, so that no core waits for the
 # other at the end; the export at the official dimensions is left to the walkthrough.
@@ -88,7 +88,7 @@ mutations: setup
 	$(BIN)/python tests/mutations.py
 
 lab: setup
-	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --notebook-dir notebooks notebooks/11_your_turn.ipynb
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --notebook-dir notebooks notebooks/12_capstones.ipynb
 
 page: setup
 	@command -v npm >/dev/null || { echo "npm is not here, which brings ONNX Runtime Web: install Node.js (Debian: apt-get install npm)"; exit 1; }

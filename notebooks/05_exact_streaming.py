@@ -82,7 +82,7 @@ for chunk in (1, 3, 12):
 
 # %% [markdown]
 # Here are three calls of the design of this notebook, past the window. Nothing is decoded again and nothing is held back. Keys and values reach
-# back a window, but nobody computes them again. (The picture for the windowed design is in [notebook 2](02_verify_wrapper.ipynb).)
+# back a window, but nobody computes them again. (The picture for the windowed design is in [notebook 2](03_verify_wrapper.ipynb).)
 
 # %%
 figure = schematics.calls_see(
@@ -162,7 +162,7 @@ code(stream_layers, TraceableKVStack.update)
 #
 # These parts are not tied to this decoder. For another model, `find_states` lists what it has to remember; `StreamingConv1d` and `StreamingConvTranspose1d` take torch's own
 # convolutions; `stream_layers` takes any transformer with `layers`, `rotary_emb` and `config.sliding_window`; `exact_spec` declares the states; and `export` and
-# `verify` take an `OtherModel` (of `qwen3_codec.model.checkpoint.loading`) where they take a checkpoint here. [Notebook 12](12_another_codec.ipynb) does all of it.
+# `verify` take an `OtherModel` (of `qwen3_codec.model.checkpoint.loading`) where they take a checkpoint here. [Notebook 12](11_another_codec.ipynb) does all of it.
 
 # %% [markdown]
 # ## 3. The stream equals one shot
@@ -391,8 +391,8 @@ solution("empty is not zero")
 # ## What you can do now
 #
 # Say what each kind of layer has to remember, and write a stream that is exact for any cut. The exercise above is its mask; in
-# [11 · Your turn](11_your_turn.ipynb) are keys and positions, rows of different ages, and a whole block. [12 · Another
-# codec](12_another_codec.ipynb) does it all on a model that this project did not write.
+# [11 · Your turn](12_capstones.ipynb) are keys and positions, rows of different ages, and a whole block. [12 · Another
+# codec](11_another_codec.ipynb) does it all on a model that this project did not write.
 #
 # To try next:
 #

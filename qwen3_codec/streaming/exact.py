@@ -53,10 +53,12 @@ class ExactStreamingWrapper(nn.Module):
     def forward(self, audio_codes: Tensor, past_frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Decode N new frames to N * samples_per_frame samples. Shapes, names and order of everything: `spec`."""
         past_convs, keys, values = split_states(states, len(self.decoder.pre_transformer.layers))
+        # Each convolution takes its own state out of `convs`, so states and layers have one order: that of the data.
         convs = ConvStates(past_convs)
         hidden = self.pre_conv(self.quantizer(audio_codes), convs).transpose(1, 2)
         latents, keys, values = self.transform(hidden, keys, values, past_frames)
         waveform = self.decode_latents(latents, convs)
+        # The count stops where the cache is full: no number depends on how long the stream has been going.
         next_past_frames = (past_frames + audio_codes.size(1)).clamp(max=self.decoder.config.sliding_window - 1)
         return waveform, next_past_frames, *convs.after, *keys, *values
 

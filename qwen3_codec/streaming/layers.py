@@ -98,6 +98,7 @@ class StreamingConvTranspose1d(StreamingConv):
         self.register_buffer("bias", bias, persistent=False)
 
     def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
+        # A step of the input gives `stride` samples at once, as so many channels; then they are laid out in time.
         y = F.conv1d(states.extend(x, self.left_context), self.weight, self.bias, groups=self.groups)
         # `reshape`, not `unflatten` and `flatten`: after those, TorchScript's trace takes the lengths for constants.
         y = y.reshape(y.size(0), self.out_channels, self.stride, -1).transpose(2, 3)

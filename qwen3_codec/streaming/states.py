@@ -46,6 +46,7 @@ class ConvStates:
         if not left_context:
             return x
         before, time = self.take(), 1 if channels_last else 2
+        # Cut from what is joined: a chunk may be shorter than the left context.
         joined = torch.cat([before.transpose(1, 2) if channels_last else before, x], dim=time)
         after = keep_last(joined, left_context, dim=time)
         self.give(after.transpose(1, 2) if channels_last else after)

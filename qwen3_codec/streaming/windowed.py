@@ -75,10 +75,14 @@ class StatefulCodecONNXWrapper(nn.Module):
         `final_wav` has the samples of every frame not yet finished; the first `valid_samples` of them are finished in
         this call. Its length depends on the inputs' shapes alone, so that a runtime can plan its buffers.
         """
+        # `pre_conv` pads its start with zeros; so the last frames of the call before go in again, and what is computed
+        # at their places is dropped.
         quantized = torch.cat([pre_conv_h, self.decoder.quantizer.decode(audio_codes)], dim=2)
         pre_conv = self.decoder.pre_conv(quantized)[..., pre_conv_h.size(2) :]
         latent, keys, values = self._transform(pre_conv.transpose(1, 2), past)
 
+        # Frames not yet emitted: the buffered ones come first. `conv_h` is the left context of the convolutions behind
+        # them; its samples were emitted before, and are computed again to be cut off.
         pending = torch.cat([latent_buf, latent.transpose(1, 2)], dim=2)
         window = torch.cat([conv_h, pending], dim=2)
         start = conv_h.size(2) * self.decoder.samples_per_frame
@@ -96,6 +100,7 @@ class StatefulCodecONNXWrapper(nn.Module):
             num_finalize,
             keep_last(quantized, self.decoder.pre_conv.left_context),
             keep_last(pending, self.lookahead_frames),
+            # Left context is what comes before the buffered frames.
             keep_last(drop_last(window, self.lookahead_frames), self.conv_history_frames),
             *keys,
             *values,

@@ -1,4 +1,4 @@
-"""Notebook 7 in a real JupyterLab and a real browser: the lab answers to its controls, and to a wrong one in words.
+"""Page 0 in a real JupyterLab and a real browser: the lab answers to its controls, and to a wrong one in words.
 
 The server's log, the browser driver's log and a picture of the lab stay in `build/lab_browser/`.
 """
@@ -22,7 +22,7 @@ from qwen3_codec import demo
 
 ROOT = Path(__file__).parents[2]
 KEPT = Path(os.environ.get("QWEN3_CODEC_BUILD", ROOT / "build")) / "lab_browser"
-NAME = "07_lab.ipynb"
+NAME = "00_hear_it.ipynb"
 VOICE = """
 from qwen3_codec.course.lab.voice import Voice
 from qwen3_codec.model import checkpoint
@@ -219,7 +219,7 @@ def test_the_lab_answers(lab):
 
 
 def test_a_wrong_schedule_is_answered_in_words(lab):
-    lab.choose("cut into", "a schedule of your own")
+    lab.choose("chunk schedule", "a schedule of your own")
     before = lab.drawn("chunks of 3,1,7")
     field = lab.control("schedule", "input")
     lab.wait("the field to be on", field.is_enabled)

@@ -38,7 +38,7 @@ def folder(tmp_path_factory, demo_graphs):
         pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("site") / "page"
     (folder.parent / "walkthrough").mkdir()
-    (folder.parent / "walkthrough" / "07_lab.html").write_text("<title>the lab</title>")
+    (folder.parent / "walkthrough" / "00_hear_it.html").write_text("<title>the lab</title>")
     (folder.parent / "page_graphs").symlink_to(demo_graphs)
     site.build(folder)
     shutil.copy(modules / "axe-core" / "axe.min.js", folder)
@@ -263,7 +263,7 @@ def test_the_controls_follow_each_other(page):
     assert len(lost) == 1 and lost[0].get_attribute("aria-pressed") == "true"
     assert "one state lost" in page.find_element("id", "card-title").text
     link = page.find_element("id", "card-link")
-    assert link.get_attribute("href").endswith("/walkthrough/07_lab.html#2.-One-trap-is-on") and link.is_displayed()
+    assert link.get_attribute("href").endswith("/walkthrough/00_hear_it.html#2.-One-trap-is-on") and link.is_displayed()
     Select(page.find_element("id", "trap")).select_by_value("samples")
     assert not link.is_displayed(), "that page is not here"
     Select(page.find_element("id", "trap")).select_by_value("none")

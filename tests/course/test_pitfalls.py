@@ -36,7 +36,7 @@ from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 
 # Notebook 6 is executed with the tests, and stops where a trap or a fix that it shows is no longer as described, or
 # where what is said is not what is recorded. So each trap is run once, with nothing suppressed: on the page, or here.
-PAGE = (Path(__file__).parents[2] / "notebooks" / "06_pitfalls.py").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "notebooks" / "07_trap_catalogue.py").read_text(encoding="utf-8")
 NOT_ON_THE_PAGE = [name for name in TRAPS if f'show_trap("{name}")' not in PAGE or f'show_fix("{name}")' not in PAGE]
 
 
@@ -278,7 +278,7 @@ def test_a_trap_that_has_gone_is_noticed(capsys):
 
 def test_the_notebook_shows_every_trap():
     """Where only the exporter differs, the table of notebook 6 has it."""
-    page = (Path(__file__).parents[2] / "notebooks" / "06_pitfalls.py").read_text()
+    page = (Path(__file__).parents[2] / "notebooks" / "07_trap_catalogue.py").read_text()
     in_table = {f"{length.name} on a length, dynamo" for length in LENGTHS}
     for name in TRAPS.keys() - in_table:
         assert page.count(f'show_trap("{name}")') == 1 == page.count(f'show_fix("{name}")'), name

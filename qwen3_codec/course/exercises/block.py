@@ -116,8 +116,8 @@ def block_cases() -> list[Case]:
 
 
 COUNTERPART = Exercise(
-    name="twin",
-    notebook="11_your_turn",
+    name="streaming counterpart",
+    notebook="12_capstones",
     solution=StreamingBlock,
     cases=block_cases,
     mistakes=(ConvAlone, TransposedAlone, KeepsTheBlocksInput, KeepsBeforeTheNonlinearity),
@@ -127,4 +127,6 @@ COUNTERPART = Exercise(
         "the last step "
         "of what comes out of the nonlinearity.",
     ),
+    difficulty=3,
+    minutes=25,
 )

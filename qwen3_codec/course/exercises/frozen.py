@@ -126,7 +126,7 @@ def finder_cases() -> list[Case]:
 
 FROZEN = Exercise(
     name="the frozen axis",
-    notebook="04_verify_onnxruntime",
+    notebook="05_verify_onnxruntime",
     solution=frozen_axes,
     cases=finder_cases,
     mistakes=(asks_for_errors, asks_for_shapes, tries_shorter_alone, names_every_axis),
@@ -136,4 +136,6 @@ FROZEN = Exercise(
         "shapes, then "
         "the numbers.",
     ),
+    difficulty=2,
+    minutes=15,
 )

@@ -51,7 +51,7 @@ def if_cases() -> list[Case]:
 
 IF = Exercise(
     name="the if",
-    notebook="03_export_onnx",
+    notebook="04_export_onnx",
     solution=finish,
     cases=if_cases,
     mistakes=(python_if, branches_swapped, times_the_flag, always, never),
@@ -59,6 +59,8 @@ IF = Exercise(
         "A trace writes down operations on tensors. A Python `if` is none.",
         "Compute both results, and let `torch.where` choose by `is_last > 0.5`.",
     ),
+    difficulty=1,
+    minutes=5,
 )
 
 # ---- three frozen lengths ------------------------------------------------------------------------
@@ -114,7 +116,7 @@ def frozen_cases() -> list[Case]:
 
 LENGTHS = Exercise(
     name="frozen lengths",
-    notebook="11_your_turn",
+    notebook="12_capstones",
     solution=length_step,
     cases=frozen_cases,
     mistakes=(none_freed, range_left, max_left, int_left),
@@ -122,6 +124,8 @@ LENGTHS = Exercise(
         "Which lines make a Python number of a size?",
         "`torch.arange(x.size(1))`, `joined[:, -4:]`, `joined.mean(...)`: none of them ever asks Python.",
     ),
+    difficulty=1,
+    minutes=10,
 )
 
 # ---- how much of it is valid ---------------------------------------------------------------------
@@ -183,7 +187,7 @@ def valid_cases() -> list[Case]:
 
 VALID = Exercise(
     name="valid samples",
-    notebook="11_your_turn",
+    notebook="03_verify_wrapper",
     solution=deliver,
     cases=valid_cases,
     mistakes=(slices_by_the_flag, below_zero, max_of_a_size, holds_back_at_the_end, count_from_python),
@@ -192,4 +196,6 @@ VALID = Exercise(
         "Return `pending` whole, and a count: `torch.where` between the total and the total less the look-ahead, "
         "clamped at 0.",
     ),
+    difficulty=2,
+    minutes=15,
 )

@@ -300,8 +300,8 @@ def _words(frames: int) -> str:
 
 
 PARITY_TEST = Exercise(
-    name="the proof",
-    notebook="11_your_turn",
+    name="parity test",
+    notebook="12_capstones",
     solution=judge,
     cases=parity_test_cases,
     mistakes=(all_at_once, ones_alone, one_row, too_short, wants_every_bit, the_longest),
@@ -311,4 +311,6 @@ PARITY_TEST = Exercise(
         "of the graph "
         "refuses it too.",
     ),
+    difficulty=3,
+    minutes=20,
 )

@@ -15,17 +15,17 @@ const GUIDE = [
   { utterance: "en_passage", design: "windowed", chunk: 6, trap: "positions" },
 ];
 // Where the notebooks speak of it; `pages.json` says which of them are here as pages.
-const LOST = "07_lab.html#2.-One-trap-is-on";
+const LOST = "00_hear_it.html#2.-One-trap-is-on";
 const SECTIONS = {
-  none: "07_lab.html#1.-A-right-stream-shows-nothing",
+  none: "00_hear_it.html#1.-A-right-stream-shows-nothing",
   all: LOST,
   conv: LOST,
   attention: LOST,
   layer: LOST,
   other: "05_exact_streaming.html#5.-Streams-of-different-ages-share-a-call",
-  positions: "07_lab.html#3.-This-trap-waits",
-  history: "06_pitfalls.html#6.-A-state-is-wrong-although-every-shape-is-right",
-  samples: "06_pitfalls.html#Samples-cut-in-proportion",
+  positions: "00_hear_it.html#3.-This-trap-waits",
+  history: "07_trap_catalogue.html#6.-A-state-is-wrong-although-every-shape-is-right",
+  samples: "07_trap_catalogue.html#Samples-cut-in-proportion",
 };
 const FLOOR = 1e-8;
 

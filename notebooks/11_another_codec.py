@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # 12 · Another codec: the same tools on a model that we did not write
+# # 11 · Another codec: the same tools on a model that we did not write
 #
 # Mimi (arXiv:2410.00037) is the codec of Moshi. Of its decoder, as transformers has it, we know of no streaming ONNX export (2026-11). It is made into
 # one here, over the parts of this project: a convolution with its past, a transposed convolution with its past, layers of
@@ -375,19 +375,19 @@ assert all((wanted == part).all() for part in found_codes)
 # %% [markdown]
 # ## 9. Do this for your own model
 #
-# 1. **Is it causal?** Change one frame and see whether anything moves before it: [section 2 here](#2.-It-has-to-remember-this), and [1 · How far back it looks is measured](01_inspect_dims.ipynb#5.-How-far-back-it-looks-is-measured).
-#    If it looks ahead by a fixed time, hold frames back: [2 · Frames are held back, then finished](02_verify_wrapper.ipynb#2.-Frames-are-held-back,-then-finished).
+# 1. **Is it causal?** Change one frame and see whether anything moves before it: [section 2 here](#2.-It-has-to-remember-this), and [1 · How far back it looks is measured](02_inspect_dims.ipynb#5.-How-far-back-it-looks-is-measured).
+#    If it looks ahead by a fixed time, hold frames back: [2 · Frames are held back, then finished](03_verify_wrapper.ipynb#2.-Frames-are-held-back,-then-finished).
 #    Read off the foreign code: in which order it has its axes (Mimi's codes are [B, Q, N]), which side each transposed convolution is cut on, what is
 #    added or clamped at the end, and what is kept in Python between calls.
-# 2. **Read every dimension, compute none**: [1 · Every dimension is read from two sources](01_inspect_dims.ipynb#1.-Every-dimension-is-read-from-two-sources).
+# 2. **Read every dimension, compute none**: [1 · Every dimension is read from two sources](02_inspect_dims.ipynb#1.-Every-dimension-is-read-from-two-sources).
 # 3. **List what it remembers**, in the order of the data: [section 2 here](#2.-It-has-to-remember-this).
 # 4. **Load it with `eager` attention**, and call its layers one by one under a mask and positions of your own: [5 · This is the whole wrapper](05_exact_streaming.ipynb#This-is-the-whole-wrapper).
 # 5. **Give every state one shape, zeros at the start, and a counter** for each row, in the steps of the attention: [section 5 here](#5.-A-quick-test-misses-two-mistakes).
-# 6. **Declare names, axes and zeros once**, and let everything read that: [1 · This is what a stream carries](01_inspect_dims.ipynb#4.-This-is-what-a-stream-carries).
+# 6. **Declare names, axes and zeros once**, and let everything read that: [1 · This is what a stream carries](02_inspect_dims.ipynb#4.-This-is-what-a-stream-carries).
 # 7. **Prove the step in PyTorch before any export**: one frame at a time, odd cuts, past the window, two rows, rows of two ages: [section 4 here](#4.-Does-it-agree?).
-# 8. **Export, and run the graph at other lengths** than the example's: [3 · A dynamic length is baked in](03_export_onnx.ipynb#1.-A-dynamic-length-is-baked-in;-the-only-sign-is-a-warning).
+# 8. **Export, and run the graph at other lengths** than the example's: [3 · A dynamic length is baked in](04_export_onnx.ipynb#1.-A-dynamic-length-is-baked-in;-the-only-sign-is-a-warning).
 # 9. **Prove the graph, and lose each state in turn**: what nobody would notice, nobody has tested: [section 6 here](#6.-Both-exporters-give-the-graph).
-# 10. **Put its interface and a self-test into the file**, so that a client needs nothing else: [4 · A client needs the file alone](04_verify_onnxruntime.ipynb#1.-A-client-needs-the-file-alone).
+# 10. **Put its interface and a self-test into the file**, so that a client needs nothing else: [4 · A client needs the file alone](05_verify_onnxruntime.ipynb#1.-A-client-needs-the-file-alone).
 #
 # `export` and `verify` ask little of a model that is not ours. Of the *wrapper*: a `spec` (a `StateSpec`, of `exact_spec` or your own), and a
 # `forward` that takes `spec.all_inputs` and returns `spec.all_outputs`, in order. In place of the *checkpoint*: what `OtherModel` has.
@@ -395,4 +395,4 @@ assert all((wanted == part).all() for part in found_codes)
 #
 # ## What you can do now
 #
-# Make an exact streaming export of a causal codec, and prove it. The exercises of [11 · Your turn](11_your_turn.ipynb) are its parts, one by one.
+# Make an exact streaming export of a causal codec, and prove it. The exercises of [11 · Your turn](12_capstones.ipynb) are its parts, one by one.

@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # 6 · The traps, one by one: fall in, look, get out
+# # 7 · The traps, one by one: fall in, look, get out
 #
 # Each trap below is run here, on the versions that are installed. First the naive code, what is said while it runs, and what
 # it does today: an error, a wrong result after a warning, or a wrong result that nothing reports. Then why, the fix, and what that does.
@@ -907,11 +907,11 @@ show_fix("the entry with the largest product")
 #
 # ## What you can do now
 #
-# Recognise each of these by what it does. The exercises of [11 · Your turn](11_your_turn.ipynb) put the commonest of them into
+# Recognise each of these by what it does. The exercises of [11 · Your turn](12_capstones.ipynb) put the commonest of them into
 # code that runs, for you to mend.
 #
 # To try next:
 #
 # - `python -m qwen3_codec.course.pitfalls` runs every trap and says how each is reported and which have changed: try it after an update of torch.
 # - Write a step of your own, export it with `qwen3_codec.course.pitfalls.graphs.export_step`, and ask `find_frozen_axes`.
-# - Hear the states' traps: [7 · The lab](07_lab.ipynb).
+# - Hear the states' traps: [7 · The lab](00_hear_it.ipynb).

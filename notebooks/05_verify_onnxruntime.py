@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # 4 · Verify in ONNX Runtime, chunk by chunk
+# # 5 · Verify in ONNX Runtime, chunk by chunk
 #
 # The graph of notebook 3 now runs without PyTorch, and is compared with it: the audio, and every state after every call.
 # A small error in a state need not show at once, and it can grow with every call: section 3 makes one, and measures it.
@@ -244,7 +244,7 @@ solution("the frozen axis")
 # ## What you can do now
 #
 # Hold a graph against the module that it was made from, and find the axis that does not follow. The exercise above is that
-# tool; *Write the proof* in [11 · Your turn](11_your_turn.ipynb) is the larger one.
+# tool; *Write the proof* in [11 · Your turn](12_capstones.ipynb) is the larger one.
 #
 # To try next:
 #

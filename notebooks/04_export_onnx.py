@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # 3 · Export to ONNX, and catch what the exporter loses
+# # 4 · Export to ONNX, and catch what the exporter loses
 #
 # `torch.onnx.export` runs the wrapper once and records the operations on tensors, and nothing else. A Python `if` or `int()` is
 # evaluated while it runs, and its result ends up in the graph as a constant. The file is then wrong at every length but the one it was made with.
@@ -98,7 +98,7 @@ right_file.unlink()
 
 # %% [markdown]
 # Nor does every frozen length warn. `min`, `max` and `if` on a size warn with one exporter and not with the other, and `range` with
-# neither ([the table of notebook 6](06_pitfalls.ipynb#The-same-under-dynamo)). So look at the result as well: run the file by hand with
+# neither ([the table of notebook 6](07_trap_catalogue.ipynb#The-same-under-dynamo)). So look at the result as well: run the file by hand with
 # the 3 frames of the example, then with 5. `onnxruntime` knows nothing of our checks.
 
 # %%
@@ -302,11 +302,11 @@ solution("the if")
 # ## What you can do now
 #
 # Export a step and say what a trace loses. The exercise above mends an `if`; *Free three frozen lengths*, *Name what an export
-# needs* and *How much of it is valid?* in [11 · Your turn](11_your_turn.ipynb) are the others of that kind.
+# needs* and *How much of it is valid?* in [11 · Your turn](12_capstones.ipynb) are the others of that kind.
 #
 # To try next:
 #
 # - Put `frames = hidden.size(1)` without `int()` into `FrozenLength` and export it: it passes.
 # - `python -m qwen3_codec export --help`
 # - Every K/V axis here grows. The exact graph of [notebook 5](05_exact_streaming.ipynb) has states of one shape only.
-# - Go on to [4 · Verify in ONNX Runtime](04_verify_onnxruntime.ipynb).
+# - Go on to [4 · Verify in ONNX Runtime](05_verify_onnxruntime.ipynb).
