@@ -67,7 +67,8 @@ class StreamingConv1d(StreamingConv):
 
     def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
         x = states.extend(x, self.left_context)
-        return self.conv(F.pad(x, (0, self.completion), self.pad_mode) if self.completion else x)
+        x = F.pad(x, (0, self.completion), self.pad_mode) if self.completion else x
+        return nn.Conv1d.forward(self.conv, x)  # a subclass's own `forward` may pad
 
 
 class StreamingConvTranspose1d(StreamingConv):
