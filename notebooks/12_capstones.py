@@ -16,16 +16,14 @@
 # On this page, from small to a whole step:
 #
 # 1. how long a history is,
-# 2. three frozen lengths,
-# 3. names for an export,
-# 4. how much of an output is valid,
-# 5. a transposed convolution,
-# 6. keys and positions past the window,
-# 7. rows of different ages under one mask,
-# 8. steps and frames,
-# 9. names that pair,
-# 10. a twin for a block that nobody described,
-# 11. the proof: ten graphs, eight of them wrong.
+# 2. how much of an output is valid,
+# 3. a transposed convolution,
+# 4. keys and positions past the window,
+# 5. rows of different ages under one mask,
+# 6. steps and frames,
+# 7. names that pair,
+# 8. a twin for a block that nobody described,
+# 9. the proof: ten graphs, eight of them wrong.
 #
 # Notebooks 1 to 5 have one more each, at their end. As shipped, nothing here is solved, so every check below says *not yet*.
 
@@ -48,7 +46,7 @@ from qwen3_codec.course.exercises.parity_test import CLOSE, schedules
 
 if BUILD:
     os.environ["QWEN3_CODEC_BUILD"] = BUILD
-assert sum(exercise.notebook == "12_capstones" for exercise in EXERCISES.values()) == 11
+assert sum(exercise.notebook == "12_capstones" for exercise in EXERCISES.values()) == 9
 progress()
 
 # %% [markdown]
@@ -69,51 +67,7 @@ check("history length", history_length)
 solution("history length")
 
 # %% [markdown]
-# ## 2. Free three frozen lengths
-#
-# This step works in PyTorch at every length. As a graph, it is right at the lengths of its example and at no other. Three lines
-# make a Python number of a size. Free them, without changing what the step computes.
-
-
-# %% tags=["exercise"]
-def length_step(x, past):
-    """x [1, N], past [1, P] -> x plus a ramp, the last 4 samples of both, their mean."""
-    joined = torch.cat([past, x], dim=1)
-    ramp = torch.tensor([0.1 * i for i in range(x.size(1))])
-    kept = joined[:, max(0, joined.size(1) - 4) :]
-    mean = joined.sum(dim=1, keepdim=True) / int(joined.size(1))
-    return x + ramp, kept, mean
-
-
-check("frozen lengths", length_step)
-
-# %%
-solution("frozen lengths")
-
-# %% [markdown]
-# ## 3. Name what an export needs
-#
-# `forward(x, *past)` takes `x` [B, T] and one past [B, P] for each of `layers` layers; it gives `y` [B, T], and each past joined with x. Return the
-# options for `torch.onnx.export(..., dynamo=False)`: names `x`, `past_0`, `past_1`, ... for the inputs, `y`, `next_0`, `next_1`, ... for the outputs, and
-# axis 1 of all of them dynamic.
-
-
-# %% tags=["exercise"]
-def export_names(layers):
-    return {
-        "input_names": ["x", "past"],
-        "output_names": ["y", "next"],
-        "dynamic_axes": {"x": {1: "length"}, "y": {1: "length"}, "past": {1: "past"}},
-    }
-
-
-check("names and axes", export_names)
-
-# %%
-solution("names and axes")
-
-# %% [markdown]
-# ## 4. How much of it is valid?
+# ## 2. How much of it is valid?
 #
 # A design with look-ahead holds the last `lookahead` frames of `pending` [1, T] back, but for the last call, where `is_last` is above 0.5. Give what a client
 # can play, and how much of it is valid, as an int64 tensor [1]. What you give may be longer than what is valid. It must work as
@@ -133,7 +87,7 @@ check("valid samples", deliver)
 solution("valid samples")
 
 # %% [markdown]
-# ## 5. Stream a transposed convolution
+# ## 3. Stream a transposed convolution
 #
 # The outputs of a transposed convolution overlap: a kernel of `kernel` samples is laid down every `stride`. The one-shot layer gives `stride` samples for each
 # input and drops what is left over at the end. Write it for a stream: `start(batch)` gives the state of a stream that has seen
@@ -163,7 +117,7 @@ check("transposed", TransposedStep)
 solution("transposed")
 
 # %% [markdown]
-# ## 6. Keep keys and positions right past the window
+# ## 4. Keep keys and positions right past the window
 #
 # One head of attention in a stream: queries, keys and values `q`, `k`, `v` [B, N, D] of this call, `past_k` and `past_v` of the calls before. A query looks at itself
 # and at the `window` − 1 steps before it. You have `rotate(x, positions)` (RoPE) and `window_attention(q, k, v, window)`, where the queries
@@ -185,7 +139,7 @@ check("keys and positions", attention_step)
 solution("keys and positions")
 
 # %% [markdown]
-# ## 7. Put rows of different ages under one mask
+# ## 5. Put rows of different ages under one mask
 #
 # Several streams share a call. Each row has `past` stored keys, of which the last `real[row]` are real, then `new` ones. Give the mask
 # [B, new, past + new] of booleans: may this query look at this key?
@@ -205,7 +159,7 @@ check("rows of different ages", visible)
 solution("rows of different ages")
 
 # %% [markdown]
-# ## 8. Count steps, not frames
+# ## 6. Count steps, not frames
 #
 # A codec upsamples before its attention, so that a frame makes `steps_per_frame` steps. The stream carries `past_frames` [B, 1]. Give the number of stored *steps* that are real,
 # as the mask wants it (at most `window` − 1 are stored), and the count for the next call after `new_frames` more. The count must not grow for ever, and it may
@@ -223,7 +177,7 @@ check("steps and frames", count_steps)
 solution("steps and frames")
 
 # %% [markdown]
-# ## 9. Give names that pair
+# ## 7. Give names that pair
 #
 # Triton pairs states by sorted name, whatever its configuration says: it sorts the names of the inputs, sorts those of the outputs, and takes what comes out under the
 # first name for what goes in under the first at the next call, and so on ([10 · States are paired by sorted name](10_many_streams.ipynb#3.-States-are-paired-by-sorted-name,-whatever-the-configuration-says)). Name the states of a codec with `convs` convolutions and `layers` layers of keys and of values, and a counter: a list of
@@ -245,7 +199,7 @@ check("names that pair", state_names)
 solution("names that pair")
 
 # %% [markdown]
-# ## 10. Write a twin for a block that nobody described
+# ## 8. Write a twin for a block that nobody described
 #
 # You get a block, and its code:
 #
@@ -282,7 +236,7 @@ check("twin", StreamingBlock)
 solution("twin")
 
 # %% [markdown]
-# ## 11. Write the proof
+# ## 9. Write the proof
 #
 # Ten graphs of one small codec; eight are wrong: a clamp too many, a state off by one, a frozen batch, positions that saturate, and so on. Write the check.
 # It gets `run(x, states)`, which gives the output [B, 2N] and the next states, or raises where the graph refuses; `zeros(batch)`, the states at the start; `x` [2, 24]
