@@ -114,7 +114,7 @@ def frozen_cases() -> list[Case]:
 
 LENGTHS = Exercise(
     name="frozen lengths",
-    notebook="12_capstones",
+    notebook="04_export_onnx",
     solution=length_step,
     cases=frozen_cases,
     mistakes=(none_freed, range_left, max_left, int_left),
