@@ -69,7 +69,7 @@ $(PAGES)/%.ipynb: notebooks/%.ipynb FORCE
 	@echo "executing $<"
 	@$(CONVERT) --to notebook --execute --output-dir $(PAGES) $<
 
-# It reads the graph that notebook 3 writes.
+# It reads the graph that page 4 writes.
 $(PAGES)/05_verify_onnxruntime.ipynb: $(PAGES)/04_export_onnx.ipynb
 
 # One process a core, with one thread each. Files that take long are handed out first, so that no core waits for the

@@ -7,26 +7,26 @@
 # ---
 
 # %% [markdown]
-# # 8 · Fewer bits: what a bit costs to the ear
+# # 8 · Quantization: what fewer bits cost in audio quality
 #
-# A float32 number has 32 bits. At the official dimensions the exact graph reads 435 MiB of them for every call, and at one
-# frame a call (the lowest latency) that is most of its time. Weights in 8 bits are a quarter of that, and processors
-# multiply them faster. But every number that is rounded adds a little noise, and a decoder of sound is heard.
+# A float32 number has 32 bits. At the official dimensions the exact graph reads 435 MiB of them in every call, and at one frame a call (the
+# lowest latency) reading takes most of its time. *Quantization* stores and multiplies numbers as small integers, `x ≈ scale · q`. Weights in 8 bits are
+# a quarter of the size, and processors multiply them faster. However, each rounded number adds a little noise, and this noise can be heard.
 #
-# SNR (signal-to-noise ratio) says how much: the power of the sound over that of the noise, in dB. 10 dB more is a tenth of
-# the noise. STOI says how well speech can be understood, 1 at best.
+# [SNR](guide/glossary.md#mse-snr) says how much: 10 dB more is a tenth of the noise's power. [STOI](guide/glossary.md#stoi) estimates how well speech is understood, 1 at best.
 #
-# At the end of this notebook you know
+# After this page you can
 #
-# 1. which layers a few bits hurt, and why,
-# 2. how a product in 8 bits works, and how two terms make 16 of them,
-# 3. which accuracy a file in fewer bits is held to, and that no file below it is written,
-# 4. what is left of the sound, and what it costs in time,
-# 5. how a stream goes from one precision to another in mid-sentence,
-# 6. what a row's rounding has to do with its neighbours,
-# 7. why random weights say nothing here.
+# 1. say which layers are hurt by 8 bits, and measure it for a model,
+# 2. write an 8-bit matrix product, and get the precision of 16 bits from two of them,
+# 3. hold a file to the SNR that was measured when it was written,
+# 4. judge by number and by ear what is left of the audio, and what it costs in time,
+# 5. move a stream from one precision to another in mid-sentence,
+# 6. say when a row's rounding depends on its batch,
+# 7. say why random weights tell nothing about it.
 #
-# Everything is of the weights that are named beside it. The demo is a small model; the official one was not at hand.
+# *Prerequisites:* [4 · Export](04_export_onnx.ipynb) and [5 · Verify](05_verify_onnxruntime.ipynb). About 10 minutes. Each number is of the weights that are named
+# beside it: the demo is a small model, and the official weights are not part of this project.
 
 # %% tags=["parameters"]
 import os
@@ -42,7 +42,7 @@ import torch
 from pystoi import stoi
 
 from qwen3_codec import CodecSession, one_shot, verify
-from qwen3_codec.course import build_folder, fails_with, plots, to_int8
+from qwen3_codec.course import build_folder, check, fails_with, plots, solution, to_int8
 from qwen3_codec.exporting import ExportError, exported
 from qwen3_codec.exporting.precision import EXAMPLE_FRAMES, PRECISIONS, export_in, sensitivity, wrapper_in
 from qwen3_codec.measure import benchmark
@@ -58,14 +58,22 @@ graphs = build_folder(BUILD) / "bench"
 SPEECH = loaded.source == "demo"  # claims about speech are checked where it is known to be speech
 
 # %% [markdown]
-# ## 1. Some layers are hurt more than others
+# ## 1. Which layers are hurt by 8 bits
 #
-# Each bar is one experiment: one kind of layer has 8 bits for its weights and for what goes into it, all others have
-# float32. The transformer's bar is another treatment than the rest: its weights have a scale for each block of inputs.
+# One experiment for each kind of layer: that kind alone gets 8 bits, for its weights and for its inputs, and everything else stays in float32. The transformer
+# differs in one respect: its weights have a scale for each *block* of inputs (block-wise int8).
+#
+# > **Predict.** The decoder raises the rate from 12.5 frames to 24,000 samples a second. Do the slow layers at its beginning hurt most, or the fast ones at its end?
+#
+# <details><summary>Answer</summary>On the demo neither: the transformer and the convolution before it, the slowest, are among those that are hurt least, together with
+# the last residual blocks. Those in between are hurt most: upsampling and the first decoder block.</details>
 
 # %%
 rows = sensitivity(loaded, frames=min(FRAMES, 36), progress=plots.progress)
 figure = plots.sensitivity(rows, f"8 bits in one kind of layer ({loaded.weights})")
+
+# %% [markdown]
+# **Figure.** SNR against the float32 decoder when one kind of layer is in 8 bits; further left hurts more. The marks say what the `int8` graph does with that kind.
 
 # %%
 ordered = sorted(rows, key=lambda row: row.snr_db)
@@ -73,9 +81,9 @@ print("hurts most: ", ", ".join(f"{row.name} ({row.snr_db:.1f} dB)" for row in o
 print("hurts least:", ", ".join(f"{row.name} ({row.snr_db:.1f} dB)" for row in ordered[-3:]))
 
 # %% [markdown]
-# The hatching is the answer: what the `int8` graph does with that kind. Two things decided it: the bars, as they are on the demo, and what a kind
-# of layer costs at the official widths. There seven tenths of the work are in the residual convolutions, so these get a second term in the first
-# block alone, where they hurt most; the last convolution is so small that float32 costs next to nothing there. It is one table in the package:
+# The figure alone did not decide what the `int8` graph does; the second criterion was the cost of a kind at the official widths. Seven tenths of the work there are in the
+# residual convolutions, so these get a second term in the first block only, although they are hurt in others too. The last convolution is so small that float32 costs next
+# to nothing. The decisions are one table in the package:
 
 # %%
 from qwen3_codec.exporting.precision import PRODUCT_OF_KIND, IntegerProduct, treatment
@@ -85,6 +93,9 @@ plots.table(
     [(kind, treatment(kind, 0), treatment(kind, 99)) for kind in PRODUCT_OF_KIND],
 )
 
+# %% [markdown]
+# If the noises of all kinds are independent, their powers add up. That gives an estimate for a graph with everything in plain int8, before it is built:
+
 # %%
 noise = {row.name: row.snr_db for row in rows}
 alone = {name: 10 ** (-value / 10) for name, value in noise.items()}
@@ -93,12 +104,18 @@ print(f"all kinds in 8 bits, if their noises add up: {together:.1f} dB")
 assert together < min(noise.values())
 
 # %% [markdown]
-# ## 2. A product in 8 bits is written so
+# ## 2. An int8 matrix product, and two-term int8
 #
-# Weights get a scale for each output; what goes in gets one for each row of the batch, found anew at each call. Rounded to
-# whole numbers, both are multiplied without any error, and the scales are put back at the end. The noise is what was
-# rounded away. **Two terms**: round, then round what was left over. That is 16 bits from two 8-bit products which share
-# their weights; it costs twice the multiplications and hardly more memory.
+# Weights have one scale for each output. Inputs have one for each row of the batch, which is found anew in every call (*dynamic quantization*). The product of the integers
+# is exact, and the scales are multiplied in afterwards, so all of the noise comes from rounding.
+#
+# **Two-term int8** rounds again what the first rounding left over: `x ≈ s · (q₁ + q₂ / 254)`, with `q₁` and `q₂` from -127 to 127. The remainder lies within half a step, hence the 254. Two 8-bit products that
+# share their weights then give the inputs about 16 bits: twice the multiplications, hardly more memory.
+#
+# > **Predict.** The second term is for the inputs alone; the weights keep one term of 8 bits. By how much does the SNR of the product rise?
+#
+# <details><summary>Answer</summary>By a few dB: with the inputs' noise gone, the weights' noise is what remains. Measured against the same rounded weights it rises by more
+# than 30 dB.</details>
 
 # %%
 rng = torch.Generator().manual_seed(0)
@@ -110,24 +127,42 @@ for terms in (1, 2):
     found, rounded = product(x).numpy(), product.weight * product.scale  # the weights that it really has
     errors[terms] = snr_db((x @ rounded).numpy(), found), snr_db(wanted.numpy(), found)
 plots.table(
-    ["terms", "SNR without the weights' part (dB)", "SNR (dB)"],
+    ["terms", "SNR with the same rounded weights (dB)", "SNR (dB)"],
     [(terms, f"{activations:.1f}", f"{both:.1f}") for terms, (activations, both) in errors.items()],
 )
 
-# %%
+# %% tags=["check"]
 assert errors[2][0] > errors[1][0] + 30  # the second term takes the activations' noise away,
 assert errors[2][1] > errors[1][1]  # and the weights' stays
 
 # %% [markdown]
-# In ONNX Runtime that is `QuantizeLinear` and `MatMulIntegerToFloat` for the convolutions (each one product over
-# neighbouring steps) and `MatMulNBits` for the transformer. The wrapper is made of the same operations in PyTorch, so it
-# runs here too, before any export.
+# In ONNX Runtime these are the operators `QuantizeLinear` and `MatMulIntegerToFloat` for convolutions (each is one product over neighbouring steps), and
+# `MatMulNBits` for the transformer. The wrapper is made of the same operations in PyTorch, therefore it can be checked before any export.
 #
-# ## 3. A file carries its measured SNR
+# ### Exercise: two terms ●●○ · 15 min
 #
-# An export in fewer bits decodes an example in chunks of 1, 3 and 12 frames before the file gets its name. The worst SNR
-# goes into the file, with a hash of the codes that it was measured on. The least is 30 dB for `int8` and 50 for
-# `float16`; here it is switched off, because this page also runs on weights that were never trained.
+# *Needs:* the formula above. Return the two integer terms and the scale of `x` [..., K]: one scale for each row [..., 1], integers from -127 to 127 as floats. The code
+# below does it with one term. Mind a row of zeros.
+
+
+# %% tags=["exercise"]
+def two_terms(x):
+    scale = x.abs().amax(dim=-1, keepdim=True) / 127
+    first = (x / scale).round()
+    return first, torch.zeros_like(first), scale
+
+
+check("two terms", two_terms)
+
+# %%
+solution("two terms")
+
+# %% [markdown]
+# ## 3. A file stores its measured SNR
+#
+# An export in fewer bits decodes an example in chunks of 1, 3 and 12 frames before the file gets its name. The worst SNR of the three is stored in the file, with a hash of
+# the codes that it was measured on. The default threshold is 30 dB for `int8` and 50 dB for `float16`; it is off here, because this page also runs on
+# weights that were never trained.
 
 # %%
 paths = {
@@ -151,7 +186,7 @@ plots.table(
 )
 
 # %% [markdown]
-# Asked for more than there is, the export refuses, and no file appears:
+# An export that does not reach the SNR it is asked for is refused, and no file appears:
 
 # %%
 too_much = measured["int8"].snr_db + 1
@@ -159,14 +194,14 @@ refused = graphs / "refused.onnx"
 with fails_with(ExportError, "a lower one is for you to name"):
     export_in("int8", loaded, wrapper_in(loaded, "int8"), refused, least_snr_db=too_much)
 
-# %%
+# %% tags=["check"]
 assert not refused.exists()
 assert measured["float32"] is None and measured["float16"].snr_db > measured["int8"].snr_db
 assert not SPEECH or (measured["int8"].snr_db >= 35 and measured["float16"].snr_db >= 55)
 
 # %% [markdown]
-# `verify` holds such a file to its measured SNR, and not to the limits of float32. A file that was held to nothing has an accuracy bound for the codes alone that it
-# was measured on, so these are taken; of others `verify` would say that it judged nothing.
+# `verify` holds such a file to its measured SNR instead of float32's tolerance. When the threshold was off, the file vouches for nothing but the codes that it was measured on, so these
+# are taken here; for other codes `verify` would say that it judged nothing.
 
 # %%
 example = checkpoint.example_codes(loaded, EXAMPLE_FRAMES)
@@ -177,10 +212,9 @@ print(report)
 assert report.passed
 
 # %% [markdown]
-# ## 4. What is left of the sound is measured
+# ## 4. What is left of the audio, and what it costs
 #
-# Beside the three: all matrix products and convolutions in 8 bits with one scale for each tensor, as ONNX Runtime's
-# quantizer does it in one line. That is a bit too far.
+# One row is new: all matrix products and convolutions in 8 bits with *one scale for each tensor*, which ONNX Runtime's quantizer does in a single line.
 
 # %%
 sessions["one scale for each tensor"] = CodecSession(to_int8(paths["float32"], "too_far", ["MatMul", "Conv"]), 1)
@@ -194,10 +228,13 @@ plots.table(
     [(name, f"{snr:.1f}", f"{clear:.4f}", f"{error:.1e}") for name, (snr, clear, error) in heard.items()],
 )
 
-# %%
+# %% tags=["check"]
 assert heard["float32"][0] > 80
 assert heard["float32"][0] > heard["float16"][0] > heard["int8"][0] > heard["one scale for each tensor"][0]
 assert not SPEECH or heard["int8"][1] > 0.997
+
+# %% [markdown]
+# Listen for a faint hiss while somebody speaks: int8's noise rises and falls with the speech. The last player has nothing but that noise, ten times as loud.
 
 # %%
 print("float32")
@@ -216,22 +253,26 @@ print("the noise of int8 alone, ten times as loud")
 plots.player(np.clip(10 * (waves["int8"] - reference), -1, 1), rate)
 
 # %% [markdown]
-# ### What it costs is measured too
-#
-# Each design is loaded and called alone, in rounds. On a model as small as the demo 8 bits are *slower*: its layers are so
-# narrow that there is nothing to gain, and rounding is work too. The gain is at the official widths;
-# `notebooks/guide/costs.md` has that table.
+# Time is measured for each design alone, in rounds. On a model as small as the demo 8 bits are *slower*: its layers are so narrow that there is nothing to gain, and rounding is work
+# too. The gain comes with the official widths, for which [costs](guide/costs.md) has the table.
 
 # %%
-designs = ("windowed", "exact", "exact_float16", "exact_int8")
+designs = ("exact", "exact_float16", "exact_int8")
 result = benchmark(loaded, graphs, 24, chunks=(1, 12), threads=1, rounds=1, designs=designs, progress=plots.progress)
-figure = plots.cost_against_sound(result.chunked, f"Cost against sound ({result.weights})")
+figure = plots.cost_against_sound(result.chunked, f"Compute time against SNR ({result.weights})")
 
 # %% [markdown]
-# ## 5. A stream goes from one precision to another
+# **Figure.** Each mark is a design with chunks of N frames: compute time of one frame, and SNR of the stream. Upwards is better, and so is left. On these weights int8 is neither, so on a model of
+# this size it saves file size alone.
+
+# %% [markdown]
+# ## 5. A stream moves from one precision to another
 #
-# All three graphs have the same states, in float32. So a stream can change over in mid-sentence: start in 8 bits while the
-# machine is busy, go on in float32.
+# All three graphs have the same states, in float32. Therefore a stream can change over in mid-sentence: start in 8 bits while the machine is busy, go on in float32.
+#
+# > **Predict.** The second half is computed in float32. Is it as exact as a stream that was in float32 from the start?
+#
+# <details><summary>Answer</summary>Not at once: the states that it takes over hold the noise of the 8-bit half, until the receptive field has passed.</details>
 
 # %%
 half = FRAMES // 2
@@ -243,28 +284,28 @@ pieces.append(stream.push(codes[:, half:], last=True))
 # %%
 samples = half * decoder.samples_per_frame
 before, after = snr_db(reference[:, :samples], pieces[0]), snr_db(reference[:, samples:], pieces[1])
-print(
-    f"in 8 bits {before:.1f} dB, then in float32 {after:.1f} dB: the states bring some of the noise along, and it stays measurable"
-)
+print(f"in 8 bits {before:.1f} dB, then in float32 {after:.1f} dB: the noise in the states is still measurable")
 assert after > before
 
 # %% [markdown]
-# ## 6. What a neighbour holds changes nothing; that there is one may
+# ## 6. When a row's rounding depends on its batch
 #
-# The scale of what goes into a layer is found in each call. So a frame is rounded differently in another chunk: `int8` is as
-# exact for any chunk schedule as its measured SNR says, and not more. Rows of a batch have scales of their own, so the *values* of a neighbour
-# do not matter. The *number* of rows can: a runtime may add the same float32 numbers in another order when there are more, and a last digit
-# that differs moves some values over the edge between two integers.
+# The scale of a layer's input is found in each call, so the same frame is rounded differently in another chunk. `int8` is therefore not exact for any chunk schedule: it is as exact as its
+# measured SNR says. Rows of a batch have scales of their own, so the *values* of a neighbour do not matter. The *number* of rows can matter, because a runtime may add the same float32
+# numbers in another order when there are more rows, and a last digit that differs moves some values over the edge between two integers.
 
 # %%
 cuts = {n: sessions["int8"].decode(codes, [n]) for n in (1, 12)}
 print(f"chunks of 1 against chunks of 12: {snr_db(cuts[12], cuts[1]):.1f} dB")
 others = np.concatenate([codes, *(np.roll(codes, k, axis=1) for k in range(1, 8))])
 batch = sessions["int8"].decode(others, [3])[:1]
-print(f"alone against in a batch of 8: {snr_db(waves['int8'], batch):.1f} dB")
+print(f"alone against the same row in a batch of 8: {snr_db(waves['int8'], batch):.1f} dB")
 others = np.concatenate([codes, *(np.roll(codes, k, axis=1) for k in range(11, 18))])
-print(f"in a batch of 8, beside other neighbours: {snr_db(batch, sessions['int8'].decode(others, [3])[:1]):.1f} dB")
+print(f"in a batch of 8, with other neighbours: {snr_db(batch, sessions['int8'].decode(others, [3])[:1]):.1f} dB")
 assert np.array_equal(batch, sessions["int8"].decode(others, [3])[:1])
+
+# %% [markdown]
+# The last line's rows are equal to the bit (infinite SNR), although their neighbours differ. Even a row of nothing but NaN stays alone with it:
 
 # %%
 pair = sessions["int8"].stream(2)
@@ -279,9 +320,10 @@ assert np.isfinite(beside[0]).all() and not np.isfinite(beside[1]).all()
 assert snr_db(wanted[0], beside[0]) > 25
 
 # %% [markdown]
-# ## 7. Random weights say nothing
+# ## 7. Random weights tell nothing about it
 #
-# The same graph in the same bits comes to another number on weights that were never trained. That is so in float32 already:
+# The same kind of graph in the same bits has another SNR on weights that were never trained, and so has float32. A number from random weights is therefore no bound for trained ones, nor is the demo's
+# for the official ones. That is why each file is measured when it is written.
 
 # %%
 few = checkpoint.load("random-small")
@@ -299,17 +341,11 @@ for weights in (loaded, few):
 plots.table(["weights", "float32, streamed (dB)", "int8 (dB)"], table)
 
 # %% [markdown]
-# So a number from random weights is no bound for trained ones, nor is the demo's for the official ones. That is why each
-# file is measured when it is written.
-#
 # ## What you can do now
 #
-# Choose a precision by what it does to the sound, and hold a file to its measured SNR. There is no exercise on it; [11 · Your
-# turn](12_capstones.ipynb) is on states, which are the same in every precision.
+# - Choose a precision by what it does to the audio, and say which layers are to blame.
+# - Hold a file to its measured SNR, and refuse one that does not reach yours: `python -m qwen3_codec export --precision int8 --output int8.onnx`, then `describe` and `verify` it.
+# - Put all precisions, both exporters and their costs on one page: `python -m qwen3_codec card --checkpoint ... --output card.md`. With the official weights, such a page is welcome.
+# - Try another table: `Int8StreamingWrapper(decoder, choose)` takes a function that gives each kind of layer its product.
 #
-# To try next:
-#
-# - `python -m qwen3_codec export --checkpoint ... --precision int8 --output int8.onnx`, then `describe` and `verify` it.
-# - `python -m qwen3_codec card --checkpoint ... --output card.md`: all precisions, both exporters and their cost on one page.
-#   With the official weights, such a page is welcome.
-# - Another table: `Int8StreamingWrapper(decoder, choose)` takes a function that gives each kind of layer its product.
+# **Next:** [9 · The encoder](09_your_voice.ipynb), because codes have to come from somewhere: the other half of the codec, as a stream.

@@ -7,28 +7,26 @@
 # ---
 
 # %% [markdown]
-# # 10 · Many streams: one call for all who wait
+# # 10 · Many streams: dynamic batching of streaming requests
 #
-# One listener needs one stream. A service has thousands, each at another place in its sentence, each asking when it likes.
-# Each call of the graph has a cost of its own: operations are started, weights are read. Those who wait at the same time can
-# share it, if they share a call; how much that saves is measured below, and it is not always much. It needs a graph in which
-# every row may have its own age. The exact design is one: all states have one shape, and a counter says for each row how much of them is real.
+# One listener needs one stream. A service has thousands, each at another place in its sentence, each asking when it likes. Every call of the graph has a cost of its own, because operations are
+# started and weights are read. Requests that wait at the same time can share this cost in one call; how much that saves is measured below, and it is not always much. It takes a graph in
+# which the rows of a batch may be at different offsets. The exact design is one: all of its states have a fixed shape, and a counter says for each row how many cache slots are valid.
 #
-# A *server* does the sharing. This project writes no server: it writes a *model repository* (a folder) for NVIDIA's Triton
-# Inference Server, which has what is needed: *sequences* (requests that belong together, with a start and an end),
-# *batching* (who waits is joined), several copies of a model, and measurements.
+# The batching is done by a *server*. This project writes none: it writes a *model repository* (a folder) for NVIDIA's Triton Inference Server, which has what is needed: *sequences* (requests that
+# belong together, with a start and an end), *dynamic batching* of what waits, several copies of a model, and measurements.
 #
-# At the end of this notebook you know
+# After this page you can
 #
-# 1. how rows of different ages share a call, and how a row comes and goes,
-# 2. what a server must be told about a graph with state, and that the graph's own spec says all of it,
-# 3. how Triton pairs states, and why 18 of the windowed graph's 19 would go wrong,
-# 4. that any traffic gives each stream what it would have alone,
-# 5. what joining gains on this machine and what it does not,
-# 6. what ten thousand streams would need, by arithmetic.
+# 1. put streams at different offsets into one call, and take them out again,
+# 2. say what a server must be told about a graph with state,
+# 3. say how Triton pairs states, and why it would mix up 18 of the windowed graph's 19,
+# 4. check any traffic against each stream's full-sequence decode,
+# 5. measure what batching saves,
+# 6. estimate what ten thousand streams need, by arithmetic.
 #
-# All of it runs without a server: its part is simulated from the same configuration. Where the server is at hand (Linux on
-# x86; `make serve` and `make test` fetch it), the same streams go through the real one too.
+# *Prerequisites:* [5 · Verify in ONNX Runtime](05_verify_onnxruntime.ipynb). About 10 minutes. All of it runs without a server, whose part is simulated from the same configuration. If the server is at hand
+# (Linux on x86; `make serve` and `make test` fetch it), the same streams go through the real one too.
 
 # %% tags=["parameters"]
 import os
@@ -45,7 +43,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from qwen3_codec import CodecSession, ExactStreamingWrapper, StatefulCodecONNXWrapper, one_shot
-from qwen3_codec.course import build_folder, plots
+from qwen3_codec.course import build_folder, check, plots, solution
 from qwen3_codec.exporting import exported
 from qwen3_codec.measure import cost_of, gflop_per_frame, load
 from qwen3_codec.model import OFFICIAL_CONFIG, checkpoint
@@ -64,10 +62,14 @@ frame_ms = 1000 * spec.samples_per_frame / spec.sample_rate
 print(f"{loaded.weights}; a frame is {frame_ms:.0f} ms; a stream's state has {spec.bytes_per_stream():,} bytes")
 
 # %% [markdown]
-# ## 1. Streams join and fork
+# ## 1. Streams at different offsets in one call
 #
-# `join` puts the rows of several streams on top of each other, `fork` takes some of them out again. Both are copies: what
-# one does later, the other does not see. Here three streams of 30, 3 and 0 frames decode two frames each in one call.
+# `join` puts the rows of several streams into one batch, `fork` takes some of them out again. Both are copies: what one does later, the other does not see. Here three
+# streams after 30, 3 and 0 frames decode two frames each in one call.
+#
+# > **Predict.** The row after 0 frames has an empty KV cache, the row after 30 frames a well filled one, and both are in one tensor. What keeps the first row from attending to empty slots?
+#
+# <details><summary>Answer</summary>The mask. `past_frames` has one count for each row, and slots that are not valid for that row are hidden from it.</details>
 
 # %%
 codes = random_codes(spec, 40, batch=3, seed=SEED)
@@ -89,36 +91,39 @@ assert max_error(together, alone) < MAX_ERROR
 assert joined.fork([1]).frames.tolist() == [5]
 
 # %% [markdown]
-# ## 2. A server must be told this
+# ## 2. What a server must be told about a graph with state
 #
-# `python -m qwen3_codec triton GRAPH --output model_repository` writes a folder with the graph and `config.pbtxt`, in one
-# of two kinds.
+# `python -m qwen3_codec triton GRAPH --output model_repository` writes a folder with the graph and its `config.pbtxt`, of one of two kinds.
 #
-# - `--backend onnxruntime`: no code of ours. The server keeps each sequence's state itself (Triton calls it *implicit
-#   state*) and puts it in and takes it out at each call. It must be told every state's two names, its type, its shape without
-#   the rows, and that it begins as zeros: without the last, a new sequence begins with whatever lay in memory.
-# - `--backend python`: a `model.py` of less than 150 lines, which keeps a stream for each sequence, joins those that wait
-#   with equally many frames, and parts them again. It runs on every Triton that has this package.
+# - `--backend onnxruntime`: no code of ours. The server itself keeps the state of each sequence (Triton calls it *implicit state*), and puts it in and takes it out in every call. For each state it
+#   must be told both names, the type, the shape without the rows, and that it begins as zeros. Without the last, a new sequence begins with whatever lay in memory.
+# - `--backend python`: a `model.py` of less than 150 lines, which keeps a stream for each sequence, joins those that wait with equally many frames, and takes them apart again. It runs on every
+#   Triton that has this package.
+#
+# The spec in the graph has all of it, so the configuration is written from there:
 
 # %%
 config = repository.config(spec, "onnxruntime", max_batch=8)
 text = str(config).splitlines()
-first_states = [number for number, line in enumerate(text) if "state {" in line][:3]
-print("\n".join(text[: first_states[-1]]), "\n    ...")
+second = [number for number, line in enumerate(text) if "state {" in line][1]
+print("\n".join([*text[:12], "...", *text[second - 1 : second + 14], "..."]))
 print(f"{len(config.sequence_batching.state)} states in all, {len(text)} lines")
 
-# %%
+# %% tags=["check"]
 named = [(state.input_name, state.output_name) for state in config.sequence_batching.state]
 assert named == [(before.name, after.name) for before, after in spec.states]
 assert all(state.initial_state[0].zero_data and -1 not in state.dims for state in config.sequence_batching.state)
 
 # %% [markdown]
-# ## 3. States are paired by sorted name, whatever the configuration says
+# ## 3. Triton pairs states by sorted name, whatever the configuration says
 #
-# The configuration names pairs, but Triton does not use them to carry a state over: it keeps the names of the inputs and those
-# of the outputs in two sorted lists and takes the entry of the same rank (`SequenceStates::OutputState` in
-# `src/sequence_state.cc` of its core). Names that sort alike on both sides are safe. The windowed graph keeps the names
-# that its users know, `past_key_0` and `next_key_0`, and they do not sort alike.
+# The configuration names pairs of inputs and outputs. Triton does not use them to carry a state over: it keeps the names of the inputs and those of the outputs in two sorted lists, and takes the entry of the same
+# rank (`SequenceStates::OutputState` in `src/sequence_state.cc` of its core). Names that sort alike on both sides are safe. The windowed graph keeps the names that its users know, `past_key_0` and
+# `next_key_0`, and they do not sort alike.
+#
+# > **Predict.** How many of the windowed graph's states get another state's value, and does anything report it?
+#
+# <details><summary>Answer</summary>18 of 19 at the official number of layers. Most of them are paired between tensors of one shape, so nothing reports it: the keys of one layer become those of another.</details>
 
 # %%
 windowed = StatefulCodecONNXWrapper(decoder, 4, 4)
@@ -128,9 +133,8 @@ print(f"exact: {len(repository.mispaired(spec))} of {len(spec.states)}")
 plots.table(["goes into", "should come from", "would come from"], wrong[:4] + wrong[-2:])
 
 # %% [markdown]
-# Most of them are the worst kind: the keys of one layer would become those of another, of the same shape, and nothing would
-# complain. It is not the only reason: `is_last` is one number for the whole call, and the first states are empty, which a
-# configuration cannot say. The command refuses such a graph and names all of it.
+# Two more reasons speak against this graph on a server: `is_last` is one number for the whole call, and its first states are empty, which a configuration cannot say. The command refuses such a graph and names
+# all of it:
 
 # %%
 try:
@@ -142,11 +146,30 @@ assert "paired wrongly" in refusal and "is_last" in refusal and "empty" in refus
 assert not repository.mispaired(spec)
 
 # %% [markdown]
-# ## 4. Any traffic comes out right
+# ### Exercise: names that pair ●○○ · 10 min
 #
-# The simulated server does from `config.pbtxt` what the real one does with a graph whose states it keeps: who waits with
-# equally many frames shares a call of at most `max_batch_size` rows, states are stacked, and carried over by rank. The streams
-# come and go at random, with chunks of random lengths.
+# *Needs:* this section. Name the states of a codec with `convs` convolutions and `layers` layers of keys and of values, and a counter. Return a list of (name, name of what comes out): the counter, then the convolutions, then the
+# keys, then the values. Sorted by name, inputs and outputs must pair, and the convolutions must stay in the order of the data.
+
+
+# %% tags=["exercise"]
+def state_names(convs, layers):
+    names = [("frames", "next_frames")]
+    names += [(f"pre_conv_{i}", f"next_pre_conv_{i}") for i in range(convs)]
+    names += [(f"past_{kind}_{i}", f"next_{kind}_{i}") for kind in ("key", "value") for i in range(layers)]
+    return names
+
+
+check("names that pair", state_names)
+
+# %%
+solution("names that pair")
+
+# %% [markdown]
+# ## 4. Any traffic, checked against each stream's own decode
+#
+# The simulated server does from `config.pbtxt` what the real one does with a graph whose states it keeps: requests that wait with equally many frames share a call of at most `max_batch_size` rows; states are stacked,
+# and carried over by rank. The streams come and go at random, with chunks of random lengths.
 
 # %%
 rng = np.random.default_rng(SEED)
@@ -157,7 +180,7 @@ parts = {name: list(chunks(rows[name], schedule)) for name, schedule in schedule
 
 
 def waiting(turn: int) -> list[Request]:
-    """Who asks in this turn."""
+    """The requests of this turn."""
     asked = {name: turn - begins[name] for name in parts if 0 <= turn - begins[name] < len(parts[name])}
     return [Request(name, parts[name][at], at == 0, at == len(parts[name]) - 1) for name, at in asked.items()]
 
@@ -169,7 +192,7 @@ for turn in range(max(begins[name] + len(parts[name]) for name in parts)):
     requests, before = waiting(turn), len(server.calls)
     for request, samples in zip(requests, server.execute(requests), strict=True):
         heard[request.sequence].append(samples)
-    # The calls of this turn, one for each chunk length: who was in it, and how old.
+    # The calls of this turn, one for each chunk length: which streams were in it, at which offsets.
     for length in sorted({r.codes.shape[1] for r in requests}):
         picture.append({r.sequence: seen[r.sequence] for r in requests if r.codes.shape[1] == length})
     seen |= {r.sequence: seen[r.sequence] + r.codes.shape[1] for r in requests}
@@ -180,13 +203,17 @@ print(f"{len(rows)} streams, {len(server.calls)} calls of {np.mean(server.calls)
 print(f"largest difference from each stream's one-shot decode: {max(errors):.1e}")
 assert max(errors) < MAX_ERROR and not server.states and np.mean(server.calls) > 1
 offsets = np.array([[call.get(name, np.nan) for call in picture] for name in rows])
-figure = plots.offsets(offsets, f"Who shared a call, and how many frames each had seen ({loaded.weights})")
+figure = plots.offsets(offsets, f"Rows of each call, and their offsets ({loaded.weights})")
+
 
 # %% [markdown]
-# ## 5. The real server does the same
+# **Figure.** One column a call, one mark a stream in it; the number is how many frames that stream had decoded before. Streams of very different offsets share calls.
+
+# %% [markdown]
+# ## 5. The same traffic on the real server
 #
-# The same streams on Triton, with the Python model: each is a client of its own that sends a chunk, waits for its samples, and
-# sends the next. What is said to the server is `audio_codes`, a number for the sequence, and whether this is its start or its end.
+# The same streams on Triton, with the Python model. Each is a client of its own that sends a chunk, waits for its samples, and sends the next. A request has `audio_codes`, a number for the sequence, and whether
+# this is its start or its end.
 
 # %%
 try:
@@ -223,20 +250,18 @@ if not here:
 assert max(errors, default=0) < MAX_ERROR
 
 # %% [markdown]
-# A client that dies leaves a state behind. The server ends a sequence that asks nothing for `--idle` seconds, and the
-# model frees its state then. A wrong chunk gets an error in the library's words, alone; who shares its call hears nothing of it.
+# A client that vanishes leaves a state behind. The server ends a sequence that asks nothing for `--idle` seconds, and the model then frees its state. A wrong chunk gets an error in the library's words, for its own stream only; others
+# in the same call are not affected.
 #
-# One trap is below all of this: a Python backend that was built before NumPy 2 (Triton 2.51 of 2024 is one) reads NumPy's
-# structures at the wrong places under NumPy 2. An input comes with strides of 0 (every code is the first one), an output goes
-# out empty, and nothing is said. `model.py` hands arrays over by DLPack, which does not depend on that.
+# ## 6. What batching saves, measured
 #
-# ## 6. What joining gains is measured
+# Time for one frame of one stream when 1 to 16 rows share a call, in this run on this machine's CPU. What a call costs once (starting operations, reading weights) is shared; the products are not. So batching saves most when
+# a call has least to do: at one frame a call.
 #
-# Time for one frame of one stream, where 1 to 16 rows share a call, in this run on this machine's CPU. What every call costs
-# once (starting each operation, reading the weights) is shared; the products are not. So sharing gains most where a call
-# has least to do: at one frame a call. At 12 frames there is little left to share, and at the official dimensions, whose
-# products keep two cores busy alone, still less: `notebooks/guide/costs.md` has those numbers. What a GPU gains was not measured; none was at
-# hand.
+# > **Predict.** By how much do 16 rows shorten the time for a frame at N = 1, and at N = 12 frames a call?
+#
+# <details><summary>Answer</summary>On this small model by about half at N = 1, and by little at N = 12, because those products keep the processor busy anyway. At the official dimensions it is still less: see
+# the table in <a href="guide/costs.md">costs</a>. On a GPU it was not measured.</details>
 
 
 # %%
@@ -254,22 +279,22 @@ def ms_per_frame(count: int, frames: int, repeats: int = 7) -> float:
 series = {f"N = {frames}": [(b, ms_per_frame(b, frames)) for b in (1, 2, 4, 8, 16)] for frames in (1, 4, 12)}
 figure = plots.throughput(series, f"One frame of one stream, by rows in a call ({loaded.weights})")
 
+# %% [markdown]
+# **Figure.** Time of one frame of one stream over the rows in a call; N is the number of frames in a call. A line that falls means that batching saves time.
+
 # %%
 plots.table(
-    ["", *(f"{count} rows" for count, _ in series["N = 1"])],
+    ["rows in a call", *(count for count, _ in series["N = 1"])],
     [[name, *(f"{ms:.2f} ms" for _, ms in points)] for name, points in series.items()],
 )
 
 # %% [markdown]
-# `python -m qwen3_codec.measure.load GRAPH` measures the whole way: clients in real time, server, model, and back. `notebooks/guide/serving.md` has
-# what it said for this model and for the official dimensions.
+# `python -m qwen3_codec.measure.load GRAPH` measures the whole way: clients in real time, server, model, and back. [Serving](guide/serving.md) has what it said for this model and for the official dimensions.
 #
-# ## 7. Ten thousand streams are a matter of arithmetic
+# ## 7. Ten thousand streams, by arithmetic
 #
-# By arithmetic alone, nothing here was measured on a GPU: the operations that so many streams need in a second, over the
-# float32 rates that NVIDIA's data sheets give. No program reaches the whole rate; a third is written beside it, as a guess that you
-# can replace with a measurement of yours. The dimensions are the official ones, for which no weights are needed: shapes say how many operations
-# there are.
+# No GPU was at hand, so this is arithmetic alone: the operations that so many streams need in a second, over the float32 rates in NVIDIA's data sheets. No program reaches the whole rate; a third is written beside it, as a guess that you can
+# replace with a measurement of yours. The dimensions are the official ones. No weights are needed for it, because shapes say how many operations there are.
 
 # %%
 work, official = cost_of(OFFICIAL_CONFIG)
@@ -284,12 +309,11 @@ plots.table(
     [[name, rate, f"{whole[name]:.1f}", f"{third[name]:.1f}"] for name, rate in load.GPU_TFLOPS.items()],
 )
 
-# %%
+# %% tags=["check"]
 assert all(third[name] > whole[name] > 0 for name in whole)
 
 # %% [markdown]
-# The states are no small part at that number: each stream carries its own, and it is read and written at every call. Longer
-# chunks move it less often, and make a listener wait longer.
+# The states are no small part of it: each stream has its own, and it is read and written in every call. Longer chunks move it less often, but a listener waits longer for them.
 
 # %%
 state = 10_000 * official.bytes_per_stream() / 1e9
@@ -300,9 +324,9 @@ for frames in (1, 4, 12):
 # %% [markdown]
 # ## What you can do now
 #
-# Serve many streams from one graph, and tell a server what it must know. *Put rows of different ages under one mask* and *Give names that
-# pair* in [11 · Your turn](12_capstones.ipynb) are the two things that go wrong there.
+# - Batch streams at different offsets, and show that each gets what it would have alone.
+# - Give a server all that it must know, and names that it cannot pair wrongly.
+# - Start one: `make serve`, and talk to it with `python -m qwen3_codec.serving.client --help`.
+# - Estimate a fleet from shapes, and say which of its numbers are guesses.
 #
-# To try next:
-#
-# - `make serve` starts the server with the demo; `python -m qwen3_codec.serving.client --help` is a client.
+# **Next:** [11 · Another codec](11_another_codec.ipynb), because the same parts make other models stream.

@@ -17,7 +17,7 @@ import qwen3_codec
 from qwen3_codec.cli.main import COMMANDS
 
 GUIDES = sorted(GUIDE.glob("*.md"))
-DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *GUIDES]
+DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "notebooks" / "index.md", *GUIDES]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 PACKAGE = Path(qwen3_codec.__file__).parent
 

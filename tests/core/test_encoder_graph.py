@@ -209,7 +209,7 @@ def test_a_stream_of_two_thousand_frames(wrapper, upstream):
     assert (wanted.numpy() == found).mean() >= 0.999 and gap < 10 * NEAR_TIE
 
 
-@pytest.mark.slow  # `torch.export` takes long; of a decoder test_tools.py and notebook 3 have it
+@pytest.mark.slow  # `torch.export` takes long; of a decoder test_tools.py and page 4 have it
 def test_dynamo_writes_the_same_codes(tmp_path):
     """One layer of attention, two strided convolutions, four codebooks: with all of upstream's it takes 18 s."""
     few = {"num_hidden_layers": 1, "upsampling_ratios": [3, 2], "num_quantizers": 4}

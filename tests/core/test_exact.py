@@ -87,7 +87,7 @@ def test_other_configs(other, tmp_path):
 
 @pytest.mark.slow
 def test_dynamo(tiny, tmp_path):
-    """In the newest opset that is allowed; in the usual one with fixed axes (test_tools.py) and in notebook 12."""
+    """In the newest opset that is allowed; in the usual one with fixed axes (test_tools.py) and in page 11."""
     wrapper, newest = ExactStreamingWrapper(tiny.decoder), OPSETS["dynamo"][-1]
     done = export(tiny, wrapper, tmp_path / "exact.onnx", "dynamo", opset=newest)
     assert [entry.version for entry in onnx.load(done.path).opset_import if not entry.domain] == [newest]

@@ -29,7 +29,7 @@ def test_past_three_hundred_frames(small, exact_window, session):
 
 @pytest.mark.slow
 def test_dynamo_exports_the_same_wrapper(tiny, tmp_path):
-    """Without look-ahead, where slices are empty; notebook 3 does it with one."""
+    """Without look-ahead, where slices are empty; page 4 does it with one."""
     wrapper = StatefulCodecONNXWrapper(tiny.decoder, conv_reach(tiny.decoder), lookahead_frames=0)
     done = export(tiny, wrapper, tmp_path / "decoder.onnx", "dynamo")
     assert done.validation_runs == 8 and done.warnings == ()

@@ -85,8 +85,9 @@ def test_as_shipped_it_fails_and_says_why(name):
     assert not verdict.passed and verdict.off and verdict.hint == EXERCISES[name].hints[0]
     assert verdict.likely, "what ships is a typical mistake, so it should be recognised"
     again = run(CELLS[name][1])
-    assert again.hint == verdict.hint, "the same answer, run again, is no new try"
-    assert check(name, lambda *_: None).hint == EXERCISES[name].hints[1]
+    assert again.hint == verdict.hint, "the page's own code, run again, is no try"
+    assert [check(name, lambda *_: None).hint for _ in range(2)] == [EXERCISES[name].hints[0]] * 2, "one try, run twice"
+    assert check(name, lambda *_: 1).hint == EXERCISES[name].hints[1]
     assert bool(verdict.said) == (name in ("the if", "frozen lengths", "valid samples"))
     assert str(again).startswith(f"✗ {name}: not yet.") and again._repr_markdown_().startswith("**✗")
 
@@ -314,7 +315,7 @@ def test_progress_is_kept_and_shown(tmp_path):
     check(name, len)  # whoever has solved it keeps that
     kept = json.loads((tmp_path / "exercises.json").read_text())
     assert list(kept) == [name] and (kept[name]["tries"], kept[name]["passed"]) == (2, True)
-    assert f"| {name} | [12_capstones](12_capstones.ipynb) | 2 | ✓ |" in progress().data
+    assert f"| {name} | [12_capstones](12_capstones.ipynb) | ●○○ | 5 | 2 | ✓ |" in progress().data
     assert progress().data.count("\n") == 1 + len(EXERCISES)
 
 
@@ -339,7 +340,7 @@ def test_a_mistake_has_to_say_what_is_wrong():
         def silent():
             pass
 
-        Exercise("x", "x", silent, list, (silent,), ("", ""))
+        Exercise("x", "x", silent, list, (silent,), ("", ""), 1, 5)
 
 
 def test_a_slow_case_is_played_last_and_its_meaning_told():
@@ -347,7 +348,7 @@ def test_a_slow_case_is_played_last_and_its_meaning_told():
         return [np.asarray(answer())]
 
     cases = [Case("slow", slow, [np.asarray(2)], "what that means", slow=True), Case("quick", slow, [np.asarray(1)])]
-    exercise = Exercise("x", "x", lambda: 1, lambda: cases, (), ("first", "second"))
+    exercise = Exercise("x", "x", lambda: 1, lambda: cases, (), ("first", "second"), 1, 5)
     verdict = grade(exercise, lambda: 1)
     assert (verdict.case, verdict.likely, verdict.cases) == ("slow", "what that means", 2)
 

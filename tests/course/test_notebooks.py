@@ -1,11 +1,14 @@
 """The notebooks as files: each .ipynb holds its .py cell by cell, was executed in order, and keeps the habits."""
 
+import base64
 import re
 from pathlib import Path
 
 import jupytext
 import nbformat
 import pytest
+
+from qwen3_codec.course import EXERCISES
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -45,7 +48,7 @@ def test_habits(pair):
     code = [c.source for c in cells if c.cell_type == "code"]
     long = [source for source in code if len([line for line in source.splitlines() if line.strip()]) > 20]
     assert not long, "a cell of more than 20 lines belongs into the package"
-    assert sum("assert" in source or "check(" in source for source in code) >= 4
+    assert sum("assert" in source or "check(" in source for source in code) >= 3
     assert "normalize=True" not in "".join(code)
 
 
@@ -65,14 +68,50 @@ def test_links_between_notebooks_lead_to_headings(name):
         assert not anchor or anchor in headings(other), f"{name}: {target}#{anchor}"
 
 
+def sections(notebook):
+    markdown = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    return [line for source in markdown for line in source.splitlines() if line.startswith("## ")]
+
+
 def test_each_ends_with_what_one_can_do_now(pair):
-    sections = [
-        line for c in pair[0].cells if c.cell_type == "markdown" for line in c.source.splitlines() if line[:3] == "## "
-    ]
-    assert sections[-1] == "## What you can do now"
-    assert not [line for line in sections if line.endswith(".")]
-    last = pair[0].cells[-1].source if pair[0].cells[-1].cell_type == "markdown" else pair[0].cells[-2].source
-    assert "your_turn.ipynb" in last or "another_codec.ipynb" in last
+    assert sections(pair[0])[-1] == "## What you can do now"
+    assert not [line for line in sections(pair[0]) if line.endswith(".")]
+
+
+def test_each_figure_has_a_caption(pair):
+    """Under each picture stands what is plotted and what to see."""
+    for cell, after in zip(pair[1].cells, [*pair[1].cells[1:], None], strict=True):
+        if any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])):
+            assert after is not None and after.source.startswith("**Figure.** "), cell.source
+
+
+def test_pictures_are_no_wider_than_a_page(pair):
+    """At most 850 pixels, so that text of 9 pt is not made smaller where a page has 800 of them."""
+    for cell in pair[1].cells:
+        for output in cell.get("outputs", []):
+            if picture := output.get("data", {}).get("image/png"):
+                width = int.from_bytes(base64.b64decode(picture)[16:20], "big")  # of a PNG's first chunk
+                assert width <= 850, cell.source
+
+
+def test_one_map_on_the_start_page_in_the_readme_and_from_page_to_page():
+    index, readme = ((FOLDER / name).read_text(encoding="utf-8") for name in ("index.md", "../README.md"))
+    rows = re.findall(r"^\| \[(.+?)\]\((\w+)\.ipynb\) \| .+ \| (\d+|reference) \|$", index, re.MULTILINE)
+    assert [name for _, name, _ in rows] == NAMES
+    assert re.findall(r"^\| \[(.+?)\]\(notebooks/(\w+)\.ipynb\)", readme, re.MULTILINE) == [row[:2] for row in rows]
+    for (title, name, minutes), following in zip(rows, [*NAMES[1:], None], strict=True):
+        first, *_, last = (c.source for c in jupytext.read(FOLDER / f"{name}.py").cells if c.cell_type == "markdown")
+        assert first.splitlines()[0].startswith(f"# {title}"), name
+        assert minutes == "reference" or f" {minutes} minutes" in first, name
+        (step,) = re.findall(r"^\*\*Next:\*\* (.*)$", last, re.MULTILINE)
+        assert following is None or f"({following}.ipynb)" in step, name
+
+
+def test_an_exercises_heading_says_what_its_record_says():
+    for exercise in EXERCISES.values():
+        text = (FOLDER / f"{exercise.notebook}.py").read_text(encoding="utf-8")
+        heading = f"# ### Exercise: {exercise.name} {exercise.dots} · {exercise.minutes} min"
+        assert text.count(heading + "\n") == 1, heading
 
 
 def test_no_red_boxes_and_no_endless_tables(pair):

@@ -66,6 +66,8 @@ HEAD_DIM = Exercise(
         "Compare section 2's computed width with the config's.",
         "Nothing has to be computed: every number has a name in the config.",
     ),
+    difficulty=1,
+    minutes=5,
 )
 
 # ---- empty is not zero ---------------------------------------------------------------------------
@@ -148,6 +150,8 @@ EMPTY = Exercise(
         "What is exp(0)? What does softmax make of a key of zeros?",
         "Set the scores of the first W − real keys of each row to the dtype's lowest number, before the softmax.",
     ),
+    difficulty=2,
+    minutes=10,
 )
 
 # ---- keys: where they are trimmed, and where they are rotated ------------------------------------
@@ -269,4 +273,6 @@ KEYS = Exercise(
         "and trim what "
         "is stored last.",
     ),
+    difficulty=3,
+    minutes=25,
 )

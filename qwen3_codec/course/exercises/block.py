@@ -116,7 +116,7 @@ def block_cases() -> list[Case]:
 
 
 COUNTERPART = Exercise(
-    name="twin",
+    name="streaming counterpart",
     notebook="12_capstones",
     solution=StreamingBlock,
     cases=block_cases,
@@ -127,4 +127,6 @@ COUNTERPART = Exercise(
         "the last step "
         "of what comes out of the nonlinearity.",
     ),
+    difficulty=3,
+    minutes=25,
 )

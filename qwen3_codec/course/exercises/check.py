@@ -8,13 +8,14 @@ import html
 import inspect
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import CodeType
 
-from ...files import build_folder, written_whole
+from ...files import CHECKOUT, build_folder, written_whole
 from ..lab.display import table
-from . import attention, block, convolutions, frozen, graphs, names, offsets, parity_test
+from . import attention, block, convolutions, frozen, graphs, names, offsets, parity_test, quantization
 from .exercise import Exercise, Verdict, codes_of, grade
 
 # In the order of the notebooks; in `12_capstones` from small to large.
@@ -33,6 +34,7 @@ EXERCISES: dict[str, Exercise] = {
         convolutions.TRANSPOSED,
         attention.KEYS,
         offsets.OFFSETS,
+        quantization.TWO_TERMS,
         offsets.UPSAMPLED,
         names.PAIRS,
         block.COUNTERPART,
@@ -46,16 +48,17 @@ NOTHING = {"tries": 0, "passed": False, "last": ""}
 def check(name: str, answer) -> Verdict:
     """Try `answer` on all cases of the exercise `name`, and say what is wrong with it and why; it raises nothing.
 
-    Another wrong answer gets another hint; the same one, run again, is no new try. Whether it was right, and after how
-    many tries, is kept.
+    Another wrong answer gets another hint; the same one, run again, is no new try, and the page's own code is none at
+    all. Whether it was right, and after how many tries, is kept.
     """
     if name not in EXERCISES:
         return Verdict(str(name), False, off="no exercise of that name", hint=f"there are {', '.join(EXERCISES)}")
     entry = _read().get(name, NOTHING)
     mark = _mark(answer)
-    tries = entry["tries"] + (mark != entry["last"])
-    verdict = grade(EXERCISES[name], answer, 0 if entry["passed"] else tries - 1)
-    if not entry["passed"]:
+    own = not _as_shipped(EXERCISES[name], answer)
+    tries = entry["tries"] + (own and mark != entry["last"])
+    verdict = grade(EXERCISES[name], answer, 0 if entry["passed"] else max(0, tries - 1))
+    if own and not entry["passed"]:
         # Read again: while this answer was tried, another notebook may have written.
         kept = _read() | {name: {"tries": tries, "passed": verdict.passed, "last": mark}}
         verdict = replace(verdict, notes=_write(kept))
@@ -76,20 +79,48 @@ def progress():
     """A table of all exercises: where each stands, how often it was tried, whether it is solved."""
     kept = _read()
     rows = [
-        (name, f"[{exercise.notebook}]({exercise.notebook}.ipynb)", entry["tries"], "✓" if entry["passed"] else "")
+        (
+            name,
+            f"[{exercise.notebook}]({exercise.notebook}.ipynb)",
+            exercise.dots,
+            exercise.minutes,
+            entry["tries"],
+            "✓" if entry["passed"] else "",
+        )
         for name, exercise in EXERCISES.items()
         for entry in [kept.get(name, NOTHING)]
     ]
-    return table(["exercise", "in", "tries", "solved"], rows, most=len(rows))
+    return table(["exercise", "page", "difficulty", "minutes", "tries", "solved"], rows, most=len(rows))
 
 
 def _mark(answer) -> str:
     """What tells two answers apart: a hash of what they do, whatever the blanks and comments."""
+    return hashlib.sha256(repr([*map(_meaning, codes_of(answer))] or answer).encode()).hexdigest()[:12]
 
-    def told(code):
-        return code.co_code, code.co_names, [told(c) if isinstance(c, CodeType) else c for c in code.co_consts]
 
-    return hashlib.sha256(repr([told(code) for code in codes_of(answer)] or answer).encode()).hexdigest()[:12]
+def _meaning(code: CodeType) -> tuple:
+    """What compiled code does, without where it stands."""
+    return code.co_code, code.co_names, [_meaning(c) if isinstance(c, CodeType) else c for c in code.co_consts]
+
+
+def _as_shipped(exercise: Exercise, answer) -> bool:
+    """Whether the answer is the code that the exercise's page comes with. Without that page, no answer is."""
+    try:
+        page = (CHECKOUT / "notebooks" / f"{exercise.notebook}.py").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    cells = [cell for cell in page.split("# %%") if f'check("{exercise.name}", ' in cell]
+    shipped = [_meaning(code) for cell in cells for code in _compiled(compile(cell.partition("\n")[2], "", "exec"))]
+    own = [_meaning(code) for code in codes_of(answer)]
+    return bool(own) and all(code in shipped for code in own)
+
+
+def _compiled(code: CodeType) -> Iterator[CodeType]:
+    """The code objects in `code`, however deep: functions, and the methods of classes."""
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield constant
+            yield from _compiled(constant)
 
 
 def _path() -> Path:

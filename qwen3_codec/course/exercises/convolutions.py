@@ -79,6 +79,8 @@ HISTORY = Exercise(
         "may be 0. "
         "",
     ),
+    difficulty=1,
+    minutes=10,
 )
 
 # ---- how long the history is ---------------------------------------------------------------------
@@ -142,6 +144,8 @@ LENGTH = Exercise(
         "How many samples does one output see, from its first tap to its last? How many of them are new?",
         "A kernel spans dilation · (kernel − 1) + 1 samples. `stride` of them are new in each step.",
     ),
+    difficulty=1,
+    minutes=5,
 )
 
 # ---- a transposed convolution --------------------------------------------------------------------
@@ -235,4 +239,6 @@ TRANSPOSED = Exercise(
         "what is not "
         "finished at the end.",
     ),
+    difficulty=3,
+    minutes=25,
 )

@@ -43,7 +43,8 @@ class Case:
 class Exercise:
     """A task of the notebooks: `solution` solves it, `cases()` try an answer, `mistakes` are answers that many give.
 
-    Each mistake is runnable; its docstring says to the reader what is wrong. `notebook` is where the task stands.
+    Each mistake is runnable; its docstring says to the reader what is wrong. `notebook` is where the task stands;
+    `difficulty` is 1 to 3, and `minutes` what somebody needs who has read the page up to there.
     """
 
     name: str
@@ -52,6 +53,13 @@ class Exercise:
     cases: Callable[[], list[Case]]
     mistakes: tuple[Callable, ...]
     hints: tuple[str, str]
+    difficulty: int
+    minutes: int
+
+    @property
+    def dots(self) -> str:
+        """The difficulty as pages show it."""
+        return "●" * self.difficulty + "○" * (3 - self.difficulty)
 
     def __post_init__(self):
         if missing := [mistake.__name__ for mistake in self.mistakes if not inspect.getdoc(mistake)]:

@@ -136,4 +136,6 @@ FROZEN = Exercise(
         "shapes, then "
         "the numbers.",
     ),
+    difficulty=2,
+    minutes=15,
 )

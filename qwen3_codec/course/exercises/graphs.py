@@ -59,6 +59,8 @@ IF = Exercise(
         "A trace writes down operations on tensors. A Python `if` is none.",
         "Compute both results, and let `torch.where` choose by `is_last > 0.5`.",
     ),
+    difficulty=1,
+    minutes=5,
 )
 
 # ---- three frozen lengths ------------------------------------------------------------------------
@@ -122,6 +124,8 @@ LENGTHS = Exercise(
         "Which lines make a Python number of a size?",
         "`torch.arange(x.size(1))`, `joined[:, -4:]`, `joined.mean(...)`: none of them ever asks Python.",
     ),
+    difficulty=1,
+    minutes=10,
 )
 
 # ---- how much of it is valid ---------------------------------------------------------------------
@@ -192,4 +196,6 @@ VALID = Exercise(
         "Return `pending` whole, and a count: `torch.where` between the total and the total less the look-ahead, "
         "clamped at 0.",
     ),
+    difficulty=2,
+    minutes=15,
 )

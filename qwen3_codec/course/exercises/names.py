@@ -90,6 +90,8 @@ NAMES = Exercise(
         "How many inputs does the graph have with three layers? Each needs a name, and an entry in `dynamic_axes`.",
         "Make lists of names with a loop over `range(layers)`, and build `dynamic_axes` of the same lists.",
     ),
+    difficulty=1,
+    minutes=10,
 )
 
 # ---- names that pair -----------------------------------------------------------------------------
@@ -162,7 +164,7 @@ def _in_order(answer, by_name, convs: int, layers: int) -> list[bool]:
 
 PAIRS = Exercise(
     name="names that pair",
-    notebook="12_capstones",
+    notebook="10_many_streams",
     solution=state_names,
     cases=pairing_cases,
     mistakes=(names_of_the_notes, numbers_unpadded, suffix_unpadded, names_twice),
@@ -170,4 +172,6 @@ PAIRS = Exercise(
         "Sort the names of the inputs, then those of the outputs, and lay the two lists side by side.",
         'One prefix before every name keeps the order; `f"{i:02}"` keeps the numbers in theirs.',
     ),
+    difficulty=1,
+    minutes=10,
 )

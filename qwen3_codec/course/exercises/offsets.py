@@ -103,6 +103,8 @@ OFFSETS = Exercise(
         "Draw it for one row: the stored keys, of which the last are real, and then the new ones.",
         "Two conditions: the distance is at least 0 and below the window; and the key's place is at least past − real.",
     ),
+    difficulty=2,
+    minutes=15,
 )
 
 # ---- a codec that upsamples before its attention -------------------------------------------------
@@ -178,7 +180,7 @@ def _upsampled(answer, part, keys, past_frames, steps: int, window: int):
 
 UPSAMPLED = Exercise(
     name="steps and frames",
-    notebook="12_capstones",
+    notebook="09_your_voice",
     solution=count_steps,
     cases=upsampled_cases,
     mistakes=(frames_as_steps, rounds_down, never_stops, more_than_stored, counts_calls),
@@ -188,4 +190,6 @@ UPSAMPLED = Exercise(
         "that fills the "
         "window: round up.",
     ),
+    difficulty=2,
+    minutes=15,
 )

@@ -300,7 +300,7 @@ def _words(frames: int) -> str:
 
 
 PARITY_TEST = Exercise(
-    name="the proof",
+    name="parity test",
     notebook="12_capstones",
     solution=judge,
     cases=parity_test_cases,
@@ -311,4 +311,6 @@ PARITY_TEST = Exercise(
         "of the graph "
         "refuses it too.",
     ),
+    difficulty=3,
+    minutes=20,
 )

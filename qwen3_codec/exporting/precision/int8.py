@@ -31,7 +31,7 @@ from .integers import TRANSLATIONS, BlockProduct, IntegerProduct
 FLOAT, BLOCKS, ONE_TERM, TWO_TERMS = "float32", "block-wise int8", "int8", "two-term int8"
 PRODUCTS = {BLOCKS: BlockProduct, ONE_TERM: IntegerProduct, TWO_TERMS: partial(IntegerProduct, terms=2)}
 # The table: which kind of layer gets which product. It comes from the demo, where each kind alone was given one term
-# (`precision.sensitivity`, notebook 8): transposed convolutions leave 37 to 43 dB, what comes before them 40 to 45, the
+# (`precision.sensitivity`, page 8): transposed convolutions leave 37 to 43 dB, what comes before them 40 to 45, the
 # residual ones 39 to 46, the more the later their block; the weights alone, all of them, 37. At the official widths
 # seven tenths of the work are in residual convolutions of several taps: these get one term as soon as steps are short.
 # What is small and hurts stays float32: the quantizer's and the transformer's projections, the last convolution.
