@@ -315,7 +315,7 @@ def test_progress_is_kept_and_shown(tmp_path):
     check(name, len)  # whoever has solved it keeps that
     kept = json.loads((tmp_path / "exercises.json").read_text())
     assert list(kept) == [name] and (kept[name]["tries"], kept[name]["passed"]) == (2, True)
-    assert f"| {name} | [12_capstones](12_capstones.ipynb) | ●○○ | 5 | 2 | ✓ |" in progress().data
+    assert f"| {name} | [02_inspect_dims](02_inspect_dims.ipynb) | ●○○ | 5 | 2 | ✓ |" in progress().data
     assert progress().data.count("\n") == 1 + len(EXERCISES)
 
 

@@ -1,7 +1,5 @@
 """Schematic pictures show the numbers that they are drawn from, and these are those of the designs."""
 
-import json
-
 import matplotlib
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ from conftest import random_codes
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-from qwen3_codec.course.lab import course, schematics
+from qwen3_codec.course.lab import schematics
 from qwen3_codec.course.pitfalls.state import StoredRotatedStack
 from qwen3_codec.model.dimensions import memory_stages
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
@@ -49,27 +47,29 @@ def test_windowed_calls_are_what_the_wrapper_does(shallow):
         given += range(first, first + finalized)
     assert given == list(range(14))
     figure = schematics.calls_see(calls, "windowed")
-    assert {"call 1", "call 4", "held back", "decoded again: the conv stack's history"} <= words(figure)
+    assert {"call 1", "call 4", "buffered", "recomputed: left context"} <= words(figure)
 
 
 def test_exact_calls():
     first, second = schematics.exact_calls([3, 2], window=8, start=4)
     assert first == {schematics.KEYS: (0, 4), schematics.NEW: (4, 3)}
     assert second == {schematics.KEYS: (0, 7), schematics.NEW: (7, 2)}
-    assert {"3", "2", "7", "new, given now"} <= words(schematics.calls_see([first, second], "exact"))
+    assert {"3", "2", "7", "new, emitted now"} <= words(schematics.calls_see([first, second], "exact"))
 
 
 def test_the_memory_line_has_every_state(small):
     wrapper = ExactStreamingWrapper(small.decoder)
     stages = memory_stages(wrapper)
-    assert sum(states for *_, states in stages) == len(wrapper.spec.states) - 1  # the counter reaches nowhere
-    by_name = {name: (steps, ms) for name, steps, ms, _ in stages}
-    config, frame_ms = small.decoder.config, 1000 * small.decoder.samples_per_frame / small.sample_rate
-    assert by_name["pre_transformer"] == (1, pytest.approx((config.sliding_window - 1) * frame_ms))
-    assert by_name["pre_conv"] == (1, pytest.approx(2 * frame_ms))
-    assert {"pre_\nconv", "×1920", "160 ms\n1 state", "5.68 s\n16 states"} <= words(
-        schematics.memory_line(stages, "memory")
+    assert sorted(name for stage in stages for name in stage.states) == sorted(
+        before.name for before, _ in wrapper.spec.states
     )
+    assert sum(stage.bytes for stage in stages) == wrapper.spec.bytes_per_stream()
+    by_name = {stage.name: stage for stage in stages}
+    config, frame_ms = small.decoder.config, 1000 * small.decoder.samples_per_frame / small.sample_rate
+    assert by_name["pre_transformer"].reach_ms == pytest.approx((config.sliding_window - 1) * frame_ms)
+    assert by_name["pre_conv"].reach_ms == pytest.approx(2 * frame_ms)
+    wanted = {"pre_conv", "12.5 Hz", "24,000 Hz", "160 ms", "1 state", "5.68 s", "17 states", "no state"}
+    assert wanted <= words(schematics.memory_line(stages, "memory"))
 
 
 @pytest.mark.parametrize("calls", [0, 1, 5, 20])
@@ -106,41 +106,13 @@ def test_saturated_positions_are_right_until_the_window_is_full():
 def test_masks_and_the_rest_are_labelled():
     right = np.array([[2, 2, 0], [0, 2, 2]])
     figure = schematics.masks({"right": right, "wrong": np.where(right == 2, 1, 0)}, 1, "masks")
-    assert {"masks", "right", "wrong", "is seen", "should be seen, and is lost", "hidden"} <= words(figure)
-    assert "should be seen, and is lost" not in words(schematics.masks({"right": right}, 1, "masks"))
+    assert {"masks", "right", "wrong", "attended to", "should be attended to, and is lost", "hidden"} <= words(figure)
+    assert "should be attended to, and is lost" not in words(schematics.masks({"right": right}, 1, "masks"))
     figure = schematics.overlap(16, 8, inputs=4, border=2, title="kernel 16, stride 8")
-    assert {"kernel 16, stride 8", "input 3", "a new chunk begins"} <= words(figure)
+    assert {"kernel 16, stride 8", "input 3", "a new chunk begins", "what it adds to this chunk: the state"} <= words(
+        figure
+    )
     figure = schematics.branches({"a": 0, "b": 3}, {"a": 0, "b": 0}, "a branch", "frames")
     assert {"a branch", "the module", "its graph", "frames", "3"} <= words(figure)
     figure = schematics.distances({"right": (range(3), range(3))}, "distances")
     assert {"distances", "right"} <= words(figure)
-
-
-def test_the_map_has_every_notebook():
-    pages = course.pages()
-    assert [page.name.split("_")[0] for page in pages] == [f"{n:02}" for n in range(1, len(pages) + 1)]
-    assert {int(page.name.split("_")[0]) for page in pages} == set(schematics.PLACES)
-    assert len(set(schematics.PLACES.values())) == len(schematics.PLACES)
-    assert all(page.minutes >= 1 and page.seconds > 0 for page in pages)
-    assert sum(page.exercises for page in pages) == 16
-    shown = " ".join(words(schematics.walkthrough_map(pages))).replace("\n", " ")
-    assert all(page.title in shown for page in pages) and "11 exercises" in shown
-
-
-def test_a_map_of_some_notebooks_that_were_never_run(tmp_path):
-    cell = {"cell_type": "markdown", "metadata": {}, "source": ["# 1 · A title\n", "and words"]}
-    code = {"cell_type": "code", "metadata": {"tags": ["exercise"]}, "source": ["1 + 1"], "outputs": []}
-    (tmp_path / "01_first.ipynb").write_text(json.dumps({"cells": [cell, code]}))
-    (page,) = course.pages(tmp_path)
-    assert page == schematics.Page("01_first", "1 · A title", 1.0, None, 1)
-    assert any("1 min to read\n1 exercise" in text for text in words(schematics.walkthrough_map([page])))
-    assert course.pages(tmp_path / "nothing") == []
-
-
-def test_the_reading_time_counts_what_cells_print_as_text(tmp_path):
-    printed = {"output_type": "display_data", "data": {"text/markdown": ["word " * 500, "word " * 494]}, "metadata": {}}
-    cell = {"cell_type": "code", "metadata": {}, "source": ["show()"], "outputs": [printed]}
-    title = {"cell_type": "markdown", "metadata": {}, "source": ["# 1 · A title\n"]}
-    (tmp_path / "01_first.ipynb").write_text(json.dumps({"cells": [title, cell]}))
-    (page,) = course.pages(tmp_path)
-    assert page.minutes == (5 + 1 + 994) / course.WORDS_A_MINUTE  # the title, the call, what it prints

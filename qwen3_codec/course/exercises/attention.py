@@ -63,7 +63,7 @@ HEAD_DIM = Exercise(
     cases=width_cases,
     mistakes=(width_by_formula, heads_of_queries, both_wrong, frames_first),
     hints=(
-        "Compare section 2's computed width with the config's.",
+        "Compare the computed width with the config's: section 4 of page 2 has both.",
         "Nothing has to be computed: every number has a name in the config.",
     ),
     difficulty=1,

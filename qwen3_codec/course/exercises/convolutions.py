@@ -136,7 +136,7 @@ def _measured_history(kernel: int, dilation: int, stride: int) -> int:
 
 LENGTH = Exercise(
     name="history length",
-    notebook="12_capstones",
+    notebook="02_inspect_dims",
     solution=history_length,
     cases=length_cases,
     mistakes=(without_dilation, without_stride, kernel_less_one, with_the_last_tap),
