@@ -202,10 +202,10 @@ def length_step(x, past):
     return x + ramp, kept, mean
 
 
-check("frozen lengths", length_step)
+check("lengths baked in", length_step)
 
 # %%
-solution("frozen lengths")
+solution("lengths baked in")
 
 # %% [markdown]
 # ## 2. Only the traced branch is exported

@@ -115,7 +115,7 @@ def frozen_cases() -> list[Case]:
 
 
 LENGTHS = Exercise(
-    name="frozen lengths",
+    name="lengths baked in",
     notebook="04_export_onnx",
     solution=length_step,
     cases=frozen_cases,
