@@ -114,7 +114,7 @@ small = checkpoint.random_checkpoint(small_config(**small_dims), source="small")
 steps = {"exact": ExactStreamingWrapper(small.decoder), "windowed": StatefulCodecONNXWrapper(small.decoder)}
 
 
-class FrozenLength(torch.nn.Module):
+class BakedInLength(torch.nn.Module):
     """A step behind one line too many."""
 
     def __init__(self, step):
@@ -152,9 +152,9 @@ def frames_out(path, spec, frames):
 
 
 # %%
-path, rows, warned = build / "frozen.onnx", [], {}
+path, rows, warned = build / "baked_in.onnx", [], {}
 for design, right in steps.items():
-    for name, step in {"int()": FrozenLength(right), "as it is": right}.items():
+    for name, step in {"int()": BakedInLength(right), "as it is": right}.items():
         warned[design, name] = said = traced_by_spec(step, path)
         about = [each.category for each in said if not is_advice(each)]
         out = [frames_out(path, step.spec, frames) for frames in (2, 3, 5)]
@@ -167,10 +167,10 @@ plots.table(["step", "line", "warnings", "advice", "about the graph", "2 in", "3
 # export, also of a right one: that the exporter is old, that it did not fold a constant. This is what you get on your screen for the windowed step:
 
 # %%
-frozen = warned["windowed", "int()"]
-for words, times in Counter(map(str, frozen)).items():
+traced_wrong = warned["windowed", "int()"]
+for words, times in Counter(map(str, traced_wrong)).items():
     print(f"{times} × {words}\n")
-print(f"{len(frozen)} warnings, {sum(map(is_advice, frozen))} of them are advice")
+print(f"{len(traced_wrong)} warnings, {sum(map(is_advice, traced_wrong))} of them are advice")
 
 # %% tags=["check"]
 for design in steps:
@@ -184,7 +184,7 @@ assert [row[5:] for row in rows] == [(2, 3, 3), (2, 3, 5)] * 2
 # > length that is baked in cause one: `min`, `max` and `if` on a size warn with this exporter and not with the other, and `range` with
 # > neither ([7 · the catalogue](07_trap_catalogue.ipynb) has them all). So look at the result too: run the graph at other lengths than the example's.
 #
-# ### Exercise: three lengths baked in ●●○ · 10 min
+# ### Exercise: lengths baked in ●○○ · 10 min
 #
 # This step works in PyTorch at every length. As a graph, it is right at the lengths of its example and at no other, because three lines
 # make a Python number of a size. Free them, without changing what the step computes. `check` runs your function in PyTorch and as a graph of both exporters.
@@ -250,7 +250,7 @@ assert [each.category for each in said if not is_advice(each)] == ["TracerWarnin
 assert finished["graph"][0] == finished["graph"][1] and finished["module"][0] < finished["module"][1]
 
 # %% [markdown]
-# ### Exercise: replace the `if` ●○○ · 5 min
+# ### Exercise: the if ●○○ · 5 min
 #
 # In the last call, when `is_last` is above 0.5, the samples `x` [1, N] come out half as loud. `check` runs your function in PyTorch and as a graph of
 # both exporters.
@@ -315,7 +315,7 @@ assert all(value.name != tensor.name for value, tensor in zip(unnamed.output, st
 # The windowed step needs a name for the length of each state before and after the call, because its states grow until they are full. In the exact step they have one shape
 # from the first call on: the rows, the frames of a call and its samples are all that is dynamic.
 #
-# ### Exercise: names and axes ●●○ · 10 min
+# ### Exercise: names and axes ●○○ · 10 min
 #
 # `forward(x, *past)` takes `x` [B, T] and one past [B, P] for each of `layers` layers; it gives `y` [B, T], and each past joined with x. Return the
 # options for `torch.onnx.export(..., dynamo=False)`: names `x`, `past_0`, `past_1`, ... for the inputs, `y`, `next_0`, `next_1`, ... for the outputs, and
@@ -410,7 +410,7 @@ plots.table(["step", "exporter", "nodes", "warnings about it", "validation runs"
 # The graphs of sections 1 and 2 do not get through:
 
 # %%
-wrong = {f"{design}, int()": FrozenLength(step) for design, step in steps.items()} | {"windowed, if": branching}
+wrong = {f"{design}, int()": BakedInLength(step) for design, step in steps.items()} | {"windowed, if": branching}
 for name, step in wrong.items():
     print(f"{name}:")
     with fails_with(ExportError, "constant|is_last"):

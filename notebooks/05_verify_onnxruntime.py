@@ -464,4 +464,4 @@ plots.player(lost, loaded.sample_rate)
 # - From the command line: `python -m qwen3_codec verify build/windowed_full.onnx --checkpoint demo --chunks 3,1,7`. (The larger exercise, a parity test of your own, is in
 #   [12 · Capstones](12_capstones.ipynb).)
 #
-# **Next:** [7 · Trap catalogue](07_trap_catalogue.ipynb), because each trap there has a check of this page that catches it.
+# **Next:** [6 · Workbench](06_workbench.ipynb), because controls, ablation and streams past the window stand ready there for a step that you change.

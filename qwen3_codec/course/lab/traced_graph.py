@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, FancyBboxPatch
 
-from .plots import fitted
+from .plots.style import fitted, styled
 
 # What an operator calls its inputs, where a picture is to say which of them is a constant.
 ARGUMENTS = {
@@ -36,6 +36,7 @@ class Box:
     is_tensor: bool = False
 
 
+@styled
 def traced_graphs(models: Mapping[str, onnx.ModelProto], baked_in: int, title: str) -> Figure:
     """Graphs side by side, {label: model}, from the inputs down; constants stand in the node that takes them.
 
