@@ -189,7 +189,7 @@ def _compare(
     waveform = trace.waveform
     common = slice(None, min(waveform.shape[1], reference.shape[1]))
     pair = reference[:, common], waveform[:, common]
-    by_frame, mse_by_frame = _frame_errors(oracle[:, common], waveform[:, common], spec.samples_per_frame)
+    by_frame, mse_by_frame = frame_errors(oracle[:, common], waveform[:, common], spec.samples_per_frame)
     right = (by_frame <= limits.max_error) & (mse_by_frame <= limits.max_mse)
     return PathResult(
         path=path,
@@ -206,7 +206,7 @@ def _compare(
     )
 
 
-def _frame_errors(wanted: np.ndarray, found: np.ndarray, samples_per_frame: int) -> tuple[np.ndarray, np.ndarray]:
+def frame_errors(wanted: np.ndarray, found: np.ndarray, samples_per_frame: int) -> tuple[np.ndarray, np.ndarray]:
     """Largest error and MSE of each frame, over all rows."""
     error = np.abs(wanted.astype(np.float64) - found)
     error = np.pad(error, ((0, 0), (0, -error.shape[1] % samples_per_frame)))
@@ -248,7 +248,7 @@ def _agreement(
     if waves[0].shape == waves[1].shape:
         error = max_error(*waves)
         if limits.min_snr_db is None:
-            by_frame, _ = _frame_errors(*waves, spec.samples_per_frame)
+            by_frame, _ = frame_errors(*waves, spec.samples_per_frame)
             frames.append(_first(~(by_frame <= limits.max_error)))
     first = min((frame for frame in frames if frame is not None), default=None)
     return Agreement(schedule, error, states.largest, states.name, first)

@@ -1,0 +1,307 @@
+"""What a failure looks like, and which mistakes look like that."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...runtime.metrics import MAX_ERROR, scaled_error
+from ...spec import StateSpec
+from .calls import Arrays, Difference
+from .departure import Result, departure, results
+from .mistakes import known_mistakes, run_of
+
+# Of a call's error, how much a mistake may leave unexplained: two float32 computations of one mistake leave 1e-3.
+ALIKE = 0.1
+# A mistake that explains so much of an error is named as a part of it.
+MOSTLY = 0.5
+HALF = (torch.float16, torch.bfloat16)
+CLAMPS = ("clamp", "clamp_min", "clamp_max", "hardtanh", "relu", "clamp_", "relu_")
+
+
+# ---- by comparison with mistakes that run ---------------------------------------------------------
+
+
+def recognised(right: Any, forced: Sequence[Difference]) -> list[str]:
+    """The known mistakes that give what the step gave in the calls `forced`: each began with the right state.
+
+    A mistake has to be alike in the first call that is wrong, in the last one, and in one that is right where there is
+    one. Where none is, the one that explains most of the first call's error.
+    """
+    wrong = [each for each in forced if each.wrong]
+    if not wrong:
+        return []
+    others = [wrong[-1], max(wrong, key=lambda each: each.call.frames)]
+    others += [each for each in forced if not each.wrong and not each.raised][-1:]
+    found, partly = [], []
+    for mistake in known_mistakes(right):
+        left = unexplained(mistake.run, wrong[0])
+        if left <= ALIKE and all(unexplained(mistake.run, each) <= ALIKE for each in others):
+            found.append(mistake.words)
+        elif left < MOSTLY:
+            partly.append((left, f"{mistake.words}; that explains {1 - left:.0%} of the first wrong call's error"))
+    return [*dict.fromkeys(found or [words for _, words in sorted(partly)[:1]])]
+
+
+def unexplained(run: Callable[[Arrays], Arrays], difference: Difference) -> float:
+    """The share of a call's error that is left when what the mistake `run` does is taken for right, at the worst output.
+
+    inf where the mistake fails, or is wrong where the step is not.
+    """
+    try:
+        mistaken = run(difference.call.feeds)
+    except Exception:  # a mistake need not run on every interface
+        return np.inf
+    shares = [0.0]
+    for name, wanted in difference.call.outputs.items():
+        found, other = difference.found[name], mistaken[name]
+        off, others_off = scaled_error(wanted, found), scaled_error(wanted, other)
+        if off <= MAX_ERROR and others_off <= MAX_ERROR:
+            continue
+        if found.shape != other.shape or found.shape != wanted.shape or off <= MAX_ERROR or not np.isfinite(off):
+            return np.inf
+        left, all_of_it = (np.linalg.norm((found - each).astype(np.float64)) for each in (other, wanted))
+        shares.append(float(left / all_of_it))
+    return max(shares)
+
+
+# ---- by how a wrong tensor looks beside the right one ---------------------------------------------
+
+
+def handed_on(spec: StateSpec, forced: Sequence[Difference], waveform: str) -> list[str]:
+    """What the wrong outputs look like beside the right ones, in calls that began with the right state.
+
+    Where the audio is wrong as well, states behind the fault are wrong in its wake: then the first wrong one alone, in
+    the order of the data.
+    """
+    wrong = [each for each in forced if each.wrong]
+    names = [name for name in data_order(spec) if any(name in each.wrong for each in wrong)]
+    computed_right = not any(waveform in each.wrong for each in wrong)
+    before = {after.name: before.name for before, after in spec.states}
+    looks: dict[str, list[str]] = {}
+    for name in names:
+        calls = [each for each in wrong if name in each.wrong]
+        words = {_looks(name, before.get(name), each) for each in calls[-3:]}
+        if len(words) == 1 and (text := words.pop()) and (computed_right or name == names[0] or "`" in text):
+            looks.setdefault(text, []).append(f"`{name}`")
+    return [f"{_listed(which)} {text}" for text, which in looks.items()]
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _looks(name: str, before: str | None, difference: Difference) -> str:
+    """How a wrong tensor comes about from right ones, or ""."""
+    found, wanted, call = difference.found[name], difference.call.outputs[name], difference.call
+    if not np.isfinite(found).all():
+        return "is not finite"
+    if before and equal(found, call.feeds[before]):
+        return "comes out as it went in: the old state is handed back (`not returned`)"
+    for other, array in call.outputs.items():
+        if other != name and array.shape == found.shape and found.any() and equal(found, array):
+            return f"holds what belongs into `{other}`: states are swapped"
+    if found.shape != wanted.shape:
+        return f"has the shape {list(found.shape)}, must be {list(wanted.shape)}"
+    if not found.any():
+        return "comes out as zeros: the state is lost"
+    if found.dtype == np.int64:
+        off = np.unique(found - wanted)
+        return f"counts {off[0]:+d} a call too far" if off.size == 1 else "is another count"
+    return _along_time(found, wanted) or _changed(found, wanted)
+
+
+def _along_time(found: np.ndarray, wanted: np.ndarray) -> str:
+    """Is a tensor shifted along its time axis, or wrong at one end of it?"""
+    axis = 1 if found.ndim == 2 else 2
+    length = found.shape[axis]
+    found, wanted = np.moveaxis(found, axis, -1), np.moveaxis(wanted, axis, -1)
+    off = np.abs(found - wanted).max(axis=tuple(range(found.ndim - 1))) > MAX_ERROR * max(1.0, np.abs(wanted).max())
+    places = np.flatnonzero(off)
+    for by in range(1, min(length, 9)):
+        if equal(found[..., by:], wanted[..., :-by]) and wanted[..., :-by].any():
+            return f"lacks its newest {_entries(by)}: all others are {by} later than they must be"
+        if equal(found[..., :-by], wanted[..., by:]) and wanted[..., by:].any():
+            return f"has moved on {by} too far: its oldest {_entries(by)} and not {'it' if by == 1 else 'they'} alone"
+    if places.size and places.size < length:
+        zeros = " (zeros)" if not found[..., off].any() else ""
+        if places[-1] == places.size - 1:
+            return f"is wrong in its oldest {_entries(places.size)} alone{zeros}: the left context is too short"
+        if places[0] == length - places.size:
+            return f"is wrong in its newest {_entries(places.size)} alone{zeros}"
+    return ""
+
+
+def _entries(count: int) -> str:
+    return "entry" if count == 1 else f"{count} entries"
+
+
+def _changed(found: np.ndarray, wanted: np.ndarray) -> str:
+    """Is a tensor the right one scaled, cut, moved or rounded?"""
+    largest = float(np.abs(found).max())
+    if equal(found, np.clip(wanted, -largest, largest)):
+        return f"is clamped at {largest:.4g}"
+    scale = float((found.astype(np.float64) * wanted).sum() / (wanted.astype(np.float64) ** 2).sum())
+    if scale and np.linalg.norm(found - scale * wanted) < ALIKE**2 * np.linalg.norm(found - wanted):
+        return f"is {scale:.5g} times what it must be"
+    error = (found - wanted).astype(np.float64)
+    if error.ndim == 3 and error.shape[2] > 1 and np.abs(error.std(axis=2)).max() < ALIKE**2 * np.abs(error).max():
+        return "is off by a constant for each channel: something like a bias is added too often"
+    if np.abs(error).max() > MAX_ERROR and np.array_equal(found, wanted.astype(np.float16).astype(found.dtype)):
+        return "is rounded to float16"
+    return ""
+
+
+def equal(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.shape == other.shape and bool(scaled_error(other, one) <= MAX_ERROR)
+
+
+# ---- by what the step computes --------------------------------------------------------------------
+
+
+def computed(right: Any, step: Any, feeds: Arrays) -> tuple[str, list[str]]:
+    """(where the step departs from the right one, in words; the causes that this shows), in one call."""
+    pair = [results(lambda each=each: run_of(each, right.spec)(feeds)) for each in (right, step)]
+    mine, theirs = pair
+    found = departure(mine, theirs)
+    causes = [*_half(mine, theirs), *_constants(mine, theirs)]
+    if found is None:
+        return "", causes
+    first, beside = found
+    if first.operator in CLAMPS and not (beside and beside.numbers == first.numbers):
+        causes.insert(0, f"a clamp that the package's step does not have: {first.place}")
+    if first.operator in ("add", "add_") and (bias := _parameter(step, first)):
+        causes.insert(0, f"`{bias}` is added here, though its layer has added it already: {first.place}")
+    where = f"the first result that the package's step does not have is that of `{first.operator}` at {first.place}"
+    return where, causes
+
+
+def _half(mine: Sequence[Result], theirs: Sequence[Result]) -> Iterator[str]:
+    if any(result.dtype in HALF for result in mine):
+        return
+    if first := next((result for result in theirs if result.dtype in HALF), None):
+        yield f"the computation goes through {str(first.dtype).removeprefix('torch.')}: {first.place}"
+
+
+def _constants(mine: Sequence[Result], theirs: Sequence[Result]) -> Iterator[str]:
+    """Constants of one operator that only one of the two has."""
+
+    def of(found: Sequence[Result]) -> dict[tuple, Result]:
+        return {(result.operator, number): result for result in found for number in result.numbers}
+
+    ours, others = of(mine), of(theirs)
+    for (operator, number), result in others.items():
+        if (operator, number) not in ours:
+            instead = [f"{value:g}" for name, value in ours if name == operator and (name, value) not in others]
+            text = f"where the package's step has {', '.join(instead)}" if instead else "that the package's has not"
+            yield f"`{operator}` takes the constant {number:g}, {text}: {result.place}"
+
+
+def _parameter(step: Any, result: Result) -> str:
+    """The parameter of the step that an operator took, or ""."""
+    names = {tensor.data_ptr(): name for name, tensor in step.named_parameters()}
+    return next((names[place] for place in result.inputs if place in names), "")
+
+
+# ---- where in the data's order, and when ----------------------------------------------------------
+
+
+def data_order(spec: StateSpec) -> list[str]:
+    """The outputs of a step in the order in which it computes them: what is behind a fault is wrong in its wake."""
+    names = [after.name for _, after in spec.states]
+    attention = [name for name in names if "_key_" in name or "_value_" in name]
+    attention.sort(key=lambda name: (int(name.rpartition("_")[2]), name))
+    counts = [after.name for before, after in spec.states if after.dtype == "int64"]
+    convs = [name for name in names if name not in attention and name not in counts]
+    return [*counts, *convs[:1], *attention, *convs[1:], *(tensor.name for tensor in spec.outputs)]
+
+
+def layers_of(right: Any) -> dict[str, str]:
+    """{a next state: the module whose input or keys it holds}, as far as the design tells."""
+    spec = right.spec
+    convs = [after.name for _, after in spec.states if after.name.startswith("next_conv_") and after.name[-1].isdigit()]
+    found = {name: module for name, (module, _) in zip(convs, getattr(right, "conv_layers", []), strict=False)}
+    for name in data_order(spec):
+        if "_key_" in name or "_value_" in name:
+            found[name] = f"pre_transformer.layers.{int(name.rpartition('_')[2])}"
+    return found
+
+
+def where_in_the_layers(right: Any, forced: Sequence[Difference]) -> str:
+    """Between which two states a fault lies, by the calls that began with the right state."""
+    wrong = {name for each in forced for name in each.wrong}
+    order, layers = [name for name in data_order(right.spec) if name not in ("valid_samples",)], layers_of(right)
+    first = next((name for name in order if name in wrong), None)
+    if first is None:
+        return ""
+    main = right.spec.outputs[0].name
+    named = f"`{first}`" + (f" ({layers[first]})" if first in layers else "")
+    if main not in wrong:
+        return (
+            f"in calls that begin with the package's state the audio is right, and what is handed on is wrong: {named}"
+            + (f" and {len(wrong) - 1} more" if len(wrong) > 1 else "")
+        )
+    earlier = order[: order.index(first)]
+    after = f", and `{earlier[-1]}`" + (f" ({layers[earlier[-1]]})" if earlier[-1] in layers else "") if earlier else ""
+    right_before = f"{after} before it is right" if earlier else ""
+    return f"in the order of the data {named} is the first that is wrong{right_before}"
+
+
+def which_calls(forced: Sequence[Difference], full: int) -> str:
+    """Which calls are wrong, if a rule shows."""
+    wrong = [each.call for each in forced if each.wrong or each.raised]
+    right = [each.call for each in forced if not (each.wrong or each.raised)]
+    if not wrong or not right:
+        return "every single call is wrong, the first one too" if wrong else ""
+    shortest = min(call.frames for call in wrong)
+    if all(call.frames < shortest for call in right):
+        return f"calls of {shortest} frames and more are wrong, shorter ones are right"
+    if all(call.frames > max(each.frames for each in wrong) for call in right):
+        return f"calls of up to {max(each.frames for each in wrong)} frames are wrong, longer ones are right"
+    last_right = max(call.start for call in right)
+    if all(call.start + call.frames > full for call in wrong):
+        return f"only calls that go past the window ({full} frames) are wrong"
+    if all(call.start > last_right for call in wrong):
+        return f"calls are wrong from frame {wrong[0].start} on"
+    if all(call.start + call.frames <= full for call in wrong):
+        return f"only calls before all states are full ({full} frames) are wrong"
+    if wrong[0].start == 0 and len(wrong) == 1:
+        return "only the first call of a stream is wrong"
+    if [call for call in right] == right[:1] and right[0].start == 0:
+        return "every call but the first is wrong: what goes wrong needs a state"
+    return ""
+
+
+def look_ahead(step: Any, spec: StateSpec, codes: np.ndarray, frames: int = 8) -> str:
+    """How far before a frame the first sample lies that moves with its codes, in one call from zeros; "" if none does."""
+    codes = np.ascontiguousarray(codes[:, :frames])
+    changed, last = codes.copy(), codes.shape[1] - 1
+    changed[:, last] = (changed[:, last] + 1) % spec.codebook_size
+    inputs = {"is_last": np.zeros(1, np.float32), **spec.zero_state()}
+    run, main = run_of(step, spec), spec.outputs[0].name
+    try:
+        one, other = (run({**inputs, "audio_codes": each})[main] for each in (codes, changed))
+    except (Exception, SystemExit):
+        return ""
+    per_frame = spec.samples_per_frame
+    early = np.flatnonzero((one != other).any(axis=0)[: last * per_frame])
+    if one.shape != other.shape or not early.size:
+        return ""
+    ahead = last * per_frame - int(early[0])
+    return f"it looks ahead: a frame's codes move samples up to {ahead} before it ({ahead / per_frame:.2g} frames)"
+
+
+def growth(errors: np.ndarray) -> str:
+    """Does the error of each frame grow along the stream, or die away?"""
+    wrong = errors[int((errors > MAX_ERROR).argmax()) :]
+    if len(wrong) < 8 or not np.isfinite(wrong).all():
+        return ""
+    quarter = len(wrong) // 4
+    begin, end = (float(np.sqrt(np.mean(part**2))) for part in (wrong[:quarter], wrong[-quarter:]))
+    if end > 10 * begin:
+        return f"the error grows along the stream, from {begin:.1e} to {end:.1e}"
+    if end <= MAX_ERROR:
+        return f"the error dies away: {begin:.1e} at first, {end:.1e} at the end"
+    return ""
