@@ -47,6 +47,7 @@ class Bench:
         self.name = step.__name__ if inspect.isclass(step) else type(step).__name__
         self.said: list[Diagnostic] = []
         self.runs: dict[tuple[int, ...], Run] = {}
+        self._errors: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray, str]] = {}
         self.spec: StateSpec | None = None
         self.right: Any = None
         self.problem = self._build()
@@ -149,6 +150,11 @@ class Bench:
 
     def errors(self, schedule: Sequence[int]) -> tuple[np.ndarray, np.ndarray, str]:
         """(largest error of each frame, which frames are wrong, what is wrong with the length or ended the stream)."""
+        if tuple(schedule) not in self._errors:
+            self._errors[tuple(schedule)] = self._measured(schedule)
+        return self._errors[tuple(schedule)]
+
+    def _measured(self, schedule: Sequence[int]) -> tuple[np.ndarray, np.ndarray, str]:
         run, wanted = self.run(schedule), self.wanted(schedule)
         per_frame, total = self.spec.samples_per_frame, self.codes.shape[1]
         sizes, wrong, trouble = np.zeros(total), np.zeros(total, bool), ""
@@ -167,13 +173,13 @@ class Bench:
                 off = piece.shape[1] - must.shape[1]
                 trouble = trouble or (
                     f"{abs(off)} samples too {'many' if off > 0 else 'few'} come out of the call at frame "
-                    f"{seen - frames} ({frames} frames)"
+                    f"{seen - frames}"
                 )
             done = until
         if run.error:
             start = sum(run.frames[: len(run.pieces)])
             wrong[start:], sizes[start:] = True, np.inf
-            trouble = trouble or f"the call at frame {start} ({run.frames[len(run.pieces)]} frames): {run.error}"
+            trouble = trouble or f"the call at frame {start}: {run.error}"
         return sizes, wrong, trouble
 
     @contextmanager

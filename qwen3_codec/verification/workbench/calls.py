@@ -109,6 +109,13 @@ def differences(run: Callable[[Arrays], Arrays], calls: Sequence[Call]) -> list[
     return found
 
 
+def off_alone(alone: np.ndarray, found: np.ndarray) -> float:
+    """`scaled_error` of a step against itself: a NaN that it gives alone too is no difference."""
+    if alone.shape == found.shape:
+        alone, found = np.nan_to_num(alone), np.nan_to_num(found)
+    return scaled_error(alone, found)
+
+
 def joined(calls: Sequence[Call], spec: StateSpec) -> Arrays:
     """The feeds of several calls as the rows of one. What has no batch axis is the first one's."""
     together = dict(calls[0].feeds)

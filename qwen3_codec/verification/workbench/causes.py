@@ -1,5 +1,6 @@
 """What a failure looks like, and which mistakes look like that."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ ALIKE = 0.1
 # A mistake that explains so much of an error is named as a part of it.
 MOSTLY = 0.5
 HALF = (torch.float16, torch.bfloat16)
+HALF_WORDS = "the computation goes through"
+ARITHMETIC = ("add", "sub", "rsub", "mul", "div", "pow", "add_", "sub_", "mul_", "div_")
 CLAMPS = ("clamp", "clamp_min", "clamp_max", "hardtanh", "relu", "clamp_", "relu_")
 
 
@@ -77,15 +80,32 @@ def handed_on(spec: StateSpec, forced: Sequence[Difference], waveform: str) -> l
     """
     wrong = [each for each in forced if each.wrong]
     names = [name for name in data_order(spec) if any(name in each.wrong for each in wrong)]
-    computed_right = not any(waveform in each.wrong for each in wrong)
+    in_its_wake = waveform in names and len(names) > 1
     before = {after.name: before.name for before, after in spec.states}
     looks: dict[str, list[str]] = {}
     for name in names:
         calls = [each for each in wrong if name in each.wrong]
-        words = {_looks(name, before.get(name), each) for each in calls[-3:]}
-        if len(words) == 1 and (text := words.pop()) and (computed_right or name == names[0] or "`" in text):
-            looks.setdefault(text, []).append(f"`{name}`")
+        words = {_moved(name, before.get(name), each) for each in calls}
+        if not in_its_wake or name == names[0]:
+            words |= {_looks(each.found[name], each.call.outputs[name], in_its_wake) for each in calls if words == {""}}
+        if len(words := words - {""}) == 1:
+            looks.setdefault(words.pop(), []).append(f"`{name}`")
+        elif calls[0].found[name].dtype == np.int64:
+            looks.setdefault(_counted(name, calls), []).append(f"`{name}`")
     return [f"{_listed(which)} {text}" for text, which in looks.items()]
+
+
+def _counted(name: str, calls: Sequence[Difference]) -> str:
+    """How a count is wrong."""
+    off = [(each.call.frames, int((each.found[name] - each.call.outputs[name]).flat[0])) for each in calls]
+    if all(by == 1 - frames for frames, by in off):
+        return "counts calls in place of frames"
+    frames, by = off[0]
+    return f"counts {abs(by)} too {'many' if by > 0 else 'few'} in a call of {_frames(frames)}"
+
+
+def _frames(count: int) -> str:
+    return "1 frame" if count == 1 else f"{count} frames"
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:
@@ -93,24 +113,29 @@ def _listed(names: Sequence[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _looks(name: str, before: str | None, difference: Difference) -> str:
-    """How a wrong tensor comes about from right ones, or ""."""
-    found, wanted, call = difference.found[name], difference.call.outputs[name], difference.call
+def _moved(name: str, before: str | None, difference: Difference) -> str:
+    """Is a wrong tensor another one of the right ones, or nothing?"""
+    found, call = difference.found[name], difference.call
     if not np.isfinite(found).all():
         return "is not finite"
-    if before and equal(found, call.feeds[before]):
-        return "comes out as it went in: the old state is handed back (`not returned`)"
-    for other, array in call.outputs.items():
-        if other != name and array.shape == found.shape and found.any() and equal(found, array):
-            return f"holds what belongs into `{other}`: states are swapped"
-    if found.shape != wanted.shape:
-        return f"has the shape {list(found.shape)}, must be {list(wanted.shape)}"
     if not found.any():
         return "comes out as zeros: the state is lost"
-    if found.dtype == np.int64:
-        off = np.unique(found - wanted)
-        return f"counts {off[0]:+d} a call too far" if off.size == 1 else "is another count"
-    return _along_time(found, wanted) or _changed(found, wanted)
+    if before and equal(found, call.feeds[before]):
+        return "comes out as it went in: the old state is handed back, the new one is not returned"
+    for other, array in call.outputs.items():
+        if other != name and equal(found, array):
+            return f"holds what belongs into `{other}`: states are swapped"
+    return ""
+
+
+def _looks(found: np.ndarray, wanted: np.ndarray, in_its_wake: bool) -> str:
+    """How a wrong tensor comes from the right one, or "". What is wrong in another's wake is not looked at along time."""
+    if found.dtype == np.int64 or found.ndim != wanted.ndim:
+        return ""
+    if found.shape != wanted.shape:
+        by = found.shape[-1] - wanted.shape[-1]
+        return f"comes out {abs(by)} too {'long' if by > 0 else 'short'}" if by else "has another shape"
+    return ("" if in_its_wake else _along_time(found, wanted)) or _changed(found, wanted)
 
 
 def _along_time(found: np.ndarray, wanted: np.ndarray) -> str:
@@ -146,7 +171,7 @@ def _changed(found: np.ndarray, wanted: np.ndarray) -> str:
     scale = float((found.astype(np.float64) * wanted).sum() / (wanted.astype(np.float64) ** 2).sum())
     if scale and np.linalg.norm(found - scale * wanted) < ALIKE**2 * np.linalg.norm(found - wanted):
         return f"is {scale:.5g} times what it must be"
-    error = (found - wanted).astype(np.float64)
+    error = found.astype(np.float64) - wanted
     if error.ndim == 3 and error.shape[2] > 1 and np.abs(error.std(axis=2)).max() < ALIKE**2 * np.abs(error).max():
         return "is off by a constant for each channel: something like a bias is added too often"
     if np.abs(error).max() > MAX_ERROR and np.array_equal(found, wanted.astype(np.float16).astype(found.dtype)):
@@ -163,46 +188,55 @@ def equal(one: np.ndarray, other: np.ndarray) -> bool:
 
 def computed(right: Any, step: Any, feeds: Arrays) -> tuple[str, list[str]]:
     """(where the step departs from the right one, in words; the causes that this shows), in one call."""
-    pair = [results(lambda each=each: run_of(each, right.spec)(feeds)) for each in (right, step)]
-    mine, theirs = pair
-    found = departure(mine, theirs)
-    causes = [*_half(mine, theirs), *_constants(mine, theirs)]
+    mine, theirs = (results(lambda each=each: run_of(each, right.spec)(feeds)) for each in (right, step))
+    constants = {tensor.data_ptr(): name for name, tensor in [*step.named_parameters(), *step.named_buffers()]}
+    made = [result for result in theirs if not result.inputs or {*result.inputs} - {*constants}]
+    found = departure(mine, made)
+    causes = [*_not_finite(mine, theirs), *_half(mine, theirs), *_constants(mine, theirs)]
     if found is None:
         return "", causes
     first, beside = found
     if first.operator in CLAMPS and not (beside and beside.numbers == first.numbers):
         causes.insert(0, f"a clamp that the package's step does not have: {first.place}")
-    if first.operator in ("add", "add_") and (bias := _parameter(step, first)):
-        causes.insert(0, f"`{bias}` is added here, though its layer has added it already: {first.place}")
+    taken = [constants[place] for place in first.inputs if place in constants]
+    if first.operator in ("add", "add_") and taken:
+        causes.insert(0, f"`{taken[0]}` is added twice: its layer has added it already, and {first.place} does so again")
     where = f"the first result that the package's step does not have is that of `{first.operator}` at {first.place}"
     return where, causes
+
+
+def _not_finite(mine: Sequence[Result], theirs: Sequence[Result]) -> Iterator[str]:
+    if any(np.isnan(result.key[1]) for result in mine):
+        return
+    first = next((result for result in theirs if np.isnan(result.key[1])), None)
+    if first and "softmax" in first.operator:
+        yield (
+            f"a softmax over a row that is -inf everywhere gives NaN: a query sees no key at all ({first.place}); mask "
+            "with the dtype's lowest number, and let each query see its own frame"
+        )
+    elif first:
+        yield f"`{first.operator}` gives the first NaN: {first.place}"
 
 
 def _half(mine: Sequence[Result], theirs: Sequence[Result]) -> Iterator[str]:
     if any(result.dtype in HALF for result in mine):
         return
     if first := next((result for result in theirs if result.dtype in HALF), None):
-        yield f"the computation goes through {str(first.dtype).removeprefix('torch.')}: {first.place}"
+        yield f"{HALF_WORDS} {str(first.dtype).removeprefix('torch.')}: {first.place}"
 
 
 def _constants(mine: Sequence[Result], theirs: Sequence[Result]) -> Iterator[str]:
-    """Constants of one operator that only one of the two has."""
+    """Constants of the arithmetic that one of the two takes more often than the other."""
 
-    def of(found: Sequence[Result]) -> dict[tuple, Result]:
-        return {(result.operator, number): result for result in found for number in result.numbers}
+    def of(found: Sequence[Result]) -> Counter[tuple[str, float]]:
+        return Counter((each.operator, number) for each in found if each.operator in ARITHMETIC for number in each.numbers)
 
-    ours, others = of(mine), of(theirs)
-    for (operator, number), result in others.items():
-        if (operator, number) not in ours:
-            instead = [f"{value:g}" for name, value in ours if name == operator and (name, value) not in others]
-            text = f"where the package's step has {', '.join(instead)}" if instead else "that the package's has not"
-            yield f"`{operator}` takes the constant {number:g}, {text}: {result.place}"
-
-
-def _parameter(step: Any, result: Result) -> str:
-    """The parameter of the step that an operator took, or ""."""
-    names = {tensor.data_ptr(): name for name, tensor in step.named_parameters()}
-    return next((names[place] for place in result.inputs if place in names), "")
+    more, fewer = of(theirs) - of(mine), of(mine) - of(theirs)
+    for operator, number in more:
+        place = next(each.place for each in theirs if each.operator == operator and number in each.numbers)
+        instead = [f"{value:g}" for name, value in fewer if name == operator]
+        text = f"where the package's step takes {', '.join(instead)}" if instead else "which the package's step does not"
+        yield f"`{operator}` takes the constant {number:g}, {text}: {place}"
 
 
 # ---- where in the data's order, and when ----------------------------------------------------------
@@ -285,9 +319,11 @@ def look_ahead(step: Any, spec: StateSpec, codes: np.ndarray, frames: int = 8) -
         one, other = (run({**inputs, "audio_codes": each})[main] for each in (codes, changed))
     except (Exception, SystemExit):
         return ""
+    if one.shape != other.shape or not np.isfinite(one).all():
+        return ""
     per_frame = spec.samples_per_frame
     early = np.flatnonzero((one != other).any(axis=0)[: last * per_frame])
-    if one.shape != other.shape or not early.size:
+    if not early.size:
         return ""
     ahead = last * per_frame - int(early[0])
     return f"it looks ahead: a frame's codes move samples up to {ahead} before it ({ahead / per_frame:.2g} frames)"
@@ -295,6 +331,8 @@ def look_ahead(step: Any, spec: StateSpec, codes: np.ndarray, frames: int = 8) -
 
 def growth(errors: np.ndarray) -> str:
     """Does the error of each frame grow along the stream, or die away?"""
+    if not (errors > MAX_ERROR).any():
+        return ""
     wrong = errors[int((errors > MAX_ERROR).argmax()) :]
     if len(wrong) < 8 or not np.isfinite(wrong).all():
         return ""

@@ -132,8 +132,8 @@ ATTENTION: tuple[tuple[str, dict[str, Any]], ...] = (
     (TRIMMED, _cut(0)),
     (TRIMMED, _cut(1)),
     (
-        "keys are stored post-RoPE at positions that count from the start of the cache; these saturate when it is full, "
-        "and every distance to an older key is then wrong",
+        "keys are stored post-RoPE, at positions that count from the start of the cache: these saturate (in a cache that "
+        "grows, when it is full), and every distance to a key of an earlier call is then wrong",
         {"stack_type": StoredRotatedStack},
     ),
     ("keys are stored post-RoPE and rotated once more when they are read", {"stack_type": _RotatedTwice}),
@@ -243,8 +243,15 @@ def batch_mistakes(step: Any) -> Iterator[Mistake]:
     """What many do to the rows of one call, made in the right `step`."""
     spec, run = step.spec, run_of(step, step.spec)
     for name in (before.name for before, _ in spec.states if before.dtype == "int64"):
-        for words, of in (("the first row's", lambda rows: rows[:1]), ("the largest", np.max), ("the smallest", np.min)):
-            yield Mistake(
-                f"{words} `{name}` is used for all rows: each row has its own offset",
-                lambda feeds, name=name, of=of: run(feeds | {name: np.zeros_like(feeds[name]) + of(feeds[name])}),
-            )
+        for which, of in (("the first row's", lambda rows: rows[:1]), ("the largest", np.max), ("the smallest", np.min)):
+            words = f"{which} `{name}` is used for all rows, though each row has its own offset"
+
+            def changed(feeds, name=name, of=of):
+                return run(feeds | {name: np.zeros_like(feeds[name]) + of(feeds[name])})
+
+            def mask(positions, past, window, dtype, past_frames=None, of=of):
+                one = torch.zeros_like(past_frames) + torch.from_numpy(np.asarray(of(past_frames.numpy())))
+                return sliding_window_mask(positions, past, window, dtype, one)
+
+            yield Mistake(words, changed)
+            yield Mistake(words, run_of(_with(step, {"mask": mask}), spec))
