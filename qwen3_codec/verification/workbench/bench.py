@@ -48,6 +48,7 @@ class Bench:
         self.said: list[Diagnostic] = []
         self.runs: dict[tuple[int, ...], Run] = {}
         self._errors: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray, str]] = {}
+        self.kept: list[str] = []  # what the module changes of its own in a call
         self.spec: StateSpec | None = None
         self.right: Any = None
         self.problem = self._build()
@@ -171,10 +172,8 @@ class Bench:
             if piece.shape[1] != must.shape[1]:
                 wrong[done : until or 1] = True
                 off = piece.shape[1] - must.shape[1]
-                trouble = trouble or (
-                    f"{abs(off)} samples too {'many' if off > 0 else 'few'} come out of the call at frame "
-                    f"{seen - frames}"
-                )
+                kind = f"too {'many' if off > 0 else 'few'}"
+                trouble = trouble or f"the call at frame {seen - frames} gives {abs(off)} sample{'s' * (abs(off) > 1)} {kind}"
             done = until
         if run.error:
             start = sum(run.frames[: len(run.pieces)])

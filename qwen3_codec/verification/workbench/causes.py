@@ -87,7 +87,7 @@ def handed_on(spec: StateSpec, forced: Sequence[Difference], waveform: str) -> l
         calls = [each for each in wrong if name in each.wrong]
         words = {_moved(name, before.get(name), each) for each in calls}
         if not in_its_wake or name == names[0]:
-            words |= {_looks(each.found[name], each.call.outputs[name], in_its_wake) for each in calls if words == {""}}
+            words |= {_looks(name, each, in_its_wake) for each in calls if words == {""}}
         if len(words := words - {""}) == 1:
             looks.setdefault(words.pop(), []).append(f"`{name}`")
         elif calls[0].found[name].dtype == np.int64:
@@ -118,8 +118,8 @@ def _moved(name: str, before: str | None, difference: Difference) -> str:
     found, call = difference.found[name], difference.call
     if not np.isfinite(found).all():
         return "is not finite"
-    if not found.any():
-        return "comes out as zeros: the state is lost"
+    if not found.any():  # in the first call the old state is zeros as well: that tells nothing
+        return "comes out as zeros: the state is lost" if before and call.feeds[before].any() else ""
     if before and equal(found, call.feeds[before]):
         return "comes out as it went in: the old state is handed back, the new one is not returned"
     for other, array in call.outputs.items():
@@ -128,34 +128,40 @@ def _moved(name: str, before: str | None, difference: Difference) -> str:
     return ""
 
 
-def _looks(found: np.ndarray, wanted: np.ndarray, in_its_wake: bool) -> str:
+def _looks(name: str, difference: Difference, in_its_wake: bool) -> str:
     """How a wrong tensor comes from the right one, or "". What is wrong in another's wake is not looked at along time."""
+    found, wanted = difference.found[name], difference.call.outputs[name]
     if found.dtype == np.int64 or found.ndim != wanted.ndim:
         return ""
-    if found.shape != wanted.shape:
-        by = found.shape[-1] - wanted.shape[-1]
-        return f"comes out {abs(by)} too {'long' if by > 0 else 'short'}" if by else "has another shape"
-    return ("" if in_its_wake else _along_time(found, wanted)) or _changed(found, wanted)
+    if found.shape == wanted.shape:
+        return ("" if in_its_wake else _along_time(found, wanted)) or _changed(found, wanted)
+    by = found.shape[-1] - wanted.shape[-1]
+    if by < 0 and equal(found, wanted[..., -by:]):
+        if found.shape[-1] == difference.call.frames:
+            return "is cut from the new frames alone: after a chunk that is shorter than the left context it is too short"
+        return f"lacks its oldest {_entries(-by)}: the left context is too short"
+    return f"comes out {abs(by)} too {'long' if by > 0 else 'short'}" if by else "has another shape"
 
 
 def _along_time(found: np.ndarray, wanted: np.ndarray) -> str:
     """Is a tensor shifted along its time axis, or wrong at one end of it?"""
     axis = 1 if found.ndim == 2 else 2
-    length = found.shape[axis]
     found, wanted = np.moveaxis(found, axis, -1), np.moveaxis(wanted, axis, -1)
+    length = found.shape[-1]
+    for by in range(1, min(length, 9)):
+        if wanted[..., :-by].any() and equal(found[..., by:], wanted[..., :-by]):
+            return f"is late by {by}: its newest {_entries(by)} are missing".replace("entry are", "entry is")
+        if wanted[..., by:].any() and equal(found[..., :-by], wanted[..., by:]):
+            return f"is early by {by}: each entry is the one that must come {by} later"
     off = np.abs(found - wanted).max(axis=tuple(range(found.ndim - 1))) > MAX_ERROR * max(1.0, np.abs(wanted).max())
     places = np.flatnonzero(off)
-    for by in range(1, min(length, 9)):
-        if equal(found[..., by:], wanted[..., :-by]) and wanted[..., :-by].any():
-            return f"lacks its newest {_entries(by)}: all others are {by} later than they must be"
-        if equal(found[..., :-by], wanted[..., by:]) and wanted[..., by:].any():
-            return f"has moved on {by} too far: its oldest {_entries(by)} and not {'it' if by == 1 else 'they'} alone"
-    if places.size and places.size < length:
-        zeros = " (zeros)" if not found[..., off].any() else ""
-        if places[-1] == places.size - 1:
-            return f"is wrong in its oldest {_entries(places.size)} alone{zeros}: the left context is too short"
-        if places[0] == length - places.size:
-            return f"is wrong in its newest {_entries(places.size)} alone{zeros}"
+    if not 0 < places.size < length:
+        return ""
+    zeros = " (zeros)" if not found[..., off].any() else ""
+    if places[-1] == places.size - 1:
+        return f"is wrong in its oldest {_entries(places.size)} alone{zeros}: the left context is too short"
+    if places[0] == length - places.size:
+        return f"is wrong in its newest {_entries(places.size)} alone{zeros}"
     return ""
 
 
@@ -289,11 +295,13 @@ def which_calls(forced: Sequence[Difference], full: int) -> str:
     right = [each.call for each in forced if not (each.wrong or each.raised)]
     if not wrong or not right:
         return "every single call is wrong, the first one too" if wrong else ""
-    shortest = min(call.frames for call in wrong)
-    if all(call.frames < shortest for call in right):
-        return f"calls of {shortest} frames and more are wrong, shorter ones are right"
-    if all(call.frames > max(each.frames for each in wrong) for call in right):
-        return f"calls of up to {max(each.frames for each in wrong)} frames are wrong, longer ones are right"
+    lengths, others = ({call.frames for call in calls} for calls in (wrong, right))
+    if not lengths & others:
+        if min(lengths) > max(others):
+            return f"calls of {min(lengths)} frames and more are wrong, shorter ones are right"
+        if max(lengths) < min(others):
+            return f"calls of up to {_frames(max(lengths))} are wrong, longer ones are right"
+        return f"only calls of {' and '.join(map(_frames, sorted(lengths)))} are wrong"
     last_right = max(call.start for call in right)
     if all(call.start + call.frames > full for call in wrong):
         return f"only calls that go past the window ({full} frames) are wrong"
@@ -303,7 +311,7 @@ def which_calls(forced: Sequence[Difference], full: int) -> str:
         return f"only calls before all states are full ({full} frames) are wrong"
     if wrong[0].start == 0 and len(wrong) == 1:
         return "only the first call of a stream is wrong"
-    if [call for call in right] == right[:1] and right[0].start == 0:
+    if len(right) == 1 and right[0].start == 0:
         return "every call but the first is wrong: what goes wrong needs a state"
     return ""
 

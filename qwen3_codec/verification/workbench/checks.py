@@ -11,12 +11,12 @@ from ...exporting.export import write_draft
 from ...exporting.tracing import ExportError, example_inputs, random_inputs
 from ...exporting.validate import VALIDATION_FRAMES, validate_graph
 from ...exporting.wording import described, tells_of_a_loss
-from ...runtime import CodecSession
+from ...runtime import CodecSession, GraphError
 from ...runtime.metrics import MAX_ERROR
 from ...runtime.stream import CodecStream
 from ...spec import BATCH, FRAMES
 from ...streaming.session import TorchSession
-from .bench import MIXED, Bench
+from .bench import MIXED, Bench, attributes
 from .calls import Call, Difference, differences, in_words, joined, off_alone, same_shapes, stream_run
 from .judgement import Row
 from .mistakes import run_of
@@ -32,7 +32,7 @@ ABLATION = "state ablation"
 # Two streams in turn make calls of so many frames.
 TURN = 3
 # Random states are so large: a clamp that the codes do not reach shows with the larger ones.
-LOUDNESS = (1.0, 10.0)
+LOUDNESS = (np.float32(1), np.float32(10))
 # States that are farther off than this may hold something else on purpose, if the audio is right.
 SOMETHING_ELSE = 0.5
 
@@ -42,10 +42,13 @@ def contract(bench: Bench) -> Row:
     if bench.problem:
         return Row(CONTRACT, False, bench.problem)
     try:
-        session = TorchSession(bench.make())
+        step = bench.make()
+        session = TorchSession(step)
     except ValueError as error:
         return Row(CONTRACT, False, str(error))
+    before = attributes(step)
     run = stream_run(session, bench.codes[:, :4], (3, 1), keep=True)
+    bench.kept = [name for name, value in attributes(step).items() if before.get(name) != value]
     if run.error:
         return Row(CONTRACT, False, run.error, first_frame=(0, 3)[len(run.pieces)])
     if run.overwritten:
@@ -116,8 +119,9 @@ def random_states(bench: Bench) -> tuple[Row, list[Difference]]:
         for frames in (1, 2, 5):
             lengths = dict(bench.spec.limits) | {BATCH: 1, FRAMES: frames}
             feeds = random_inputs(bench.spec, lengths, seed=seed)
-            states = {before.name for before, _ in bench.spec.states if before.dtype != "int64"}
-            feeds = {n: array * np.float32(loudness) if n in states else array for n, array in feeds.items()}
+            for before, _ in bench.spec.states:  # counts are full: with fewer frames, not every state can be
+                full = before.dtype == "int64"
+                feeds[before.name] = feeds[before.name] * 0 + bench.full if full else feeds[before.name] * loudness
             calls.append(Call(0, feeds, right(feeds)))
     found = differences(run_of(bench.make(), bench.spec), calls)
     wrong = [each for each in found if each.wrong or each.raised]
@@ -195,7 +199,8 @@ def exported(bench: Bench, exporter: str) -> tuple[list[Row], list[str]]:
             said = write_draft(bench.checkpoint, step, path, exporter)
             session = CodecSession(path, threads=1)
         except (Exception, SystemExit) as error:
-            words = str(error) if isinstance(error, ExportError | ValueError) else in_words(error)
+            words = str(error) if isinstance(error, ExportError | ValueError | GraphError) else in_words(error)
+            words = words.replace(f"{path}: ", "")
             return [Row(names[0], False, words), Row(names[1], None, "there is no graph")], []
         bench.said += said
         losses = described([each for each in said if tells_of_a_loss(each)])

@@ -94,7 +94,7 @@ class Judgement:
             failed = self.failures
             return f"✗ {self.step}: {len(failed)} of {len(self.rows)} checks failed"
         note = f"; not judged: {', '.join(untested)}" if untested else ""
-        return f"✓ {self.step}: streams as the full-sequence decoder{note}"
+        return f"✓ {self.step}: right in {len(self.rows) - len(untested)} checks{note}"
 
     def to_json(self) -> str:
         names = ("step", "design", "weights", "frames", "passed", "observed", "likely", "warnings")

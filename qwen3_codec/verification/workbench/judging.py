@@ -10,12 +10,15 @@ from ...exporting.tracing import EXPORTERS
 from ...model.checkpoint import Checkpoint, OtherModel, load
 from ...runtime.progress import no_progress
 from . import causes, checks
-from .bench import MIXED, Bench, attributes
+from .bench import MIXED, Bench
 from .calls import Call, Difference, differences, joined
 from .judgement import Judgement, Row, Streamed
 from .mistakes import Mistake, batch_mistakes, run_of
 
 SCHEDULES = ((1,), (3,), MIXED)
+MEMORY = (checks.IN_TURN, checks.ROWS, checks.SINGLE, checks.RANDOM, "export")
+NOT_CAUSAL = "it is not causal: a convolution is padded on both sides, or cut off at the wrong end, or a mask shows later frames"
+STOPS = "the step's own code stops, so there is nothing to compare; the table has the line"
 NO_KNOWN = "no mistake that is known here does just that; what is observed says where to look"
 
 
@@ -122,22 +125,28 @@ class _Trial:
         if not self.failed(""):
             return [], []
         observed: list[str] = []
-        likely = [*self._of_contract(), *self._of_two_streams(), *self.told]
-        wrong = [each for each in self.forced or self.random if each.wrong or each.raised]
-        if wrong and self.failed(checks.SINGLE, checks.RANDOM):
+        likely = [*self._of_words(), *self._of_memory(), *self.told]
+        if self.failed(checks.SINGLE, checks.RANDOM):
             where, found = self._of_calls()
             observed += where
             likely = found + likely
-        if not any(causes.HALF_WORDS in text for text in likely):  # its rounding is another in another batch
+        # float16 rounds otherwise in another batch, and what a module keeps, rows and streams share.
+        if not self.bench.kept and not any(causes.HALF_WORDS in text for text in likely):
             likely += self._of_rows()
         if self.failed("chunks", checks.ALL_AT_ONCE, checks.PAST):
-            observed += filter(None, [self._growth(), self._look_ahead()])
+            ahead = self._look_ahead()
+            observed += filter(None, [self._growth(), ahead])
+            likely += [NOT_CAUSAL] if ahead and not any("attention mask" in text for text in likely) else []
             likely += [f"its spec differs from the package's: {text}" for text in self._declared()]
-        return observed, [*dict.fromkeys(likely)] or [NO_KNOWN]
+        return observed, [*dict.fromkeys(likely)] or [STOPS if self._stops() else NO_KNOWN]
 
-    def _of_contract(self) -> list[str]:
+    def _stops(self) -> bool:
+        return any(row.passed is False and "Error: " in row.found for row in self.rows)
+
+    def _of_words(self) -> list[str]:
+        """What the words mean in which a check failed."""
         found = "; ".join(row.found for row in self.rows if row.passed is False)
-        return [meaning for words, meaning in CONTRACTS if words in found]
+        return [meaning for words, meaning in MEANINGS if words in found]
 
     def _of_calls(self) -> tuple[list[str], list[str]]:
         """What single calls show: those from the package's states, or those from random ones."""
@@ -155,20 +164,17 @@ class _Trial:
         likely += causes.recognised(bench.right, judged)
         return [*filter(None, observed)], likely
 
-    def _of_two_streams(self) -> list[str]:
-        if not self.failed(checks.IN_TURN):
+    def _of_memory(self) -> list[str]:
+        """What the module keeps, if anything that shows it failed."""
+        if not (self.bench.kept or self.failed(checks.IN_TURN)) or not self.failed(*MEMORY):
             return []
-        step = self.bench.make()
-        before = attributes(step)
-        checks.stream_run(checks.TorchSession(step), self.bench.codes[:, :6], (3,))
-        after = attributes(step)
-        kept = [name for name in after if before.get(name) != after[name]]
-        which = f": `{'`, `'.join(kept)}` changes from call to call" if kept else ""
+        names = ", ".join(f"`{name}`" for name in self.bench.kept)
+        which = f": {names} changes from call to call" if names else ""
         return [f"the module keeps something from call to call that belongs into the state{which}"]
 
     def _of_rows(self) -> list[str]:
         """Why rows of one call are other than alone: by known mistakes, and by whether equal rows are right."""
-        if not self.failed(checks.ROWS) or self.failed(checks.IN_TURN) or len(self.together) < 2:
+        if not self.failed(checks.ROWS) or len(self.together) < 2:
             return []
         bench = self.bench
         feeds, run = joined(self.together, bench.spec), run_of(bench.make(), bench.spec)
@@ -199,8 +205,8 @@ class _Trial:
         return self.bench.spec_differences if self.bench.right and not self.bench.comparable else []
 
 
-# (words of a check on one call, what they mean)
-CONTRACTS = (
+# (words of a check that failed, what they mean)
+MEANINGS = (
     ("is random", "a dropout is left on, or noise is added: `F.dropout` drops unless it is told `training=False`"),
     ("in training mode", "a dropout is left on: a new module is in training mode, so call `eval()` in `__init__`"),
     ("tensors, its spec declares", "an output or a state is missing from what `forward` returns, or one is too many"),
@@ -209,5 +215,8 @@ CONTRACTS = (
     ("must be int64, as", "the dtype of a count changed: a tensor was divided, or made from a float"),
     ("must be float32, as", "the dtype changed on the way: a `.half()`, `.double()`, or a float64 array among the inputs"),
     ("its spec's limit is", "the count of past frames does not stop at the window: `clamp(max=sliding_window - 1)` is missing"),
+    ("was frozen at", "a length became a constant: an `int()`, `min()` or `range()` of a size, or an index by a number"),
+    ("the graph lost the input", "nothing depends on that input: the step does not read it, or read it while tracing"),
+    ("Python branch or loop", "an `if` or a loop over a tensor was recorded: `torch.where` says the same without it"),
     ("long, must be", "a state comes out longer or shorter than it went in: it is trimmed by another length"),
 )
