@@ -173,7 +173,9 @@ class Bench:
                 wrong[done : until or 1] = True
                 off = piece.shape[1] - must.shape[1]
                 kind = f"too {'many' if off > 0 else 'few'}"
-                trouble = trouble or f"the call at frame {seen - frames} gives {abs(off)} sample{'s' * (abs(off) > 1)} {kind}"
+                trouble = (
+                    trouble or f"the call at frame {seen - frames} gives {abs(off)} sample{'s' * (abs(off) > 1)} {kind}"
+                )
             done = until
         if run.error:
             start = sum(run.frames[: len(run.pieces)])
@@ -221,4 +223,3 @@ def _picture(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return tuple(map(_picture, value))
     return None
-

@@ -93,7 +93,9 @@ class Difference:
 
     @property
     def worst(self) -> str:
-        return max(self.errors, key=lambda name: self.errors[name] if self.errors[name] == self.errors[name] else np.inf)
+        return max(
+            self.errors, key=lambda name: self.errors[name] if self.errors[name] == self.errors[name] else np.inf
+        )
 
 
 def differences(run: Callable[[Arrays], Arrays], calls: Sequence[Call]) -> list[Difference]:
@@ -157,4 +159,6 @@ def in_words(error: BaseException) -> str:
 def _ours(error: BaseException) -> bool:
     """Whether our own check raised it, whose words need no Python name before them."""
     frames = traceback.extract_tb(error.__traceback__)
-    return isinstance(error, ValueError | RuntimeError) and bool(frames) and frames[-1].filename.startswith(str(PACKAGE))
+    return (
+        isinstance(error, ValueError | RuntimeError) and bool(frames) and frames[-1].filename.startswith(str(PACKAGE))
+    )

@@ -85,11 +85,11 @@ def handed_on(spec: StateSpec, forced: Sequence[Difference], waveform: str) -> l
     looks: dict[str, list[str]] = {}
     for name in names:
         calls = [each for each in wrong if name in each.wrong]
-        words = {_moved(name, before.get(name), each) for each in calls}
-        if not in_its_wake or name == names[0]:
-            words |= {_looks(name, each, in_its_wake) for each in calls if words == {""}}
-        if len(words := words - {""}) == 1:
-            looks.setdefault(words.pop(), []).append(f"`{name}`")
+        words = Counter(_moved(name, before.get(name), each) for each in calls)
+        if words.keys() == {""} and (not in_its_wake or name == names[0]):
+            words = Counter(_looks(name, each, in_its_wake) for each in calls)
+        if text := max(words - Counter({"": words[""]}), key=words.__getitem__, default=""):
+            looks.setdefault(text, []).append(f"`{name}`")
         elif calls[0].found[name].dtype == np.int64:
             looks.setdefault(_counted(name, calls), []).append(f"`{name}`")
     return [f"{_listed(which)} {text}" for text, which in looks.items()]
@@ -138,7 +138,9 @@ def _looks(name: str, difference: Difference, in_its_wake: bool) -> str:
     by = found.shape[-1] - wanted.shape[-1]
     if by < 0 and equal(found, wanted[..., -by:]):
         if found.shape[-1] == difference.call.frames:
-            return "is cut from the new frames alone: after a chunk that is shorter than the left context it is too short"
+            return (
+                "is cut from the new frames alone: after a chunk that is shorter than the left context it is too short"
+            )
         return f"lacks its oldest {_entries(-by)}: the left context is too short"
     return f"comes out {abs(by)} too {'long' if by > 0 else 'short'}" if by else "has another shape"
 
@@ -206,7 +208,9 @@ def computed(right: Any, step: Any, feeds: Arrays) -> tuple[str, list[str]]:
         causes.insert(0, f"a clamp that the package's step does not have: {first.place}")
     taken = [constants[place] for place in first.inputs if place in constants]
     if first.operator in ("add", "add_") and taken:
-        causes.insert(0, f"`{taken[0]}` is added twice: its layer has added it already, and {first.place} does so again")
+        causes.insert(
+            0, f"`{taken[0]}` is added twice: its layer has added it already, and {first.place} does so again"
+        )
     where = f"the first result that the package's step does not have is that of `{first.operator}` at {first.place}"
     return where, causes
 
@@ -235,13 +239,17 @@ def _constants(mine: Sequence[Result], theirs: Sequence[Result]) -> Iterator[str
     """Constants of the arithmetic that one of the two takes more often than the other."""
 
     def of(found: Sequence[Result]) -> Counter[tuple[str, float]]:
-        return Counter((each.operator, number) for each in found if each.operator in ARITHMETIC for number in each.numbers)
+        return Counter(
+            (each.operator, number) for each in found if each.operator in ARITHMETIC for number in each.numbers
+        )
 
     more, fewer = of(theirs) - of(mine), of(mine) - of(theirs)
     for operator, number in more:
         place = next(each.place for each in theirs if each.operator == operator and number in each.numbers)
         instead = [f"{value:g}" for name, value in fewer if name == operator]
-        text = f"where the package's step takes {', '.join(instead)}" if instead else "which the package's step does not"
+        text = (
+            f"where the package's step takes {', '.join(instead)}" if instead else "which the package's step does not"
+        )
         yield f"`{operator}` takes the constant {number:g}, {text}: {place}"
 
 

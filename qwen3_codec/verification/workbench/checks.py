@@ -18,17 +18,12 @@ from ...spec import BATCH, FRAMES
 from ...streaming.session import TorchSession
 from .bench import MIXED, Bench, attributes
 from .calls import Call, Difference, differences, in_words, joined, off_alone, same_shapes, stream_run
-from .judgement import Row
+from .judgement import SINGLE, Row
 from .mistakes import run_of
 
 CONTRACT, ALL_AT_ONCE, PAST = "one call", "all at once", "past the window"
-SINGLE, RANDOM, IN_TURN, ROWS = (
-    "each call from the right state",
-    "calls from random states",
-    "two streams in turn",
-    "rows at different offsets",
-)
-ABLATION = "state ablation"
+RANDOM, IN_TURN = "calls from random states", "two streams in turn"
+ROWS, ABLATION = "rows at different offsets", "state ablation"
 # Two streams in turn make calls of so many frames.
 TURN = 3
 # Random states are so large: a clamp that the codes do not reach shows with the larger ones.
@@ -83,7 +78,11 @@ def _frames(bench: Bench, check: str, schedules: Sequence[Sequence[int]], frames
             places.append(int(wrong.argmax()) + (frames.start or 0))
             found.append(titled(lengths, bench))
             troubles.append(trouble or "not finite" * bool(np.isnan(sizes).any()))
-    where = "" if not schedules[1:] or not found else f"in {'every schedule' if len(found) == len(schedules) else _few(found)}"
+    where = (
+        ""
+        if not schedules[1:] or not found
+        else f"in {'every schedule' if len(found) == len(schedules) else _few(found)}"
+    )
     words = "; ".join(filter(None, (where, next(filter(None, troubles), ""))))
     return Row(check, not found, words, min(places, default=None), largest)
 

@@ -17,7 +17,9 @@ from .mistakes import Mistake, batch_mistakes, run_of
 
 SCHEDULES = ((1,), (3,), MIXED)
 MEMORY = (checks.IN_TURN, checks.ROWS, checks.SINGLE, checks.RANDOM, "export")
-NOT_CAUSAL = "it is not causal: a convolution is padded on both sides, or cut off at the wrong end, or a mask shows later frames"
+NOT_CAUSAL = (
+    "it is not causal: a convolution is padded on both sides, or cut off at the wrong end, or a mask shows later frames"
+)
 STOPS = "the step's own code stops, so there is nothing to compare; the table has the line"
 NO_KNOWN = "no mistake that is known here does just that; what is observed says where to look"
 
@@ -85,7 +87,11 @@ class _Trial:
     def checks(self, exporter: str | None) -> list:
         bench, add = self.bench, self.rows.append
         each = [lambda lengths=lengths: add(checks.schedule(bench, lengths)) for lengths in self.schedules]
-        each += [lambda: add(checks.past_window(bench, self.schedules)), self._single, lambda: add(checks.two_streams(bench))]
+        each += [
+            lambda: add(checks.past_window(bench, self.schedules)),
+            self._single,
+            lambda: add(checks.two_streams(bench)),
+        ]
         each += [self._rows, *([partial(self._export, exporter)] if exporter else [])]
         return [*each, lambda: add(checks.ablation(bench))]
 
@@ -181,7 +187,9 @@ class _Trial:
         if bench.comparable:
             right = Call(0, feeds, run_of(bench.right, bench.spec)(feeds))
             found = differences(run, [right])
-            known = [m.words for m in batch_mistakes(bench.right) if causes.unexplained(m.run, found[0]) <= causes.ALIKE]
+            known = [
+                m.words for m in batch_mistakes(bench.right) if causes.unexplained(m.run, found[0]) <= causes.ALIKE
+            ]
             if known:
                 return known
         twice = joined([self.together[0]] * 2, bench.spec)
@@ -191,7 +199,9 @@ class _Trial:
         rows = alike.found[bench.waveform]
         alone = self.together[0].outputs[bench.waveform]
         if rows.shape == (2, alone.shape[1]) and all(causes.equal(row[None], alone) for row in rows):
-            return ["rows influence one another, or one row's offset is used for all: equal rows are right, others are not"]
+            return [
+                "rows influence one another, or one row's offset is used for all: equal rows are right, others are not"
+            ]
         return ["the batch axis is lost or mixed up: two equal rows give something else than one row alone"]
 
     def _growth(self) -> str:
@@ -210,12 +220,24 @@ MEANINGS = (
     ("is random", "a dropout is left on, or noise is added: `F.dropout` drops unless it is told `training=False`"),
     ("in training mode", "a dropout is left on: a new module is in training mode, so call `eval()` in `__init__`"),
     ("tensors, its spec declares", "an output or a state is missing from what `forward` returns, or one is too many"),
-    ("writes into", "an operation in place (`+=`, `copy_`, `x[...] =`) works on a state that came in; others still hold it"),
+    (
+        "writes into",
+        "an operation in place (`+=`, `copy_`, `x[...] =`) works on a state that came in; others still hold it",
+    ),
     ("changes weights", "weights of the decoder are changed in place; the one-shot decoder shares them"),
     ("must be int64, as", "the dtype of a count changed: a tensor was divided, or made from a float"),
-    ("must be float32, as", "the dtype changed on the way: a `.half()`, `.double()`, or a float64 array among the inputs"),
-    ("its spec's limit is", "the count of past frames does not stop at the window: `clamp(max=sliding_window - 1)` is missing"),
-    ("was frozen at", "a length became a constant: an `int()`, `min()` or `range()` of a size, or an index by a number"),
+    (
+        "must be float32, as",
+        "the dtype changed on the way: a `.half()`, `.double()`, or a float64 array among the inputs",
+    ),
+    (
+        "its spec's limit is",
+        "the count of past frames does not stop at the window: `clamp(max=sliding_window - 1)` is missing",
+    ),
+    (
+        "was frozen at",
+        "a length became a constant: an `int()`, `min()` or `range()` of a size, or an index by a number",
+    ),
     ("the graph lost the input", "nothing depends on that input: the step does not read it, or read it while tracing"),
     ("Python branch or loop", "an `if` or a loop over a tensor was recorded: `torch.where` says the same without it"),
     ("long, must be", "a state comes out longer or shorter than it went in: it is trimmed by another length"),

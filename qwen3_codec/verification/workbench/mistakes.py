@@ -126,7 +126,10 @@ ATTENTION: tuple[tuple[str, dict[str, Any]], ...] = (
         "the attention mask is not causal: a query sees every later frame of its chunk",
         _by(lambda distance, window: distance < window),
     ),
-    ("the attention mask hides the query's own frame", _by(lambda distance, window: (distance > 0) & (distance < window))),
+    (
+        "the attention mask hides the query's own frame",
+        _by(lambda distance, window: (distance > 0) & (distance < window)),
+    ),
     ("the attention mask has no sliding window", _by(lambda distance, window: distance >= 0)),
     ("the attention mask takes empty cache slots for valid ones", {"mask": _mask_of_all_slots}),
     (TRIMMED, _cut(0)),
@@ -243,7 +246,11 @@ def batch_mistakes(step: Any) -> Iterator[Mistake]:
     """What many do to the rows of one call, made in the right `step`."""
     spec, run = step.spec, run_of(step, step.spec)
     for name in (before.name for before, _ in spec.states if before.dtype == "int64"):
-        for which, of in (("the first row's", lambda rows: rows[:1]), ("the largest", np.max), ("the smallest", np.min)):
+        for which, of in (
+            ("the first row's", lambda rows: rows[:1]),
+            ("the largest", np.max),
+            ("the smallest", np.min),
+        ):
             words = f"{which} `{name}` is used for all rows, though each row has its own offset"
 
             def changed(feeds, name=name, of=of):
