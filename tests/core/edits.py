@@ -1,5 +1,7 @@
 """Steps with one mistake each, as someone who changes the step might make it: what `judge` is tried on."""
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -109,7 +111,7 @@ class CountsCalls(ExactStreamingWrapper):
 
 
 class WithParts(ExactStreamingWrapper):
-    parts: dict = {}
+    parts: ClassVar[dict] = {}
 
     def transform(self, *inputs, **others):
         return super().transform(*inputs, **others, **self.parts)
@@ -157,27 +159,27 @@ class TrimmedBefore(TraceableKVStack):
 
 
 class MaskOffByOne(WithParts):
-    parts = {"mask": off_by_one}
+    parts: ClassVar[dict] = {"mask": off_by_one}
 
 
 class MaskOneTooFew(WithParts):
-    parts = {"mask": one_too_few}
+    parts: ClassVar[dict] = {"mask": one_too_few}
 
 
 class MaskSeesTheNext(WithParts):
-    parts = {"mask": sees_the_next}
+    parts: ClassVar[dict] = {"mask": sees_the_next}
 
 
 class EmptySlotsCounted(WithParts):
-    parts = {"mask": counts_empty_slots}
+    parts: ClassVar[dict] = {"mask": counts_empty_slots}
 
 
 class MaskIsInfinite(WithParts):
-    parts = {"mask": infinite}
+    parts: ClassVar[dict] = {"mask": infinite}
 
 
 class PostRopeKeys(WithParts):
-    parts = {"stack_type": PostRope}
+    parts: ClassVar[dict] = {"stack_type": PostRope}
 
 
 class SaturatingPositions(StatefulCodecONNXWrapper):

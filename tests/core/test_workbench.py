@@ -1,4 +1,4 @@
-"""`judge`: right for the steps as they are, and of each edit the right row, state, first wrong frame and likely cause."""
+"""`judge`: right for the steps as they are; of each edit the right row, state, first wrong frame and likely cause."""
 
 import json
 
@@ -46,21 +46,21 @@ def test_settings_reach_the_step(loaded, settings):
 
 # (the edit, the checks that fail, the first wrong frame, the state or output that a call has wrong, the likely cause)
 FOUND = [
-    (edits.ContextTooShort, CHUNKS, 3, "next_conv_02", "`next_conv_02` is wrong in its oldest entry alone (zeros): the left context is too short"),
+    (edits.ContextTooShort, CHUNKS, 3, "next_conv_02", "wrong in its oldest entry alone (zeros)"),
     (edits.ContextReadTooShort, CHUNKS, 3, "next_conv_11", "the left context in `conv_02` is read one too short"),
-    (edits.OldStateHandedBack, CHUNKS, 1, "next_conv_02", "`next_conv_02` comes out as it went in: the old state is handed back"),
+    (edits.OldStateHandedBack, CHUNKS, 1, "next_conv_02", "`next_conv_02` comes out as it went in"),
     (edits.OldKeysHandedBack, CHUNKS, 1, "next_key_01", "`next_key_01` comes out as it went in"),
-    (edits.StatesSwapped, CHUNKS, 1, "next_key_00", "`next_key_00` holds what belongs into `next_value_00`: states are swapped"),
+    (edits.StatesSwapped, CHUNKS, 1, "next_key_00", "`next_key_00` holds what belongs into `next_value_00`"),
     (edits.StatesReadSwapped, CHUNKS, 1, "next_key_01", "`key_00` and `key_01` are swapped where they are read"),
     (edits.StateScaled, (ONE, THREE, PAST, SINGLE), 1, "next_conv_01", "`next_conv_01` is 1.01 times what it must be"),
     (edits.StateLost, CHUNKS, 1, "next_value_01", "`next_value_01` comes out as zeros"),
     (edits.StateShifted, CHUNKS, 1, "next_conv_02", "`next_conv_02` is late by 1"),
     (edits.HalfPrecisionState, CHUNKS, 2, "next_conv_02", "`next_conv_02` is rounded to float16"),
     (edits.CountNotClamped, (THREE, WHOLE, PAST, SINGLE), 0, "next_past_frames", "does not stop at the window"),
-    (edits.CountsCalls, (THREE, MIXED, PAST, SINGLE), 3, "next_past_frames", "`next_past_frames` counts calls in place of frames"),
+    (edits.CountsCalls, (THREE, MIXED, PAST, SINGLE), 3, "next_past_frames", "counts calls in place of frames"),
     (edits.MaskOffByOne, (PAST, SINGLE), WINDOW, "next_conv_10", "sees one frame more than the sliding window"),
     (edits.MaskOneTooFew, (PAST, SINGLE), WINDOW - 1, "next_conv_11", "sees one frame less than the sliding window"),
-    (edits.MaskSeesTheNext, (THREE, MIXED, WHOLE, PAST, SINGLE), 0, "next_conv_10", "a query sees the frame after its own"),
+    (edits.MaskSeesTheNext, (THREE, MIXED, WHOLE, PAST, SINGLE), 0, "next_conv_10", "sees the frame after its own"),
     (edits.EmptySlotsCounted, (*EVERY, ABLATION), 0, "next_conv_10", "takes empty cache slots for valid ones"),
     (edits.MaskIsInfinite, EVERY, 0, "waveform", "a softmax over a row that is -inf everywhere gives NaN"),
     (edits.PostRopeKeys, CHUNKS, 1, "next_key_01", "keys are stored post-RoPE"),
@@ -86,7 +86,7 @@ FOUND = [
     (edits.BatchSqueezed, (ROWS,), 0, "waveform", "the batch axis is lost or mixed up"),
     (edits.RowsMixed, (ROWS,), 0, "next_conv_09", "rows influence one another"),
     (edits.Decoder, (CALL,), None, "", "weights of the decoder are changed in place"),
-    (edits.HistoryTooShort, CHUNKS, 1, "next_conv_h", "`next_conv_h` lacks its oldest entry: the left context is too short"),
+    (edits.HistoryTooShort, CHUNKS, 1, "next_conv_h", "`next_conv_h` lacks its oldest entry"),
     (edits.HistoryFromNewFrames, (ONE, MIXED, PAST, SINGLE), 2, "next_pre_conv_h", "is cut from the new frames alone"),
     (edits.ValidSamplesOfOneFrameMore, CHUNKS, 0, "valid_samples", "`valid_samples` counts 12 too many"),
     (edits.WindowedKeysSwapped, CHUNKS, 1, "next_key_1", "`next_key_0` holds what belongs into `next_key_1`"),

@@ -1,4 +1,4 @@
-"""What every check of `judge` works on: the user's step, the package's step of the same design, codes, and what must come out."""
+"""What every check of `judge` works on: the step, the package's step of its design, codes, what must come out."""
 
 import copy
 import inspect
@@ -23,7 +23,8 @@ from ..decoder import frame_errors
 from ..report import MAX_MSE
 from .calls import Run, in_words, is_theirs, stream_run
 
-# Frames past the window: two calls of one frame begin there in chunks of 7, 1, 2, so that rows at two offsets share one.
+# Frames past the window: in chunks of 7, 1, 2 two calls of one frame begin there, so that rows at two offsets share
+# a call.
 PAST_THE_WINDOW = 24
 MIXED = (7, 1, 2)
 

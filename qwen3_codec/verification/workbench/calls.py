@@ -7,7 +7,6 @@ where the first one came from.
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from types import FrameType
 
 import numpy as np

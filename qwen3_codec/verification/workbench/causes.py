@@ -48,7 +48,7 @@ def recognised(right: Any, forced: Sequence[Difference]) -> list[str]:
 
 
 def unexplained(run: Callable[[Arrays], Arrays], difference: Difference) -> float:
-    """The share of a call's error that is left when what the mistake `run` does is taken for right, at the worst output.
+    """The share of a call's error that is left when the mistake `run` is taken for right, at the worst output.
 
     inf where the mistake fails, or is wrong where the step is not.
     """
@@ -129,7 +129,7 @@ def _moved(name: str, before: str | None, difference: Difference) -> str:
 
 
 def _looks(name: str, difference: Difference, in_its_wake: bool) -> str:
-    """How a wrong tensor comes from the right one, or "". What is wrong in another's wake is not looked at along time."""
+    """How a wrong tensor comes from the right one, or ""; along time, if it is not wrong in another's wake."""
     found, wanted = difference.found[name], difference.call.outputs[name]
     if found.dtype == np.int64 or found.ndim != wanted.ndim:
         return ""
@@ -325,7 +325,7 @@ def which_calls(forced: Sequence[Difference], full: int) -> str:
 
 
 def look_ahead(step: Any, spec: StateSpec, codes: np.ndarray, frames: int = 8) -> str:
-    """How far before a frame the first sample lies that moves with its codes, in one call from zeros; "" if none does."""
+    """How far before a frame samples move with its codes, in one call from zeros; "" if none does."""
     codes = np.ascontiguousarray(codes[:, :frames])
     changed, last = codes.copy(), codes.shape[1] - 1
     changed[:, last] = (changed[:, last] + 1) % spec.codebook_size

@@ -190,7 +190,7 @@ def _rows(calls: Sequence[Call], full: int) -> list[Call]:
 
 
 def exported(bench: Bench, exporter: str) -> tuple[list[Row], list[str]]:
-    """(the rows of the export and of the graph's parity with the step, what the exporter or the graph tells of a cause)."""
+    """(the rows of the export and of the graph's parity with the step, what these tell of a cause)."""
     names = f"export, {exporter}", f"parity, {exporter}"
     with tempfile.TemporaryDirectory() as folder:
         path, step = Path(folder) / "step.onnx", bench.make()

@@ -1,6 +1,5 @@
 """`judge`: a streaming step that someone changed, checked in PyTorch, exported, compared; and the likely cause."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,7 @@ from . import causes, checks
 from .bench import MIXED, Bench
 from .calls import Call, Difference, differences, joined
 from .judgement import Judgement, Row, Streamed
-from .mistakes import Mistake, batch_mistakes, run_of
+from .mistakes import batch_mistakes, run_of
 
 SCHEDULES = ((1,), (3,), MIXED)
 MEMORY = (checks.IN_TURN, checks.ROWS, checks.SINGLE, checks.RANDOM, "export")

@@ -135,8 +135,8 @@ ATTENTION: tuple[tuple[str, dict[str, Any]], ...] = (
     (TRIMMED, _cut(0)),
     (TRIMMED, _cut(1)),
     (
-        "keys are stored post-RoPE, at positions that count from the start of the cache: these saturate (in a cache that "
-        "grows, when it is full), and every distance to a key of an earlier call is then wrong",
+        "keys are stored post-RoPE, at positions that count from the start of the cache: these saturate (in a cache "
+        "that grows, when it is full), and every distance to a key of an earlier call is then wrong",
         {"stack_type": StoredRotatedStack},
     ),
     ("keys are stored post-RoPE and rotated once more when they are read", {"stack_type": _RotatedTwice}),
