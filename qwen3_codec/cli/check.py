@@ -22,7 +22,7 @@ def add_options(parser) -> None:
     parser.add_argument(
         "step",
         metavar="FILE.py:CLASS",
-        help="a subclass or a changed copy of ExactStreamingWrapper or StatefulCodecONNXWrapper, made as CLASS(decoder)",
+        help="made as CLASS(decoder): a subclass or a changed copy of one of the package's streaming steps",
     )
     options.checkpoint(parser)
     parser.add_argument("--exporter", choices=EXPORTERS, default=EXPORTERS[0], help="none: no export and no parity")

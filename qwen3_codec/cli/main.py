@@ -26,8 +26,8 @@ COMMANDS = {
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code.
 
-    0, 1 where a verification or a check failed, 2 for anything that cannot be used, 3 where a verification measured and did not
-    judge.
+    0, 1 where a verification or a check failed, 2 for anything that cannot be used, 3 where a verification measured and
+    did not judge.
     """
     with unprintable_escaped():
         args = _parser().parse_args(argv)
