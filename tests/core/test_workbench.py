@@ -187,5 +187,6 @@ def test_the_table_as_text_markdown_and_json(loaded):
     text, markdown, entries = str(found), found._repr_markdown_(), json.loads(found.to_json())
     assert text.splitlines()[1].startswith("check") and text.splitlines()[-1] == "✗ StateScaled: 4 of 10 checks failed"
     assert "| each call from the right state | ✗ | 0 | 1.0e-02 in next\\_conv\\_01 |" in markdown
+    assert "`next_conv_01` is 1.01 times" in markdown
     assert not entries["passed"] and entries["rows"][1]["first_frame"] == 1
     assert np.abs(found.failing.waveform - found.failing.wanted).max() > 5e-5

@@ -128,10 +128,13 @@ class Judgement:
 
 
 def _plain(text: str) -> str:
-    """Text for a cell of a Markdown table: one line, in which nothing is a column, a tag or emphasis."""
-    for letter in ("\\", "|", "<", "*", "_", "[", "$"):
-        text = text.replace(letter, "\\" + letter if letter != "<" else "&lt;")
-    return " ".join(text.split())
+    """Text for a cell of a Markdown table: one line, in which nothing is a column, a tag or emphasis but code."""
+    parts = " ".join(text.replace("|", "∣").split()).split("`")
+    for outside in range(0, len(parts), 2):
+        for letter in ("\\", "*", "_", "[", "$"):
+            parts[outside] = parts[outside].replace(letter, "\\" + letter)
+        parts[outside] = parts[outside].replace("<", "&lt;")
+    return "`".join(parts)
 
 
 def _distance(streamed: Streamed) -> float:
