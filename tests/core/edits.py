@@ -1,5 +1,6 @@
 """Steps with one mistake each, as someone who changes the step might make it: what `judge` is tried on."""
 
+import json
 from typing import ClassVar
 
 import torch
@@ -7,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from qwen3_codec import ExactStreamingWrapper, StatefulCodecONNXWrapper
+from qwen3_codec.spec import StateSpec
 from qwen3_codec.streaming.kv_stack import TraceableKVStack, keep_last, sliding_window_mask
 from qwen3_codec.streaming.layers import ConvStates
 
@@ -455,3 +457,42 @@ class WindowedKeysSwapped(StatefulCodecONNXWrapper):
         one, other = (at(outputs, self.spec, name) for name in ("next_key_0", "next_key_1"))
         outputs[one], outputs[other] = outputs[other], outputs[one]
         return tuple(outputs)
+
+
+# ---- states that are not the package's -----------------------------------------------------------
+
+
+class OtherStore(ExactStreamingWrapper):
+    """A left context is stored upside down: the states are others, the audio is right."""
+
+    def forward(self, codes, past_frames, *states):
+        states = list(states)
+        states[2] = -states[2]
+        return replaced(super().forward(codes, past_frames, *states), self.spec, next_conv_02=lambda x: -x)
+
+
+class OtherNames(ExactStreamingWrapper):
+    """The states have other names."""
+
+    def __init__(self, decoder):
+        super().__init__(decoder)
+        renamed = json.loads(self.spec.to_json().replace("conv_", "context_"))
+        self.spec = StateSpec.from_json(json.dumps(renamed))
+
+    @property
+    def spec(self):
+        return self.__dict__["declared"] if "declared" in self.__dict__ else super().spec
+
+    @spec.setter
+    def spec(self, value):
+        self.__dict__["declared"] = value
+
+
+class ReturnsNothing(ExactStreamingWrapper):
+    def forward(self, *inputs):
+        super().forward(*inputs)
+
+
+class ReturnsArrays(ExactStreamingWrapper):
+    def forward(self, *inputs):
+        return tuple(output.numpy() for output in super().forward(*inputs))

@@ -12,7 +12,7 @@ from qwen3_codec import ExactStreamingWrapper, judge
 from qwen3_codec.course.lab import workbench
 
 
-@pytest.mark.parametrize(("index", "source"), enumerate((workbench.exact_source, workbench.windowed_source)))
+@pytest.mark.parametrize(("index", "source"), [(0, workbench.exact_source), (1, workbench.windowed_source)])
 def test_the_cell_to_change_is_the_packages_step(index, source):
     """If it is not: write what `exact_source()` or `windowed_source()` gives into the cell, and format it."""
     cells = jupytext.read(FOLDER / "06_workbench.py").cells

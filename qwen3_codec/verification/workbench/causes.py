@@ -18,6 +18,7 @@ ALIKE = 0.1
 # A mistake that explains so much of an error is named as a part of it.
 MOSTLY = 0.5
 HALF = (torch.float16, torch.bfloat16)
+LOOKS_AHEAD = "it looks ahead"
 HALF_WORDS = "the computation goes through"
 ARITHMETIC = ("add", "sub", "rsub", "mul", "div", "pow", "add_", "sub_", "mul_", "div_")
 CLAMPS = ("clamp", "clamp_min", "clamp_max", "hardtanh", "relu", "clamp_", "relu_")
@@ -159,6 +160,9 @@ def _along_time(found: np.ndarray, wanted: np.ndarray) -> str:
     places = np.flatnonzero(off)
     if not 0 < places.size < length:
         return ""
+    if axis == 1 and places[-1] - places[0] < length // 2:  # audio
+        end = "first" if places[-1] < length // 2 else "last"
+        return f"is wrong in its {end} samples alone: something is done at the border of each call"
     zeros = " (zeros)" if not found[..., off].any() else ""
     if places[-1] == places.size - 1:
         return f"is wrong in its oldest {_entries(places.size)} alone{zeros}: the left context is too short"
@@ -342,7 +346,9 @@ def look_ahead(step: Any, spec: StateSpec, codes: np.ndarray, frames: int = 8) -
     if not early.size:
         return ""
     ahead = last * per_frame - int(early[0])
-    return f"it looks ahead: a frame's codes move samples up to {ahead} before it ({ahead / per_frame:.2g} frames)"
+    if ahead > (last - 1) * per_frame:
+        return f"{LOOKS_AHEAD}: a frame's codes move all samples of its chunk"
+    return f"{LOOKS_AHEAD}: a frame's codes move samples up to {ahead} before it ({ahead / per_frame:.2g} frames)"
 
 
 def growth(errors: np.ndarray) -> str:
