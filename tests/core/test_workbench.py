@@ -127,6 +127,12 @@ def test_what_is_right_in_pytorch_and_lost_in_the_graph(loaded, step, failing, f
     assert any(cause in text for text in found.likely) and any(cause in text for text in found.warnings)
 
 
+@pytest.mark.parametrize(("step", "words"), [(edits.OtherStore, "on purpose"), (edits.OtherNames, "not the package's")])
+def test_other_states_are_no_fault_where_the_audio_is_right(loaded, step, words):
+    found = judge(step, loaded, exporter=None)
+    assert found.passed and found.row(SINGLE).passed is None and words in found.row(SINGLE).found, str(found)
+
+
 @pytest.mark.slow
 def test_dynamo(tiny):
     found = judge(ExactStreamingWrapper, tiny, exporter="dynamo")
@@ -150,7 +156,8 @@ def test_what_cannot_be_built_is_a_row_too(loaded):
         def __init__(self, decoder, size):
             super().__init__(decoder)
 
-    for step, words in ((NoSpec, "has no `spec`"), (WantsMore, "missing 1 required positional argument"), (3, "a int")):
+    cases = [(NoSpec, "has no `spec`"), (WantsMore, "missing 1 required positional argument"), (3, "a int")]
+    for step, words in [*cases, (edits.ReturnsNothing, "TypeError"), (edits.ReturnsArrays, "AttributeError")]:
         found = judge(step, loaded)
         assert [row.check for row in found.failures] == [CALL] and words in found.rows[0].found, str(found)
     assert judge(WantsMore, loaded, exporter=None, size=3).passed

@@ -81,7 +81,7 @@ def _frames(bench: Bench, check: str, schedules: Sequence[Sequence[int]], frames
     where = (
         ""
         if not schedules[1:] or not found
-        else f"in {'every schedule' if len(found) == len(schedules) else _few(found)}"
+        else f"in {'every schedule' if len(found) == len(schedules) else few(found)}"
     )
     words = "; ".join(filter(None, (where, next(filter(None, troubles), ""))))
     return Row(check, not found, words, min(places, default=None), largest)
@@ -94,7 +94,7 @@ def titled(lengths: Sequence[int], bench: Bench) -> str:
 def single_calls(bench: Bench, streams_right: bool) -> tuple[Row, list[Difference]]:
     """Every call of a stream by itself, beginning with the state of the package's step."""
     if not bench.comparable:
-        return Row(SINGLE, None, f"states are not the package's: {_few(bench.spec_differences)}"), []
+        return Row(SINGLE, None, f"states are not the package's: {few(bench.spec_differences)}"), []
     forced = differences(run_of(bench.make(), bench.spec), bench.right_calls)
     wrong = [each for each in forced if each.wrong or each.raised]
     if not wrong:
@@ -253,8 +253,8 @@ def ablation(bench: Bench) -> Row:
         return Row(ABLATION, True, f"the loss of each of {len(lost)} states shows", error=min(lost.values()))
     unread = [name for name in unnoticed if not lost[name]]
     if unread and bench.comparable and not _unread_too(bench, calls, unread):
-        return Row(ABLATION, False, f"changes nothing, to the bit, so it is not read: {_few(unread)}", worst=unread[0])
-    return Row(ABLATION, None, f"on these codes the loss does not show, so it is not tested: {_few(unnoticed)}")
+        return Row(ABLATION, False, f"changes nothing, to the bit, so it is not read: {few(unread)}", worst=unread[0])
+    return Row(ABLATION, None, f"on these codes the loss does not show, so it is not tested: {few(unnoticed)}")
 
 
 def _unread_too(bench: Bench, calls: Sequence[Call], names: Sequence[str]) -> bool:
@@ -267,5 +267,5 @@ def _unread_too(bench: Bench, calls: Sequence[Call], names: Sequence[str]) -> bo
     return True
 
 
-def _few(texts: Sequence[str], most: int = 4) -> str:
+def few(texts: Sequence[str], most: int = 4) -> str:
     return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if texts[most:] else "")

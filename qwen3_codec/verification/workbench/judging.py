@@ -17,8 +17,8 @@ from .mistakes import batch_mistakes, run_of
 SCHEDULES = ((1,), (3,), MIXED)
 MEMORY = (checks.IN_TURN, checks.ROWS, checks.SINGLE, checks.RANDOM, "export")
 NOT_CAUSAL = (
-    "it is not causal: a convolution is padded on both sides or cut off at the wrong end, a mask shows later frames, or "
-    "a norm or a mean is taken over the time of a chunk"
+    "it is not causal: a convolution is padded on both sides or cut off at the wrong end, a mask shows later frames, "
+    "or a norm or a mean is taken over the time of a chunk"
 )
 # A batch of another size rounds otherwise, and a step that is wrong may make more of that.
 MORE_ROUNDING = 1e-3
@@ -145,7 +145,7 @@ class _Trial:
             ahead = self._look_ahead()
             observed += filter(None, [self._growth(), ahead])
             likely += [NOT_CAUSAL] if ahead and not any("attention mask" in text for text in likely) else []
-            likely += [f"its spec differs from the package's: {text}" for text in self._declared()]
+            likely += self._declared()
         return observed, [*dict.fromkeys(likely)] or [STOPS if self._stops() else NO_KNOWN]
 
     def _stops(self) -> bool:
@@ -217,7 +217,9 @@ class _Trial:
         return causes.look_ahead(self.bench.make(), self.bench.spec, self.bench.codes[:1])
 
     def _declared(self) -> list[str]:
-        return self.bench.spec_differences if self.bench.right and not self.bench.comparable else []
+        if not self.bench.right or self.bench.comparable:
+            return []
+        return [f"its spec differs from the package's: {checks.few(self.bench.spec_differences)}"]
 
 
 # (words of a check that failed, what they mean)
@@ -239,6 +241,8 @@ MEANINGS = (
         "its spec's limit is",
         "the count of past frames does not stop at the window: `clamp(max=sliding_window - 1)` is missing",
     ),
+    ("'NoneType' has no len()", "`forward` returns nothing: is a `return` missing?"),
+    ("has no attribute 'numpy'", "`forward` returns something that is no tensor"),
     (
         "was frozen at",
         "a length became a constant: an `int()`, `min()` or `range()` of a size, or an index by a number",
