@@ -21,7 +21,7 @@ class StoredRotatedStack(TraceableKVStack):
     """
 
     def update(self, key_states, value_states, layer_idx, *args, **kwargs):
-        keys = torch.cat([self.keys[layer_idx], key_states], dim=2)
+        keys = torch.cat([self.keys[layer_idx], key_states], dim=2)  # trap
         values = torch.cat([self.values[layer_idx], value_states], dim=2)
         self.keys[layer_idx] = keep_last(keys, self.keep, dim=2)
         self.values[layer_idx] = keep_last(values, self.keep, dim=2)
@@ -33,7 +33,7 @@ class TrimmedBeforeAttentionStack(TraceableKVStack):
 
     def update(self, key_states, value_states, layer_idx, *args, **kwargs):
         keys, values = super().update(key_states, value_states, layer_idx)
-        return keep_last(keys, self.keep, dim=2), keep_last(values, self.keep, dim=2)
+        return keep_last(keys, self.keep, dim=2), keep_last(values, self.keep, dim=2)  # trap
 
 
 def mask_of_what_is_left(positions, past, window, dtype, past_frames=None):
@@ -44,7 +44,7 @@ def mask_of_what_is_left(positions, past, window, dtype, past_frames=None):
 def mask_seeing_the_future(positions, past, window, dtype, past_frames=None):
     """`sliding_window_mask`, one column off: a query sees the frame after its own."""
     distance = positions[past:, None] - positions[None, :]
-    visible = (distance >= -1) & (distance < window)
+    visible = (distance >= -1) & (distance < window)  # trap
     return torch.where(visible, torch.zeros(()), torch.full((), torch.finfo(dtype).min))[None, None]
 
 
@@ -75,7 +75,7 @@ class HistoryFromNewFramesAlone(StatefulCodecONNXWrapper):
     def forward(self, audio_codes, *rest):
         outputs = list(super().forward(audio_codes, *rest))
         # The fifth output is `next_pre_conv_h`; the right one joins the old history and the new frames first.
-        outputs[4] = keep_last(self.decoder.quantizer.decode(audio_codes), self.decoder.pre_conv.left_context)
+        outputs[4] = keep_last(self.decoder.quantizer.decode(audio_codes), self.decoder.pre_conv.left_context)  # trap
         return tuple(outputs)
 
 
