@@ -81,7 +81,9 @@ def a_padded_batch(count: Callable) -> Outcome:
 
 def zeros_of_full_length(stream: CodecStream) -> dict[str, np.ndarray]:
     lengths = stream.session.spec.limits | {"batch": 1}
-    return {before.name: np.zeros(before.with_lengths(lengths), np.float32) for before, _ in stream.session.spec.states}  # trap
+    return {
+        before.name: np.zeros(before.with_lengths(lengths), np.float32) for before, _ in stream.session.spec.states
+    }  # trap
 
 
 def empty_where_nothing_was(stream: CodecStream) -> dict[str, np.ndarray]:
@@ -120,7 +122,9 @@ def a_chunk_with_context(cut: Callable, context: int = 25, frames: int = 12, sho
     found, wanted = cut(samples, context, frames, rate), samples[:, context * rate :]
     early = found.shape[1] - wanted.shape[1]
     outcome = heard(wanted, found[:, : wanted.shape[1]])
-    return Outcome(outcome.error, f"begins {early} samples early; {outcome.text}", early and "the first chunk with context" or "")
+    return Outcome(
+        outcome.error, f"begins {early} samples early; {outcome.text}", (early and "the first chunk with context") or ""
+    )
 
 
 def a_sentence() -> int:

@@ -81,7 +81,9 @@ def _words(*texts: str) -> str:
 def write(traps: dict[str, dict[str, dict[str, Run]]]) -> None:
     """The whole file, {name: {exporter: {side: run}}}."""
     tidy = {
-        name: {e: {s: {k: v for k, v in asdict(run).items() if v} for s, run in sides.items()} for e, sides in by.items()}
+        name: {
+            e: {s: {k: v for k, v in asdict(run).items() if v} for s, run in sides.items()} for e, sides in by.items()
+        }
         for name, by in traps.items()
     }
     text = json.dumps({"versions": versions(), "traps": tidy}, indent=1, ensure_ascii=False)

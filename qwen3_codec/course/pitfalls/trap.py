@@ -125,7 +125,8 @@ def _stage(error: BaseException) -> str:
 
 def _texts(said: Sequence[Diagnostic]) -> tuple[str, ...]:
     """What was said of the graph, without the number of the line: the line itself stands below."""
-    return tuple(dict.fromkeys(re.sub(r"^([^\s:]+):\d+:", r"\1:", str(each)) for each in signals(said)))
+    texts = (re.sub(r"^([^\s:]+?)(\.\d+)?:\d+:", r"\1:", str(each)) for each in signals(said))
+    return tuple(dict.fromkeys(texts))
 
 
 def signals(said: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
