@@ -14,7 +14,7 @@ from . import GROUPS, TRAPS, card, record
 from .card import md, pre
 from .checklist import CHECKLIST
 from .symptoms import SYMPTOMS
-from .trap import BOTH_EXPORTERS, REFUSES, RIGHT, UNREPORTED, WARNS, Run, Trap
+from .trap import BOTH_EXPORTERS, REFUSED, REFUSES, RIGHT, UNREPORTED, WARNS, WRONG, Run, Trap
 
 # What a filter keeps: a row's class, and the label.
 FILTERS = {
@@ -50,11 +50,11 @@ def _matrix_row(trap: Trap) -> str:
     runs = record.recorded(trap, "naive")
     classes = {run.verdict for run in runs.values() if run.verdict != RIGHT}
     if "" in runs:
-        verdict = f'<td colspan="2">{_verdict(runs[""].verdict)}, in PyTorch or after the export</td>'
+        verdict = f'<td colspan="2">{_verdict(runs[""].verdict)}, with either or none</td>'
         classes |= {"ts", "dy"}
     else:
         verdicts = [_verdict(runs[exporter].verdict) if exporter in runs else "–" for exporter in BOTH_EXPORTERS]
-        verdict = "".join(f"<td>{words}</td>" for words in verdicts)
+        verdict = "".join(f'<td style="white-space: nowrap">{words}</td>' for words in verdicts)
         short = {"torchscript": "ts", "dynamo": "dy"}
         classes |= {short[exporter] for exporter, run in runs.items() if run.verdict != RIGHT}
     cells = [first_visible(trap, runs), caught_by(trap, runs), card.sources(trap)]
@@ -126,6 +126,25 @@ def symptoms() -> HTML:
     return HTML(f'<table class="trap-rows"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>')
 
 
+def lengths() -> HTML:
+    """Of each way to make a length a constant: at how many of the lengths tried the graph is right, wrong or stops."""
+    rows = []
+    for trap in GROUPS["lengths"].TRAPS:
+        for exporter, run in record.recorded(trap, "naive").items():
+            counts = [run.cases.count(each) for each in (RIGHT, WRONG, REFUSED)]
+            fix = record.recorded(trap, "fix")[exporter].cases
+            cells = [escape(trap.name), card.exporter_name(exporter), _said(run), *counts]
+            rows.append(_row([*cells, f"{fix.count(RIGHT)} of {len(fix)}"], tag="td"))
+    head = _row(["Trap", "Exporter", "Says", "right", "wrong, no error", "stops", "the fix is right at"], tag="th")
+    return HTML(f'<table class="trap-rows"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>')
+
+
+def _said(run: Run) -> str:
+    """The categories of what was said."""
+    found = [re.search(r"(\w+): ", re.sub(r"^\S+: ", "", text)) for text in run.said]
+    return ", ".join(dict.fromkeys(each[1] for each in found if each)) or "–"
+
+
 def checklist() -> HTML:
     """One page: what not to write, what to write, and the traps behind it."""
     rows = []
@@ -136,7 +155,7 @@ def checklist() -> HTML:
     return HTML(f'<table class="trap-rows"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>')
 
 
-def _row(cells: Iterable[str], tag: str) -> str:
+def _row(cells: Iterable[object], tag: str) -> str:
     return f"<tr>{''.join(f'<{tag}>{cell}</{tag}>' for cell in cells)}</tr>"
 
 
@@ -145,12 +164,14 @@ def _row(cells: Iterable[str], tag: str) -> str:
 
 def _filters() -> str:
     """Radio buttons that styles alone act on. (GitHub leaves them out, and shows the table.)"""
+    button = '<input type="radio" name="trap-filter" value="{}"{}>'
     buttons = [
-        f'<label><input type="radio" name="trap-filter" value="{key}"{" checked" if key == "all" else ""}> {label}</label> '
+        f"<label>{button.format(key, ' checked' if key == 'all' else '')} {label}</label> "
         for key, label in FILTERS.items()
     ]
-    field = '<label>Search <input type="search" id="trap-search" placeholder="a message or a symptom"></label>'
-    return f'<p class="trap-filters" role="search">{field}<span id="trap-count" aria-live="polite"></span><br>{"".join(buttons)}</p>'
+    field = '<input type="search" id="trap-search" placeholder="a message or a symptom">'
+    found = '<span id="trap-count" aria-live="polite"></span>'
+    return f'<p class="trap-filters"><label>Search {field}</label> {found}<br>{"".join(buttons)}</p>'
 
 
 _HIDE = "\n".join(
@@ -160,8 +181,8 @@ _HIDE = "\n".join(
 )
 STYLE = f"""<style>
 .trap-rows {{ border-collapse: collapse }}
-.trap-rows th, .trap-rows td {{ text-align: left !important; vertical-align: top; padding: .3em .6em; white-space: normal;
-  border-bottom: 1px solid rgba(128, 128, 128, .4); overflow-wrap: anywhere }}
+.trap-rows th, .trap-rows td {{ text-align: left !important; vertical-align: top; padding: .3em .6em;
+  white-space: normal; border-bottom: 1px solid rgba(128, 128, 128, .4); overflow-wrap: break-word }}
 .trap-filters label {{ display: inline-block; margin-right: 1em }}
 .trap-filters input[type=search] {{ width: 24em; max-width: 90vw; font-size: inherit }}
 .trap-hidden {{ display: none !important }}

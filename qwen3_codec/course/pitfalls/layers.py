@@ -20,7 +20,7 @@ from ...runtime.metrics import max_error
 from .graphs import export_step, in_graph, row
 from .trap import BOTH_EXPORTERS, Outcome, Trap, caught_by
 
-KERNEL = 5
+KERNEL, CHANNELS = 5, 64
 NORM = {"ReduceL2", "ReduceSum", "ReduceSumSquare", "Sqrt", "Div", "Mul"}
 
 
@@ -109,14 +109,15 @@ def mirrored_at_the_start(stream: Callable) -> Outcome:
 
 
 class Normalised(nn.Module):
-    """A causal convolution as it was trained, with weight norm."""
+    """A causal convolution as it was trained, with weight norm. (Small weights dynamo's optimiser folds itself.)"""
 
     def __init__(self):
         super().__init__()
-        self.conv = weight_norm(nn.Conv1d(1, 1, KERNEL))
+        self.conv = weight_norm(nn.Conv1d(CHANNELS, CHANNELS, KERNEL))
 
     def forward(self, x):
-        return self.conv(F.pad(x[:, None], (KERNEL - 1, 0)))[:, 0]
+        x = x[:, None].expand(-1, CHANNELS, -1)
+        return self.conv(F.pad(x, (KERNEL - 1, 0)))[:, 0]
 
 
 def as_it_was_trained():
@@ -245,8 +246,8 @@ TRAPS = (
         fix=PaddedOnTheLeft,
         demonstrate=a_later_input_changes,
         symptoms=("chunking", "borders"),
-        why="The output is as long as the input either way, so no shape tells: `padding='same'` (or `kernel // 2`) puts "
-        "half of the window into the future. In chunks the future is zeros, and each border is wrong. A causal "
+        why="The output is as long as the input either way, so no shape tells: `padding='same'` (or `kernel // 2`) "
+        "puts half of the window into the future. In chunks the future is zeros, and each border is wrong. A causal "
         "convolution pads `dilation * (kernel - 1)` on the left and nothing on the right.",
         within=0.0,
         sources=("r9y9/wavenet_vocoder#131",),
@@ -281,8 +282,8 @@ TRAPS = (
         fix=unfold_in_a_new_one,
         demonstrate=the_original_afterwards,
         symptoms=("original", "export"),
-        why="A parametrized module has a class of its own with `weight` as a property. `deepcopy` copies the module and "
-        "shares that class; removing the parametrization from the copy removes the property from it, and the "
+        why="A parametrized module has a class of its own with `weight` as a property. `deepcopy` copies the module "
+        "and shares that class; removing the parametrization from the copy removes the property from it, so the "
         "original has no weight any more. Make a second module and load the weights, or fold the original itself.",
     ),
     Trap(
@@ -292,8 +293,8 @@ TRAPS = (
         demonstrate=lstm_in_graph,
         exporters=BOTH_EXPORTERS,
         symptoms=("lengths",),
-        why="`torch.export` takes an LSTM apart into one step for each input of the example, so dynamo's axis becomes "
-        "static; what it warns of is something else. (In a fresh process the first export keeps a loop, and its graph "
+        why="`torch.export` takes an LSTM apart into one step for each input of the example, so the axis becomes "
+        "static under dynamo; what it warns of is something else. (In a fresh process the first export keeps a loop, and its graph "
         "stops in the reshape before the linear layer; every later export in that process does what is shown here.) "
         "`torch.onnx.ops.symbolic_multi_out` writes ONNX's own operator, whose gates stand in the order input, output, "
         "forget, cell. TorchScript's exporter needs none of it: its warnings are of lines in torch that do no harm.",

@@ -268,8 +268,8 @@ TRAPS = (
         demonstrate=two_calls,
         exporters=BOTH_EXPORTERS,
         symptoms=("memory", "borders"),
-        why="A graph has no memory between two calls. TorchScript's exporter writes down the buffer as the example left "
-        "it, a number for all calls; dynamo writes down its first value. State goes in and comes out.",
+        why="A graph has no memory between two calls. TorchScript's exporter writes down the buffer as the example "
+        "left it, a number for all calls; dynamo writes down its first value. State goes in and comes out.",
         sources=("pytorch/pytorch#60828", "pytorch/pytorch#70280"),
     ),
     Trap(

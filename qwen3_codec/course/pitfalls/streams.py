@@ -229,8 +229,8 @@ TRAPS = (
         demonstrate=in_stream(chunk=3, frames=110),
         symptoms=("window", "passes"),
         why="A post-RoPE cache needs positions that grow for ever; the length of a trimmed cache does not. "
-        "Right until the window of 72 frames (5.8 s) is full. The first call that begins at a position already given is "
-        "that of frame 75 here.",
+        "Right until the window of 72 frames (5.8 s) is full. The first call that begins at a position already given "
+        "is that of frame 75 here.",
         within=MAX_ERROR,
         code=(StoredRotatedStack, TraceableKVStack.update),
         sources=("rajveer43/VeloxQuant-MLX#389",),
