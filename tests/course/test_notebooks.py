@@ -7,6 +7,8 @@ import jupytext
 import nbformat
 import pytest
 
+from qwen3_codec.course.pitfalls import TRAPS
+
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 
@@ -50,10 +52,11 @@ def test_habits(pair):
 
 
 def headings(name):
-    """The anchors of a notebook's headings: their words with hyphens."""
+    """The anchors of a notebook's headings: their words with hyphens; and of the catalogue's cards."""
     cells = jupytext.read(FOLDER / f"{name}.py").cells
     lines = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
-    return {line.lstrip("#").strip().replace(" ", "-").replace("`", "") for line in lines if line.startswith("#")}
+    cards = {trap.anchor for trap in TRAPS.values()} if name == "07_trap_catalogue" else set()
+    return cards | {line.lstrip("#").strip().replace(" ", "-").replace("`", "") for line in lines if line.startswith("#")}
 
 
 @pytest.mark.parametrize("name", NAMES)
