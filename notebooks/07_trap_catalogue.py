@@ -49,7 +49,8 @@ print("These are the versions here." if same else f"Here: {record.versions()}. A
 # a symbol for each length. What stands here was measured, with every warning, log record and printed line; left out is what the exporters say of
 # right exports too (their own future, packages that they miss).
 #
-# The search field goes through the whole page: matrix, symptoms, messages and cards.
+# The search field takes a message or a symptom as you have it, and gives the five cards that share most with it. (On GitHub, where there is
+# no field, use the tables below or the browser's own search.)
 
 # %%
 catalogue.matrix()

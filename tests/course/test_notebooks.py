@@ -56,7 +56,9 @@ def headings(name):
     cells = jupytext.read(FOLDER / f"{name}.py").cells
     lines = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
     cards = {trap.anchor for trap in TRAPS.values()} if name == "07_trap_catalogue" else set()
-    return cards | {line.lstrip("#").strip().replace(" ", "-").replace("`", "") for line in lines if line.startswith("#")}
+    return cards | {
+        line.lstrip("#").strip().replace(" ", "-").replace("`", "") for line in lines if line.startswith("#")
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -92,8 +92,7 @@ def messages() -> HTML:
                 traps = found.setdefault(message, [])
                 traps += [trap] if trap not in traps else []
     rows = [
-        f'<tr data-trap="{escape(traps[0].name)}"><td>{pre(escape(message))}</td><td>{meaning(traps)}</td></tr>'
-        for message, traps in sorted(found.items())
+        f"<tr><td>{pre(escape(message))}</td><td>{meaning(traps)}</td></tr>" for message, traps in sorted(found.items())
     ]
     head = _row(["Message", "What it means here"], tag="th")
     return HTML(f'<table class="trap-rows"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>')
@@ -121,7 +120,7 @@ def symptoms() -> HTML:
         links = ", ".join(
             f'<a href="#{trap.anchor}">{escape(trap.name)}</a>' for trap in TRAPS.values() if key in trap.symptoms
         )
-        rows.append(f"<tr data-trap><td>{md(words)}</td><td>{links}</td></tr>")
+        rows.append(f"<tr><td>{md(words)}</td><td>{links}</td></tr>")
     head = _row(["What you notice", "It may be"], tag="th")
     return HTML(f'<table class="trap-rows"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>')
 
@@ -170,7 +169,7 @@ def _filters() -> str:
         for key, label in FILTERS.items()
     ]
     field = '<input type="search" id="trap-search" placeholder="a message or a symptom">'
-    found = '<span id="trap-count" aria-live="polite"></span>'
+    found = '<span id="trap-found" aria-live="polite"></span>'
     return f'<p class="trap-filters"><label>Search {field}</label> {found}<br>{"".join(buttons)}</p>'
 
 
@@ -185,32 +184,32 @@ STYLE = f"""<style>
   white-space: normal; border-bottom: 1px solid rgba(128, 128, 128, .4); overflow-wrap: break-word }}
 .trap-filters label {{ display: inline-block; margin-right: 1em }}
 .trap-filters input[type=search] {{ width: 24em; max-width: 90vw; font-size: inherit }}
-.trap-hidden {{ display: none !important }}
 {_HIDE}
 </style>"""
 
-# Of the rows and cards those that share words with what is asked, and the rarest of its words. (A test asks the same.)
+# The five cards that share most with what is asked: of words their first five letters, and rare ones count for more. (A
+# test asks by the same rule.)
 SEARCH = """<script>
 (() => {
-  const words = text => new Set(text.toLowerCase().match(/[\\p{L}_][\\p{L}\\d_]{2,}/gu) || []);
-  const field = document.getElementById("trap-search");
+  const words = text => new Set((text.toLowerCase().match(/[\\p{L}\\d_]{3,}/gu) || []).map(word => word.slice(0, 5)));
+  const field = document.getElementById("trap-search"), answer = document.getElementById("trap-found");
   if (!field) return;
   field.addEventListener("input", () => {
-    const all = [...document.querySelectorAll("[data-trap]")].map(node => [node, words(node.textContent)]);
-    const weights = new Map([...words(field.value)].map(word => {
-      const rows = all.filter(([, has]) => has.has(word)).length;
-      return [word, rows ? 1 / rows : 0];
-    }));
-    const score = has => [...weights].reduce((sum, [word, weight]) => sum + (has.has(word) ? weight : 0), 0);
-    const scores = all.map(([, has]) => score(has)), best = Math.max(...scores);
-    let shown = 0;
-    all.forEach(([node], index) => {
-      const hide = best > 0 && scores[index] < best / 2;
-      node.classList.toggle("trap-hidden", hide);
-      shown += !hide;
+    const cards = [...document.querySelectorAll(".trap-card[id]")].map(card => [card, words(card.textContent)]);
+    const weights = [...words(field.value)].map(word => {
+      const having = cards.filter(([, has]) => has.has(word)).length;
+      return [word, having && Math.log(1 + cards.length / having)];
     });
-    const answer = best > 0 ? `${shown} found below` : field.value ? "nothing has these words" : "";
-    document.getElementById("trap-count").textContent = answer;
+    const score = has => weights.reduce((sum, [word, weight]) => sum + (has.has(word) ? weight : 0), 0);
+    const ranked = cards.map(([card, has]) => [score(has), card]).filter(([points]) => points > 0);
+    ranked.sort(([a], [b]) => b - a);
+    answer.replaceChildren(...ranked.slice(0, 5).flatMap(([, card], index) => {
+      const link = document.createElement("a");
+      link.href = "#" + card.id;
+      link.textContent = card.dataset.trap;
+      return index ? [" · ", link] : [link];
+    }));
+    if (field.value && !ranked.length) answer.textContent = "no card has these words";
   });
 })();
 </script>"""

@@ -293,9 +293,9 @@ TRAPS = (
         demonstrate=lstm_in_graph,
         exporters=BOTH_EXPORTERS,
         symptoms=("lengths",),
-        why="`torch.export` takes an LSTM apart into one step for each input of the example, so the axis becomes "
-        "static under dynamo; what it warns of is something else. (In a fresh process the first export keeps a loop, and its "
-        "graph stops in the reshape before the linear layer; each later export in that process does what is shown "
+        why="`torch.export` takes an LSTM apart into one step for each input of the example, so under dynamo the axis "
+        "becomes static; what it warns of is something else. (In a fresh process the first export keeps a loop, and "
+        "its graph stops in the reshape before the linear layer; each later export in that process does what is shown "
         "here.) `torch.onnx.ops.symbolic_multi_out` writes ONNX's own operator, whose gates stand in the order input, "
         "output, forget, cell. TorchScript's exporter needs none of it: its warnings are of lines in torch that do no "
         "harm.",
