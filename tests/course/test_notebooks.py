@@ -9,6 +9,7 @@ import nbformat
 import pytest
 
 from qwen3_codec.course import EXERCISES
+from qwen3_codec.course.pitfalls import TRAPS
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -55,10 +56,13 @@ def test_habits(pair):
 
 
 def headings(name):
-    """The anchors of a notebook's headings: their words with hyphens."""
+    """The anchors of a notebook's headings: their words with hyphens; and of the catalogue's cards."""
     cells = jupytext.read(FOLDER / f"{name}.py").cells
     lines = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
-    return {line.lstrip("#").strip().replace(" ", "-").replace("`", "") for line in lines if line.startswith("#")}
+    cards = {trap.anchor for trap in TRAPS.values()} if name == "07_trap_catalogue" else set()
+    return cards | {
+        line.lstrip("#").strip().replace(" ", "-").replace("`", "") for line in lines if line.startswith("#")
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)

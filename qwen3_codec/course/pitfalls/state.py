@@ -45,7 +45,7 @@ class HistoryFromNewFramesAlone(StatefulCodecONNXWrapper):
     def forward(self, audio_codes, *rest):
         outputs = list(super().forward(audio_codes, *rest))
         # The fifth output is `next_pre_conv_h`; the right one joins the old history and the new frames first.
-        outputs[4] = keep_last(self.decoder.quantizer.decode(audio_codes), self.decoder.pre_conv.left_context)
+        outputs[4] = keep_last(self.decoder.quantizer.decode(audio_codes), self.decoder.pre_conv.left_context)  # trap
         return tuple(outputs)
 
 

@@ -29,7 +29,7 @@ class StoredRotatedStack(TraceableKVStack):
     """
 
     def update(self, key_states, value_states, layer_idx, *args, **kwargs):
-        keys = torch.cat([self.keys[layer_idx], key_states], dim=2)
+        keys = torch.cat([self.keys[layer_idx], key_states], dim=2)  # trap
         values = torch.cat([self.values[layer_idx], value_states], dim=2)
         self.keys[layer_idx] = keep_last(keys, self.keep, dim=2)
         self.values[layer_idx] = keep_last(values, self.keep, dim=2)
@@ -41,7 +41,7 @@ class TrimmedBeforeAttentionStack(TraceableKVStack):
 
     def update(self, key_states, value_states, layer_idx, *args, **kwargs):
         keys, values = super().update(key_states, value_states, layer_idx)
-        return keep_last(keys, self.keep, dim=2), keep_last(values, self.keep, dim=2)
+        return keep_last(keys, self.keep, dim=2), keep_last(values, self.keep, dim=2)  # trap
 
 
 class _OldestKept(TraceableKVStack):
@@ -74,7 +74,7 @@ def mask_of_what_is_left(positions, past, window, dtype, past_frames=None):
 
 def mask_seeing_the_future(positions, past, window, dtype, past_frames=None):
     """`sliding_window_mask`, one column off: a query sees the frame after its own."""
-    return _mask(positions, past, dtype, past_frames, lambda distance: (distance >= -1) & (distance < window))
+    return _mask(positions, past, dtype, past_frames, lambda distance: (distance >= -1) & (distance < window))  # trap
 
 
 def _mask(positions, past, dtype, past_frames, visible: Callable[[Tensor], Tensor]) -> Tensor:
