@@ -107,9 +107,12 @@ class StreamEncoderWrapper(nn.Module):
     def spec(self) -> StateSpec:
         encoder = self.encoder
         convs = [(layer.channels, layer.left_context) for _, layer in self.conv_layers]
-        return encoder_spec(
+        spec = encoder_spec(
             encoder.config, encoder.samples_per_frame, encoder.steps_per_frame, encoder.num_quantizers, convs
         )
+        transformer = "encoder_transformer"
+        attention = [f"{transformer}.layers.{i}.self_attn" for i in range(encoder.config.num_hidden_layers)]
+        return spec.with_modules([transformer, *(name for name, _ in self.conv_layers), *attention, *attention])
 
     def forward(self, audio: Tensor, past_frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Encode M samples to ceil(M / samples_per_frame) frames. Shapes, names and order of everything: `spec`."""

@@ -83,7 +83,9 @@ class ExactStreamingWrapper(nn.Module):
     @cached_property
     def spec(self) -> StateSpec:
         convs = [(layer.channels, layer.left_context) for _, layer in self.conv_layers]
-        return exact_spec(self.decoder.config, self.decoder.samples_per_frame, convs)
+        spec = exact_spec(self.decoder.config, self.decoder.samples_per_frame, convs)
+        attention = self.decoder.attention_names
+        return spec.with_modules(["pre_transformer", *(name for name, _ in self.conv_layers), *attention, *attention])
 
     def forward(self, audio_codes: Tensor, past_frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Decode N new frames to N * samples_per_frame samples. Shapes, names and order of everything: `spec`."""
