@@ -23,8 +23,8 @@ from ...model.receptive_field import conv_reach
 from ...runtime import CodecSession
 from ...runtime.describe import description
 from ...runtime.progress import no_progress
-from ...streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from ...spec import WINDOWED_FRAMES
+from ...streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from ...streaming.windowed import StatefulCodecONNXWrapper
 from ..pitfalls.state import SaturatingPositions
 from . import layers

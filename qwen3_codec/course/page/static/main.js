@@ -155,7 +155,8 @@ function showHead() {
   const place = sounds ? player.head() : from;
   pictures.head(sounds || from ? place : undefined);
   $("place").value = place;
-  if (abouts.exact) $("place").ariaValueText = words("placeText", { seconds: (place / abouts.exact.spec.sample_rate).toFixed(1) });
+  const seconds = words("placeText", { seconds: (place / abouts.exact.spec.sample_rate).toFixed(1) });
+  if ($("place-value").textContent !== seconds) $("place").ariaValueText = $("place-value").textContent = seconds;
   if (player.context && player.over) finish();
   requestAnimationFrame(showHead);
 }

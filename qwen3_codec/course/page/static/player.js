@@ -4,6 +4,7 @@
  * A position is a sample of the utterance, and every sound lies on the same positions of the same clock: the stream, the
  * full-sequence waveform beside it, and the stream that is decoded anew when something was changed (a `track` each).
  * Two sounds change places in a short crossfade that begins at a sample; where they are equal nothing is heard of it.
+ * The clock counts samples too: `began` is where the utterance's sample 0 lies on it.
  */
 
 /** Seconds by which the sound follows its first piece; after each gap twice as many, so that a slow device has few. */
@@ -73,24 +74,35 @@ export class Player {
     const track = this.next, piece = { at: track.length, sounds: [samples, reference] };
     track.pieces.push(piece);
     track.length += samples.length;
-    const now = this.context.currentTime, due = (at) => this.began + at / this.rate;
+    const { now } = this, margin = MARGIN * this.rate;
     const heldAt = this.playing ? this.playing.length : this.from; // here what sounds comes to its end
     let join = piece.at;
     if (track !== this.playing) {
-      const head = this.began === undefined ? heldAt : Math.ceil((now + MARGIN - this.began) * this.rate);
+      const head = this.began === undefined ? heldAt : Math.ceil(now + margin - this.began);
       join = Math.max(piece.at, Math.min(head, heldAt));
       if (track.length <= join) return; // has not come as far as what sounds
     }
-    if (this.began === undefined || due(join) < now + MARGIN) {
+    if (this.began === undefined || this.began + join < now + margin) {
       if (this.began !== undefined) {
         this.dry = true;
         this.lead *= 2;
       }
-      this.began = now + this.lead - join / this.rate;
+      this.began = now + Math.ceil(this.lead * this.rate) - join;
     }
-    if (track !== this.playing) this.swap(track, due(join));
+    const time = this.time(join);
+    if (track !== this.playing) this.swap(track, time);
     this.schedule(track, piece, join);
-    this.log.push({ at: join, length: track.length - join, time: due(join), now });
+    this.log.push({ at: join, length: track.length - join, time, now: now / this.rate });
+  }
+
+  /** The clock's sample. */
+  get now() {
+    return Math.round(this.context.currentTime * this.rate);
+  }
+
+  /** The clock's second at which a position sounds. */
+  time(position) {
+    return (this.began + position) / this.rate;
   }
 
   /** No more will be pushed to the newest stream. */
@@ -118,7 +130,7 @@ export class Player {
       buffer.copyToChannel(data.subarray(skipped), 0);
       const source = new AudioBufferSourceNode(this.context, { buffer });
       source.connect(track.gains[i]);
-      source.start(this.began + (at + skipped) / this.rate);
+      source.start(this.time(at + skipped));
       track.sources.push(source);
     });
   }
@@ -126,7 +138,7 @@ export class Player {
   /** The sample that sounds now. */
   head() {
     if (!this.context || this.began === undefined) return this.from ?? 0;
-    return Math.max(0, Math.min(this.playing.length, Math.round((this.context.currentTime - this.began) * this.rate)));
+    return Math.max(0, Math.min(this.playing.length, this.now - this.began));
   }
 
   /** Go on from sample `from`, as far as it is decoded. */
@@ -136,7 +148,7 @@ export class Player {
     for (const source of track.sources) source.stop();
     track.sources = [];
     const place = Math.min(from, track.length);
-    this.began = this.context.currentTime + MARGIN - place / this.rate;
+    this.began = this.now + Math.ceil(MARGIN * this.rate) - place;
     for (const piece of track.pieces) if (piece.at + piece.sounds[0].length > place) this.schedule(track, piece, place);
   }
 

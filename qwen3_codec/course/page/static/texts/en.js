@@ -22,7 +22,7 @@ export default {
   pictureTitle: "What you hear",
   play: "Play", pause: "Pause", resume: "Resume", stop: "Stop", compare: "Hear the full-sequence decode (A/B)",
   waves: "Streamed waveform (blue) over the full-sequence one (gray); dashed: chunk borders",
-  place: "place in the waveform", placeText: "{seconds} s", chunk: "frames in a chunk ({frameMs} ms each)",
+  place: "play head", placeText: "{seconds} s", chunk: "frames in a chunk ({frameMs} ms each)",
   difference: "Their difference", errors: "Largest error of each chunk, on a log scale from 1e-8 to 1",
   snr: "signal-to-noise ratio", maxError: "largest error", msPerChunk: "time per chunk", firstMs: "first audio after", samples: "samples",
   controlsTitle: "Your own stream",

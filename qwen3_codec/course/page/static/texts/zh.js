@@ -22,7 +22,7 @@ export default {
   pictureTitle: "你听到的",
   play: "播放", pause: "暂停", resume: "继续", stop: "停止", compare: "听整段解码（A/B）",
   waves: "流式解码的波形（蓝）叠在整段解码（灰）之上；虚线：块边界",
-  place: "波形中的位置", placeText: "{seconds} 秒", chunk: "每块的帧数（每帧 {frameMs} 毫秒）",
+  place: "播放位置", placeText: "{seconds} 秒", chunk: "每块的帧数（每帧 {frameMs} 毫秒）",
   difference: "两者之差", errors: "每块的最大误差，对数刻度，从 1e-8 到 1",
   snr: "信噪比", maxError: "最大误差", msPerChunk: "每块用时", firstMs: "首个音频延迟", samples: "采样点数",
   controlsTitle: "你自己的流",
