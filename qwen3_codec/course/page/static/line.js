@@ -35,7 +35,7 @@ export const msText = (ms) => (ms >= 1000 ? `${(ms / 1000).toPrecision(3)} s` : 
 export const bytesText = (bytes) => (bytes >= 1000 ? `${(bytes / 1000).toPrecision(3)} kB` : `${bytes} B`);
 
 const LONGEST_MS = 10_000, SHORTEST_MS = 0.1; // of the bars
-const part = (ms) => Math.max(0, Math.min(1, Math.log(ms / SHORTEST_MS) / Math.log(LONGEST_MS / SHORTEST_MS)));
+const height = (ms) => Math.max(0, Math.min(1, Math.log(ms / SHORTEST_MS) / Math.log(LONGEST_MS / SHORTEST_MS)));
 
 function element(tag, className, content = []) {
   const made = document.createElement(tag);
@@ -60,7 +60,9 @@ export class Line {
     const drawn = parts.map(({ name, layers }) => {
       const own = layers.map((layer) => (layer.states.length ? this.button(name, layer) : this.bare(layer)));
       const label = element("span", "part-name", layers.some(({ names, kinds }) => names[0] === name && kinds.length) ? [] : name);
-      return element("div", "part", [element("div", "layers", own), label]);
+      const drawn = element("div", "part", [element("div", "layers", own), label]);
+      Object.assign(drawn, { role: "group", ariaLabel: name });
+      return drawn;
     });
     this.root.replaceChildren(element("span", "end", words.codes), ...drawn, element("span", "end", words.waveform));
     this.mark(this.lost);
@@ -72,16 +74,18 @@ export class Line {
     return [...this.root.querySelectorAll("button")];
   }
 
-  button(part_, layer) {
+  button(partName, layer) {
     const [name] = layer.names;
     const times = layer.stride > 1 ? ` ×${layer.stride}` : "";
     const numbers = `${layer.ms ? `${msText(layer.ms)} · ` : ""}${bytesText(layer.bytes)}`;
-    const shown = name.startsWith(`${part_}.`) ? name.slice(part_.length + 1) : layer.kinds.length ? name : layer.states[0];
+    const inside = name.startsWith(`${partName}.`) && name.slice(partName.length + 1);
+    const shown = inside && isNaN(inside) ? inside : layer.kinds.length ? name : layer.states[0];
     const button = element("button", "layer", [element("span", "name", shown + times), element("span", "numbers", numbers)]);
     button.type = "button";
     button.tabIndex = -1;
+    button.setAttribute("aria-describedby", this.readout.id);
     Object.assign(button.dataset, { module: name, states: layer.states.join(" "), ms: layer.ms, bytes: layer.bytes });
-    button.style.setProperty("--part", part(layer.ms));
+    button.style.setProperty("--part", height(layer.ms));
     button.onclick = () => {
       this.hold(button);
       this.onPress(button.ariaPressed === "true" ? [] : layer.states);

@@ -199,10 +199,10 @@ async function run(wanted, audible = false) {
     line.beat(piece.index);
   });
   if (mine !== running) return measured;
-  if (audible) player.end();
   result = { ...measured, chunk: wanted.chunk ?? 3 };
   showNumbers();
   status("done");
+  if (audible && player.context && !player.end()) play();
   return measured;
 }
 

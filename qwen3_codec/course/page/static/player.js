@@ -105,9 +105,10 @@ export class Player {
     return (this.began + position) / this.rate;
   }
 
-  /** No more will be pushed to the newest stream. */
+  /** No more will be pushed to the newest stream. Gives whether it sounds: else the old one ended before it came as far. */
   end() {
-    if (this.next) this.next.whole = true;
+    this.next.whole = true;
+    return this.next === this.playing;
   }
 
   swap(track, time) {
