@@ -381,7 +381,7 @@ assert all((wanted == part).all() for part in found_codes)
 #    added or clamped at the end, and what is kept in Python between calls.
 # 2. **Read every dimension, compute none**: [1 · Every dimension is read from two sources](02_inspect_dims.ipynb#1.-Every-dimension-is-read-from-two-sources).
 # 3. **List what it remembers**, in the order of the data: [section 2 here](#2.-It-has-to-remember-this).
-# 4. **Load it with `eager` attention**, and call its layers one by one under a mask and positions of your own: [5 · This is the whole wrapper](05_exact_streaming.ipynb#This-is-the-whole-wrapper).
+# 4. **Load it with `eager` attention**, and call its layers one by one under a mask and positions of your own: [3 · The exact step, line by line](03_verify_wrapper.ipynb#3.-The-exact-step,-line-by-line).
 # 5. **Give every state one shape, zeros at the start, and a counter** for each row, in the steps of the attention: [section 5 here](#5.-A-quick-test-misses-two-mistakes).
 # 6. **Declare names, axes and zeros once**, and let everything read that: [1 · This is what a stream carries](02_inspect_dims.ipynb#4.-This-is-what-a-stream-carries).
 # 7. **Prove the step in PyTorch before any export**: one frame at a time, odd cuts, past the window, two rows, rows of two ages: [section 4 here](#4.-Does-it-agree?).

@@ -7,7 +7,7 @@ the runtime, the verifier, the tests and the notebooks' tables read it back.
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import ceil, prod
 from typing import Any
