@@ -7,7 +7,7 @@ the runtime, the verifier, the tests and the notebooks' tables read it back.
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import ceil, prod
 from typing import Any
@@ -62,7 +62,8 @@ class StateSpec:
     `inputs` and `outputs` are the tensors of one call; `states` are (input, output) pairs: what comes out under the
     second name goes in under the first at the next call. In the graph, inputs come before states, outputs likewise.
     `limits` holds the longest length of each axis that has one, and the largest value of each integer state; `settings`
-    what the design's wrapper was made with, under its own names.
+    what the design's wrapper was made with, under its own names. `modules` says of each state which module of the model
+    it belongs to: for whoever shows them. Two graphs that differ in it alone are the same interface.
     """
 
     design: str
@@ -75,6 +76,7 @@ class StateSpec:
     limits: dict[str, int] = field(default_factory=dict)
     settings: dict[str, int] = field(default_factory=dict)
     part: str = DECODER
+    modules: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def all_inputs(self) -> list[TensorSpec]:
@@ -127,6 +129,10 @@ class StateSpec:
     def _fixed_axis(self, index: int) -> int | None:
         length = self._codes.shape[index]
         return length if isinstance(length, int) else None
+
+    def with_modules(self, names: Sequence[str]) -> "StateSpec":
+        """The same with `modules`: a name for each state, in their order."""
+        return replace(self, modules={before.name: name for (before, _), name in zip(self.states, names, strict=True)})
 
     def zero_state(self, batch: int = 1) -> dict[str, np.ndarray]:
         """The state of `batch` streams that have seen nothing: zeros, with every axis that grows at length 0."""
@@ -277,7 +283,7 @@ def _grown(
 
 def one_shot_spec(exact: StateSpec) -> StateSpec:
     """The interface of a graph without state: the exact one's codes and waveform alone."""
-    return replace(exact, design=ONE_SHOT, states=(), limits={})
+    return replace(exact, design=ONE_SHOT, states=(), limits={}, modules={})
 
 
 def with_fixed_axes(spec: StateSpec, frames: int | None = None, batch: int | None = None) -> StateSpec:

@@ -171,6 +171,11 @@ class CodecDecoder(nn.Module):
         """Samples of waveform for one frame of codes."""
         return prod(self.config.upsampling_ratios) * prod(self.config.upsample_rates)
 
+    @property
+    def attention_names(self) -> list[str]:
+        """The module names of the attention layers, in the order of the data."""
+        return [f"pre_transformer.layers.{i}.self_attn" for i in range(len(self.pre_transformer.layers))]
+
     def stages(self):
         """(name, module) of the conv stack, in the order of the data: each maps [B, C, T] to [B, C', T']."""
         for i, (trans_conv, block) in enumerate(self.upsample):

@@ -47,8 +47,9 @@ class ExactStreamingWrapper(nn.Module):
 
     @cached_property
     def spec(self) -> StateSpec:
-        config = self.decoder.config
-        return exact_spec(config, self.decoder.samples_per_frame, states_of(self), attention=config)
+        config, attention = self.decoder.config, self.decoder.attention_names
+        spec = exact_spec(config, self.decoder.samples_per_frame, states_of(self), attention=config)
+        return spec.with_modules(["pre_transformer", *(name for name, _ in self.conv_layers), *attention, *attention])
 
     def forward(self, audio_codes: Tensor, past_frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Decode N new frames to N * samples_per_frame samples. Shapes, names and order of everything: `spec`."""

@@ -52,13 +52,16 @@ class StatefulCodecONNXWrapper(nn.Module):
     @cached_property
     def spec(self) -> StateSpec:
         decoder = self.decoder
-        return windowed_spec(
+        spec = windowed_spec(
             decoder.config,
             decoder.samples_per_frame,
             decoder.pre_conv.left_context,
             self.conv_history_frames,
             self.lookahead_frames,
         )
+        first_stage, _ = next(decoder.stages())
+        attention = decoder.attention_names
+        return spec.with_modules(["pre_conv", "pre_transformer", first_stage, *attention, *attention])
 
     def forward(
         self,

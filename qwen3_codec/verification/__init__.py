@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = loaded_when_asked(
         "ONE_SHOT": "report",
         "ONNX": "report",
         "WRAPPER": "report",
+        "judge": "workbench",
         "random_codes": ".spec",
         "verify_encoder": "encoder",
         "wrapper_like": "graph",
