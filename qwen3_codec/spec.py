@@ -62,8 +62,8 @@ class StateSpec:
     `inputs` and `outputs` are the tensors of one call; `states` are (input, output) pairs: what comes out under the
     second name goes in under the first at the next call. In the graph, inputs come before states, outputs likewise.
     `limits` holds the longest length of each axis that has one, and the largest value of each integer state; `settings`
-    what the design's wrapper was made with, under its own names. `modules` says of each state which module of the model
-    it belongs to: for whoever shows them. Two graphs that differ in it alone are the same interface.
+    what the design's wrapper was made with, under its own names. `modules` says which module of the model each state
+    belongs to; two graphs that differ in it alone have the same interface.
     """
 
     design: str

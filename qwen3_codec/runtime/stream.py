@@ -21,12 +21,10 @@ CHUNK_FRAMES = 12  # where nobody says otherwise
 
 
 class Stream(Rows):
-    """The state of `batch` rows that advance together, over any graph with a `StateSpec`.
+    """The state of `batch` rows that advance together, over any `session` with a `spec` and a `run`.
 
-    `session` is anything with a `spec` and a `run`. `frames` holds the number of frames that each row has seen, int64
-    [batch]. Each method, copying and pickling too, does all or nothing: a call that fails leaves the stream as it was,
-    and until a call returns every attribute has the value from before it. One thread at a time may use the stream; a
-    second one gets a RuntimeError, and the stream goes on for the first.
+    `Rows` says what it carries. Each method does all or nothing, and one thread at a time may use the stream; see
+    `Atomic`.
     """
 
     def __init__(self, session: Session, batch: int | None = None):

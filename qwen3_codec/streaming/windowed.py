@@ -51,14 +51,8 @@ class StatefulCodecONNXWrapper(nn.Module):
 
     @cached_property
     def spec(self) -> StateSpec:
-        decoder = self.decoder
-        spec = windowed_spec(
-            decoder.config,
-            decoder.samples_per_frame,
-            decoder.pre_conv.left_context,
-            self.conv_history_frames,
-            self.lookahead_frames,
-        )
+        decoder, frames = self.decoder, (self.conv_history_frames, self.lookahead_frames)
+        spec = windowed_spec(decoder.config, decoder.samples_per_frame, decoder.pre_conv.left_context, *frames)
         first_stage, _ = next(decoder.stages())
         attention = decoder.attention_names
         return spec.with_modules(["pre_conv", "pre_transformer", first_stage, *attention, *attention])
