@@ -20,7 +20,7 @@ BATCH, FRAMES, SAMPLES = "batch", "frames", "samples"
 DECODER, ENCODER = "decoder", "encoder"  # the parts of a checkpoint
 EXACT, WINDOWED, ONE_SHOT = "exact", "windowed", "one-shot"  # the designs, see `streaming.designs`
 WINDOWED_FRAMES = 4  # of left context and of look-ahead, where nobody says otherwise
-LEFT_CONTEXT = "left_context_frames"  # the axis of what the windowed design's conv stack recomputes
+LEFT_CONTEXT = "left_context_frames"  # the axis of what the windowed design's convolutions recompute
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class StateSpec:
 
     @property
     def lookahead_frames(self) -> int:
-        """Frames that a stream holds back until later ones have come."""
+        """Frames that a stream buffers until later ones have come."""
         return self.settings.get("lookahead_frames", 0)
 
     @property
@@ -295,7 +295,7 @@ def with_fixed_axes(spec: StateSpec, frames: int | None = None, batch: int | Non
     if frames and spec.part == ENCODER:
         raise ValueError("an encoder's number of frames cannot be fixed: sound may end anywhere")
     lengths: dict[int | str, int | None] = {BATCH: batch, FRAMES: frames}
-    if frames and not spec.lookahead_frames:  # what is held back makes the first waveforms shorter
+    if frames and not spec.lookahead_frames:  # what is buffered makes the first waveforms shorter
         lengths[SAMPLES] = frames * spec.samples_per_frame
 
     def fixed(tensor: TensorSpec) -> TensorSpec:
