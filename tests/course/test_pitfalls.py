@@ -36,9 +36,8 @@ from qwen3_codec.course.pitfalls.symptoms import SYMPTOMS
 from qwen3_codec.exporting.diagnostics import Diagnostic, captured
 from qwen3_codec.exporting.tracing import example_inputs, trace
 from qwen3_codec.model.one_shot import one_shot
-from qwen3_codec.runtime.metrics import max_error, snr_db
+from qwen3_codec.runtime.metrics import MAX_ERROR, max_error, snr_db
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.runtime.metrics import MAX_ERROR
 
 ON_A_LENGTH = [trap for trap in TRAPS.values() if trap.name.endswith(" on a length")]
 # What varies what another trap or exporter shows.

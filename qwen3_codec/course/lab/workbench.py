@@ -16,7 +16,7 @@ from ...runtime.metrics import mse, per_chunk
 from ...streaming.exact import ExactStreamingWrapper
 from ...streaming.kv_stack import TraceableKVStack, sliding_window_mask
 from ...streaming.windowed import StatefulCodecONNXWrapper
-from ...verification.decoder import MAX_MSE
+from ...verification.report import MAX_MSE
 from ...verification.workbench import Judgement, judge
 from . import plots
 from .display import player
