@@ -54,16 +54,15 @@ print(f"weights: {loaded.weights}; sliding window: {loaded.decoder.config.slidin
 
 # %%
 from qwen3_codec.streaming.exact import (
-    CausalConv,
-    CausalTransConv,
     CodecDecoder,
     ConvStates,
+    Dequantizer,
     Streamed,
-    StreamingConv1d,
-    StreamingConvTranspose1d,
-    StreamQuantizer,
+    StreamingConv,
     eval_own,
+    layers_with_state,
     split_states,
+    states_of,
     stream_transformer,
     to_streaming,
 )
@@ -91,10 +90,12 @@ class MyKVStack(TraceableKVStack):
         past_key, past_value = self.keys[layer_idx], self.values[layer_idx]
         values = torch.cat([past_value, value_states], dim=2)
         cos, sin = self._new_rotation
+        # transformers rotates before it calls `update`; the same angle the other way undoes it.
         unrotated = key_states * cos - rotate_half(key_states) * sin
         self.keys[layer_idx] = keep_last(torch.cat([past_key, unrotated], dim=2), self.keep, dim=2)
         self.values[layer_idx] = keep_last(values, self.keep, dim=2)
         cos, sin = self._past_rotation
+        # Positions count from the oldest key kept, so a stored key has another one in each call.
         rotated = past_key * cos + rotate_half(past_key) * sin
         return torch.cat([rotated, key_states], dim=2), values
 
@@ -106,37 +107,32 @@ class MyStep(nn.Module):
     def __init__(self, decoder: CodecDecoder):
         super().__init__()
         self.decoder = decoder
-        self.quantizer = StreamQuantizer(decoder)
+        self.quantizer = Dequantizer(decoder)
         self.pre_conv = to_streaming(decoder.pre_conv)
         self.stages = nn.ModuleList(to_streaming(stage) for _, stage in decoder.stages())
         eval_own(self, decoder)
 
     @property
-    def conv_layers(self) -> list[tuple[str, StreamingConv1d | StreamingConvTranspose1d]]:
+    def conv_layers(self) -> list[tuple[str, StreamingConv]]:
         """(upstream's module name, streaming module) of every convolution with a state, in the order of the data."""
-        layers = [
-            m for m in self.modules() if isinstance(m, StreamingConv1d | StreamingConvTranspose1d) and m.left_context
-        ]
-        names = [
-            name
-            for name, module in self.decoder.named_modules()
-            if (isinstance(module, CausalConv) and module.left_context)
-            or (isinstance(module, CausalTransConv) and module.conv.kernel_size > module.conv.stride)
-        ]
-        return list(zip(names, layers, strict=True))
+        names = [name for name, module in self.decoder.named_modules() if getattr(module, "left_context", 0)]
+        return list(zip(names, layers_with_state(self), strict=True))
 
     @cached_property
     def spec(self) -> StateSpec:
-        convs = [(layer.channels, layer.left_context) for _, layer in self.conv_layers]
-        return exact_spec(self.decoder.config, self.decoder.samples_per_frame, convs)
+        config, attention = self.decoder.config, self.decoder.attention_names
+        spec = exact_spec(config, self.decoder.samples_per_frame, states_of(self), attention=config)
+        return spec.with_modules(["pre_transformer", *(name for name, _ in self.conv_layers), *attention, *attention])
 
     def forward(self, audio_codes: Tensor, past_frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Decode N new frames to N * samples_per_frame samples. Shapes, names and order of everything: `spec`."""
         past_convs, keys, values = split_states(states, len(self.decoder.pre_transformer.layers))
+        # Each convolution takes its own state out of `convs`, so states and layers have one order: that of the data.
         convs = ConvStates(past_convs)
         hidden = self.pre_conv(self.quantizer(audio_codes), convs).transpose(1, 2)
         latents, keys, values = self.transform(hidden, keys, values, past_frames)
         waveform = self.decode_latents(latents, convs)
+        # The count stops where the cache is full: no number depends on how long the stream has been going.
         next_past_frames = (past_frames + audio_codes.size(1)).clamp(max=self.decoder.config.sliding_window - 1)
         return waveform, next_past_frames, *convs.after, *keys, *values
 
@@ -221,10 +217,14 @@ class MyWindowedStep(StatefulCodecONNXWrapper):
         *past: Tensor,
     ) -> tuple[Tensor, ...]:
         """Decode N new frames. Shapes, names and order of everything: `spec`."""
+        # `pre_conv` pads its start with zeros; so the last frames of the call before go in again, and what is computed
+        # at their places is dropped.
         quantized = torch.cat([pre_conv_h, self.decoder.quantizer.decode(audio_codes)], dim=2)
         pre_conv = self.decoder.pre_conv(quantized)[..., pre_conv_h.size(2) :]
         latent, keys, values = self._transform(pre_conv.transpose(1, 2), past)
 
+        # Frames not yet emitted: the buffered ones come first. `conv_h` is the left context of the convolutions behind
+        # them; its samples were emitted before, and are computed again to be cut off.
         pending = torch.cat([latent_buf, latent.transpose(1, 2)], dim=2)
         window = torch.cat([conv_h, pending], dim=2)
         start = conv_h.size(2) * self.decoder.samples_per_frame
@@ -242,6 +242,7 @@ class MyWindowedStep(StatefulCodecONNXWrapper):
             num_finalize,
             keep_last(quantized, self.decoder.pre_conv.left_context),
             keep_last(pending, self.lookahead_frames),
+            # Left context is what comes before the buffered frames.
             keep_last(drop_last(window, self.lookahead_frames), self.conv_history_frames),
             *keys,
             *values,
