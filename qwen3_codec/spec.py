@@ -20,7 +20,7 @@ BATCH, FRAMES, SAMPLES = "batch", "frames", "samples"
 DECODER, ENCODER = "decoder", "encoder"  # the parts of a checkpoint
 EXACT, WINDOWED, ONE_SHOT = "exact", "windowed", "one-shot"  # the designs, see `streaming.designs`
 WINDOWED_FRAMES = 4  # of left context and of look-ahead, where nobody says otherwise
-LEFT_CONTEXT = "left_context_frames"  # the axis of what the windowed design's conv stack recomputes
+LEFT_CONTEXT = "left_context_frames"  # the axis of what the windowed design's convolutions recompute
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class StateSpec:
     `inputs` and `outputs` are the tensors of one call; `states` are (input, output) pairs: what comes out under the
     second name goes in under the first at the next call. In the graph, inputs come before states, outputs likewise.
     `limits` holds the longest length of each axis that has one, and the largest value of each integer state; `settings`
-    what the design's wrapper was made with, under its own names. `modules` says of each state which module of the model
-    it belongs to: for whoever shows them. Two graphs that differ in it alone are the same interface.
+    what the design's wrapper was made with, under its own names. `modules` says which module of the model each state
+    belongs to; two graphs that differ in it alone have the same interface.
     """
 
     design: str
@@ -93,7 +93,7 @@ class StateSpec:
 
     @property
     def lookahead_frames(self) -> int:
-        """Frames that a stream holds back until later ones have come."""
+        """Frames that a stream buffers until later ones have come."""
         return self.settings.get("lookahead_frames", 0)
 
     @property
@@ -290,7 +290,7 @@ def with_fixed_axes(spec: StateSpec, frames: int | None = None, batch: int | Non
     if frames and spec.part == ENCODER:
         raise ValueError("an encoder's number of frames cannot be fixed: sound may end anywhere")
     lengths: dict[int | str, int | None] = {BATCH: batch, FRAMES: frames}
-    if frames and not spec.lookahead_frames:  # what is held back makes the first waveforms shorter
+    if frames and not spec.lookahead_frames:  # what is buffered makes the first waveforms shorter
         lengths[SAMPLES] = frames * spec.samples_per_frame
 
     def fixed(tensor: TensorSpec) -> TensorSpec:

@@ -119,7 +119,7 @@ def cut_rows(
     """The first `lengths[i]` entries of each row; `error` where there is not one length for each, in its row."""
     given = np.asarray(lengths)
     if given.shape != (len(rows),) or given.dtype.kind not in "iu":
-        raise error(f"lengths are {given.tolist()}, must be {len(rows)} whole numbers, one for each row")
+        raise error(f"lengths are {given.tolist()}, must be {len(rows)} integers, one for each row")
     for index, (row, length) in enumerate(zip(rows, given, strict=True)):
         if not 1 <= length <= len(row):
             raise error(f"the length of row {index} is {length}, must be in 1..{len(row)}")

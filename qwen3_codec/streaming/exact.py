@@ -2,7 +2,7 @@
 
 The decoder is causal. A convolution needs the last samples of *its own* input, a transposed convolution one sample,
 attention the keys and values of its window. With those carried over, a chunk of any length continues the stream as if
-it had never been cut: nothing is decoded twice or held back, and the result is the one-shot decoder's to rounding.
+it had never been cut: nothing is recomputed or buffered, and the result is the one-shot decoder's to rounding.
 (The idea of explicit state for each layer is that of moshi's `modules/streaming.py`.)
 """
 
@@ -76,7 +76,7 @@ class ExactStreamingWrapper(nn.Module):
         )
 
     def decode_latents(self, latents: Tensor, convs: ConvStates) -> Tensor:
-        """The conv stack, [B, N, latent_dim] -> [B, N * samples_per_frame]; for a subclass that changes the latents."""
+        """The convolutions, [B, N, latent_dim] -> [B, N * samples_per_frame]; for a subclass that changes latents."""
         hidden = latents.transpose(1, 2)
         for stage in self.stages:
             hidden = stage(hidden, convs)
@@ -86,7 +86,7 @@ class ExactStreamingWrapper(nn.Module):
 class OneShotWrapper(ExactStreamingWrapper):
     """The same operations without a state: codes [B, N, Q] in, the whole waveform [B, N * samples_per_frame] out.
 
-    For whoever decodes whole utterances, and as the benchmark's floor.
+    For those who decode whole utterances, and as the benchmark's floor.
     """
 
     def __init__(self, decoder: CodecDecoder):

@@ -1,4 +1,4 @@
-"""The conv stack's parts with their state: what each needs of the past goes in and comes out as a tensor.
+"""The convolutional decoder's parts with their state: what each needs of the past goes in and comes out as a tensor.
 
 A convolution needs the last samples of *its own* input, a transposed convolution one sample; everything else works on
 each step alone. `to_streaming(module)` gives the streaming counterpart of a part of the one-shot decoder.
@@ -67,7 +67,8 @@ class StreamingConv1d(StreamingConv):
 
     def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
         x = states.extend(x, self.left_context)
-        return self.conv(F.pad(x, (0, self.completion), self.pad_mode) if self.completion else x)
+        x = F.pad(x, (0, self.completion), self.pad_mode) if self.completion else x
+        return nn.Conv1d.forward(self.conv, x)  # a subclass's own `forward` may pad
 
 
 class StreamingConvTranspose1d(StreamingConv):
@@ -151,7 +152,7 @@ class StreamingSequence(nn.Module):
 
 
 def eval_own(wrapper: nn.Module, shared: nn.Module) -> None:
-    """`wrapper.eval()` for all but the modules of `shared`: it belongs to whoever gave it, who may be training it."""
+    """`wrapper.eval()` for all but the modules of `shared`: it belongs to who gave it, and may be training it."""
     theirs = {*shared.modules()}
     for module in wrapper.modules():
         if module not in theirs:
@@ -159,7 +160,7 @@ def eval_own(wrapper: nn.Module, shared: nn.Module) -> None:
 
 
 def to_streaming(module: nn.Module, counterparts: Counterparts | None = None) -> nn.Module:
-    """The streaming counterpart of one part of the conv stack: `forward(x, states)` in place of `forward(x)`.
+    """The streaming counterpart of one part of a decoder: `forward(x, states)` in place of `forward(x)`.
 
     A part that takes `states` already stays as it is. `counterparts` has those of classes that are not known here, and
     comes first. Raises TypeError for a part of any other class.

@@ -37,7 +37,7 @@ def verify_graph(
 
 def example(checkpoint: Checkpoint, session: CodecSession, schedules: Sequence[Sequence[int]]) -> np.ndarray:
     """So long that the last call begins after all states are full: an encoder's audio; random codes, which find a fault
-    anywhere; of a file in fewer bits, those that its SNR was measured on.
+    anywhere; of a file in reduced precision, those that its SNR was measured on.
     """
     spec = session.spec
     frames = max(LEAST_FRAMES, spec.frames_to_fill + max(map(max, schedules)) + 1)

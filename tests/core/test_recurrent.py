@@ -131,7 +131,17 @@ def test_a_recurrent_codec_in_both_exporters(model, exporter, tmp_path):
     assert max_error(np.concatenate([one_shot[:1, 34:60], one_shot[1:2, :26]]), both) < 1e-5
 
 
+class PadsItself(nn.Conv1d):
+    def forward(self, x):
+        return super().forward(nn.functional.pad(x, (self.kernel_size[0] - 1, 0)))
+
+
 class TestCounterparts:
+    def test_a_convolution_whose_own_forward_pads_is_padded_once(self):
+        conv, x = PadsItself(2, 2, 3).requires_grad_(False), torch.randn(1, 2, 7)
+        found, _ = through(to_streaming(conv, {PadsItself: StreamingConv1d}), x, [3, 1, 3], [torch.zeros(1, 2, 2)])
+        torch.testing.assert_close(found, conv(x), atol=ATOL, rtol=0)
+
     def test_a_part_that_takes_states_passes_and_ones_own_come_first(self):
         class Own(nn.Module):
             def forward(self, x, states):

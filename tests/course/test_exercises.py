@@ -179,6 +179,9 @@ OTHERWISE = {
         ("lambda p, n, s, w: (p * s, (p + n).clamp(max=-(-(w - 1) // s)))", "More steps are called real"),
         ("lambda p, n, s, w: (p, (p + n).clamp(max=w - 1))", "as if they were"),
     ],
+    "gate order": [
+        ("lambda w, r, b, c: tuple(x.unsqueeze(0) for x in (w, r, torch.cat((b, c))))", "still in torch's order"),
+    ],
     "names that pair": [
         (
             "lambda c, n: [('frames', 'next_frames')] + [(f'conv_{i}', f'conv_{i}_next') for i in range(c)] + "
@@ -238,6 +241,7 @@ CHEATS = [
     ("rows at different offsets", lambda past, new, window, valid: torch.ones(len(valid), new, past + new).bool()),
     ("steps and frames", lambda p, n, s, w: (p * 0, p)),
     ("names that pair", lambda convs, layers: EXERCISES["names that pair"].solution(3, 2)),
+    ("gate order", lambda *w: EXERCISES["gate order"].solution(*(w if len(w[0]) == 20 else map(torch.zeros_like, w)))),
     ("twin", OneShotInDisguise),
     ("the proof", lambda run, zeros, x, wanted: [2]),
     ("the proof", lambda run, zeros, x, wanted: None),

@@ -145,7 +145,7 @@ class _Watch(TorchFunctionMode):
                 self.name_it(REASONS["group_norm"])
         elif name in REASONS and has_signal(
             *args, *kwargs.values()
-        ):  # a mask is made of whole numbers, and remembers nothing
+        ):  # a mask is made of integers, and remembers nothing
             self.name_it(REASONS[name])
         elif name in ALONG_AN_AXIS and self._over_time(name, *args, **kwargs):
             self.name_it(ALONG_AN_AXIS[name])
