@@ -120,6 +120,13 @@ show_trap("if on a tensor")
 # %%
 show_trap("positions that saturate")
 
+# %% tags=["check"]
+naive = {name: record.recorded(TRAPS[name], "naive") for name in ("int() on a length", "if on a tensor")}
+assert [run.verdict for run in naive["int() on a length"].values()] == ["warns", "unreported"]
+assert "the graph has no input is_last" in naive["if on a tensor"]["torchscript"].text
+assert naive["if on a tensor"]["dynamo"].verdict == "refuses"
+assert record.recorded(TRAPS["positions that saturate"], "naive")[""].first == "frame 75"
+
 # %% [markdown]
 # > **Try it.** `show_trap("state in a buffer")`, or any other name of the matrix.
 #
@@ -196,6 +203,14 @@ catalogue.cards("signatures")
 
 # %%
 catalogue.lengths()
+
+# %% tags=["check"]
+of_lengths = {name: record.recorded(trap, "naive") for name, trap in TRAPS.items() if name.endswith(" on a length")}
+warned = {name for name, by in of_lengths.items() if by["torchscript"].verdict == "warns"}
+assert of_lengths.keys() - warned == {"range() on a length"}
+right = {name for name, by in of_lengths.items() if by["dynamo"].verdict == "right"}
+assert right == {"math.ceil on a length", "min() on a length"}
+assert all(by["dynamo"].verdict == "unreported" for name, by in of_lengths.items() if name not in right)
 
 # %%
 catalogue.cards("lengths")

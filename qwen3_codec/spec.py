@@ -177,11 +177,6 @@ def _design_of_kind(kind: str, lookahead_frames: int, limits: dict[str, int]) ->
     return {"design": EXACT, "part": ENCODER} if kind == ENCODER else {"design": kind, "settings": settings}
 
 
-def random_codes(dims: Any, frames: int, batch: int = 1, seed: int = 0) -> np.ndarray:
-    """Seeded int64 codes [batch, frames, Q] for `dims`: a spec, or a decoder's config."""
-    return np.random.default_rng(seed).integers(dims.codebook_size, size=(batch, frames, dims.num_quantizers))
-
-
 def audio_codes_spec(num_quantizers: int) -> TensorSpec:
     """The codes of one call, [B, N, Q]."""
     return TensorSpec("audio_codes", (BATCH, FRAMES, num_quantizers), "int64")

@@ -148,3 +148,8 @@ def _first_nan(codes: np.ndarray) -> str:
     if codes.dtype.kind != "f" or not np.isnan(codes).any():
         return ""
     return f"; the first NaN is at {np.argwhere(np.isnan(codes))[0].tolist()}"
+
+
+def random_codes(dims: Any, frames: int, batch: int = 1, seed: int = 0) -> np.ndarray:
+    """Seeded int64 codes [batch, frames, Q] for `dims`: a spec, or a decoder's config."""
+    return np.random.default_rng(seed).integers(dims.codebook_size, size=(batch, frames, dims.num_quantizers))

@@ -12,8 +12,9 @@ from math import gcd
 
 import numpy as np
 
-from ..spec import ENCODER, random_codes
+from ..spec import ENCODER
 from . import CodecSession
+from .codes import random_codes
 from .metrics import max_error
 from .protocols import Session
 from .stream import CodecStream, Stream, stream_of

@@ -13,7 +13,7 @@ __getattr__, __dir__, __all__ = loaded_when_asked(
         "ONNX": "report",
         "WRAPPER": "report",
         "judge": "workbench",
-        "random_codes": ".spec",
+        "random_codes": ".runtime.codes",
         "verify_encoder": "encoder",
         "wrapper_like": "graph",
     },

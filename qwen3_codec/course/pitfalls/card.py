@@ -12,7 +12,8 @@ from .trap import REFUSES, RIGHT, UNREPORTED, WARNS, Run, Trap
 
 NAMES = {"torchscript": "TorchScript", "dynamo": "dynamo"}
 STYLE = """<style>
-.trap-rows pre, .trap-card pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: .2em 0 .6em }
+.trap-rows pre, .trap-card pre { white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere;
+  margin: .2em 0 .6em; background: none }
 .trap-card { border-top: 2px solid rgba(128, 128, 128, .5); margin-top: 1.2em }
 .trap-card:target, tr:target { outline: 2px solid currentColor; outline-offset: 4px }
 .trap-card mark { background: rgba(255, 196, 0, .35); color: inherit; font-weight: bold }

@@ -92,7 +92,7 @@ def empty_where_nothing_was(stream: CodecStream) -> dict[str, np.ndarray]:
 
 @caught_by("count the samples of a stream; parity with the full-sequence decode")
 def a_windowed_start(state: Callable) -> Outcome:
-    """The demo's windowed graph from a state of zeros: frames too many, and the first 24 behind them."""
+    """The demo's windowed graph from a state of zeros: frames too many, and the first 24 after them."""
     codes, decoder = example_codes(demo(), 30), demo().decoder
     stream = windowed().stream()
     stream.state = state(stream)
@@ -314,7 +314,7 @@ TRAPS = (
         fix=primed,
         demonstrate=a_clone_speaks,
         symptoms=("voice", "start"),
-        why="The language model wrote the new codes behind the reference's. The decoder must come from there too: push "
+        why="The language model wrote the new codes after the reference's. The decoder must come from there too: push "
         "the reference first and throw its audio away. `prime` does that, also where frames are held back.",
         within=MAX_ERROR,
         sources=("vllm-project/vllm-omni#1731", "andimarafioti/faster-qwen3-tts#23", "Blaizzy/mlx-audio#946"),

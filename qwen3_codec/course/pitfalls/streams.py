@@ -262,8 +262,9 @@ TRAPS = (
         fix=StatefulCodecONNXWrapper,
         demonstrate=in_stream(chunk=3, frames=60),
         symptoms=("borders", "chunking"),
-        why="The convolutional decoder has a left context of 10 frames at these rates, as `conv_receptive_field` measures. With "
-        "that many the windowed design is exact; the exact design recomputes no frame at all.",
+        why="The convolutional decoder has a left context of 10 frames at these rates, as "
+        "`conv_receptive_field` measures. With that many the windowed design is exact; the "
+        "exact design recomputes no frame at all.",
         within=MAX_ERROR,
         code=(too_little_left_context, conv_receptive_field),
         sources=("0xShug0/audio.cpp#429", "vllm-project/vllm-omni#2480"),

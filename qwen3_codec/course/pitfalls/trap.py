@@ -124,8 +124,8 @@ def _stage(error: BaseException) -> str:
 
 
 def _texts(said: Sequence[Diagnostic]) -> tuple[str, ...]:
-    """What was said of the graph, without the number of the line: the line itself stands below."""
-    texts = (re.sub(r"^([^\s:]+?)(\.\d+)?:\d+:", r"\1:", str(each)) for each in signals(said))
+    """What was said of the graph, without the number of the line and its mark: the line itself stands below."""
+    texts = (re.sub(r"^([^\s:]+?)(\.\d+)?:\d+:", r"\1:", str(each).replace("  # trap", "")) for each in signals(said))
     return tuple(dict.fromkeys(texts))
 
 
