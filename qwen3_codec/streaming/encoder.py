@@ -58,9 +58,10 @@ class StreamEncoderWrapper(nn.Module):
             sample_rate=encoder.config.sampling_rate,
             num_quantizers=encoder.num_quantizers,
         )
-        transformer = "encoder_transformer"
-        attention = [f"{transformer}.layers.{i}.self_attn" for i in range(encoder.config.num_hidden_layers)]
-        return spec.with_modules([transformer, *(name for name, _ in self.conv_layers), *attention, *attention])
+        attention = [f"encoder_transformer.layers.{i}.self_attn" for i in range(encoder.config.num_hidden_layers)]
+        return spec.with_modules(
+            ["encoder_transformer", *(name for name, _ in self.conv_layers), *attention, *attention]
+        )
 
     def forward(self, audio: Tensor, past_frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Encode M samples to ceil(M / samples_per_frame) frames. Shapes, names and order of everything: `spec`."""
