@@ -47,7 +47,7 @@ from qwen3_codec import ExactStreamingWrapper, TorchSession, one_shot
 from qwen3_codec.course import plots, schematics
 from qwen3_codec.course.lab.experiment import WINDOWED, Settings, figure, run, utterances
 from qwen3_codec.course.lab.widget import Lab
-from qwen3_codec.model import checkpoint, conv_reach, memory_stages
+from qwen3_codec.model import checkpoint, conv_receptive_field, memory_stages
 from qwen3_codec.runtime import mse, snr_db
 from qwen3_codec.verification import MAX_MSE
 
@@ -86,7 +86,7 @@ def operations(frames):
     return counter.get_total_flops()
 
 
-reach = conv_reach(decoder)
+reach = conv_receptive_field(decoder)
 work = {chunk: operations(chunk + reach) / operations(chunk) for chunk in (1, 3, 12)}
 rows = [(n, f"{n * frame_ms:.0f} ms", f"{times:.1f} ×", "1.0 ×") for n, times in work.items()]
 rows.append((f"all {codes.shape[1]}", f"{codes.shape[1] * frame_ms:.0f} ms", "1.0 ×", "1.0 ×"))

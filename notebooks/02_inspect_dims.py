@@ -274,7 +274,7 @@ solution("head_dim")
 # %%
 field, at = receptive_field.receptive_field(decoder), 5
 conv = receptive_field.conv_influence(decoder, frames=field.conv_frames + at + 4, at=at)
-reach = receptive_field.attention_reach(config, decoder.pre_conv.left_context)
+reach = receptive_field.attention_receptive_field(config, decoder.pre_conv.left_context)
 attention = receptive_field.attention_influence(decoder, frames=reach + 20)
 print(
     f"{layers} layers × {config.sliding_window - 1} frames + {decoder.pre_conv.left_context} of pre_conv = {reach} frames"

@@ -43,7 +43,7 @@ from qwen3_codec import CodecSession, ExactStreamingWrapper, StatefulCodecONNXWr
 from qwen3_codec.course import build_folder, check, fails_with, plots, solution
 from qwen3_codec.course.pitfalls.state import SaturatingPositions, dropped, stream_with_changes
 from qwen3_codec.exporting import exported, random_inputs
-from qwen3_codec.model import checkpoint, conv_reach, receptive_field
+from qwen3_codec.model import checkpoint, conv_receptive_field, receptive_field
 from qwen3_codec.runtime import CodesError, chunks, max_error, scaled_error, snr_db, stream_of
 from qwen3_codec.verification import MAX_ERROR, MAX_MSE, ONE_SHOT, ONNX, random_codes
 
@@ -58,7 +58,7 @@ print(f"weights: {loaded.weights}; codes {codes.shape}")
 # context. `exported` takes a file that is there if it does what the step does, and makes it anew otherwise.
 
 # %%
-enough = conv_reach(decoder)  # the receptive field of the convolutional decoder, in frames
+enough = conv_receptive_field(decoder)  # the receptive field of the convolutional decoder, in frames
 steps = {"exact": ExactStreamingWrapper(decoder), "windowed": StatefulCodecONNXWrapper(decoder, enough, 4)}
 short = StatefulCodecONNXWrapper(decoder, 4, 4)
 files = {"exact": "onnx_export/qwen3_tts_decoder_exact.onnx", "windowed": "windowed_full.onnx"}
@@ -277,8 +277,8 @@ random = checkpoint.load("random" if OFFICIAL else "random-small")
 series = {}
 for weights in plots.progress((loaded, random)):
     made = {"exact": ExactStreamingWrapper(weights.decoder)}
-    made["windowed"] = StatefulCodecONNXWrapper(weights.decoder, conv_reach(weights.decoder), 4)
-    made["positions stop"] = SaturatingPositions(weights.decoder, conv_reach(weights.decoder), 0)
+    made["windowed"] = StatefulCodecONNXWrapper(weights.decoder, conv_receptive_field(weights.decoder), 4)
+    made["positions stop"] = SaturatingPositions(weights.decoder, conv_receptive_field(weights.decoder), 0)
     runs = {design: TorchSession(step) for design, step in made.items()} | (sessions if weights is loaded else {})
     series[weights.weights] = ablated(weights, runs)
 figure = plots.state_worth(series, "A group of states lost after every call of 3 frames")

@@ -6,12 +6,11 @@ upstream's, so a checkpoint loads strictly. Three things differ from Omni and ar
 the projections around the transformer, and convolutions that are causal without reading a length.
 """
 
-from math import prod
+from math import ceil, prod
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers.models.qwen3_omni_moe.configuration_qwen3_omni_moe import Qwen3OmniMoeCode2WavConfig
 from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import (
     Qwen3OmniMoeCausalConvNet,
     Qwen3OmniMoeCausalTransConvNet,
@@ -26,23 +25,6 @@ PRE_CONV_KERNEL = 3
 DECODER_KERNEL = 7
 NUM_SEMANTIC_QUANTIZERS = 1
 CLUSTER_USAGE_FLOOR = 1e-5
-
-
-def code2wav_config(decoder_config: dict, output_sample_rate: int) -> Qwen3OmniMoeCode2WavConfig:
-    """Upstream's `decoder_config` fields as the config object that transformers' blocks read.
-
-    `rope_theta` lies flat in upstream's file; transformers 5 looks for it in `rope_parameters`. Fields that Omni does
-    not know (`head_dim`, `latent_dim`, `codebook_dim`) stay on the object under their own names.
-    """
-    fields = {name: value for name, value in decoder_config.items() if name not in ("model_type", "rope_theta")}
-    config = Qwen3OmniMoeCode2WavConfig(
-        **fields,
-        output_sample_rate=output_sample_rate,
-        rope_parameters={"rope_type": "default", "rope_theta": float(decoder_config["rope_theta"])},
-    )
-    # The plain matmul-softmax-matmul: it exports to the same few nodes from both exporters.
-    config._attn_implementation = "eager"
-    return config
 
 
 class CausalConv(nn.Module):
@@ -69,6 +51,7 @@ class CausalTransConv(nn.Module):
     def __init__(self, conv: nn.ConvTranspose1d):
         super().__init__()
         self.conv = conv
+        self.left_context = ceil(conv.kernel_size[0] / conv.stride[0]) - 1
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, T] -> [B, C', T * stride]."""
@@ -188,8 +171,13 @@ class CodecDecoder(nn.Module):
         """Samples of waveform for one frame of codes."""
         return prod(self.config.upsampling_ratios) * prod(self.config.upsample_rates)
 
+    @property
+    def attention_names(self) -> list[str]:
+        """The module names of the attention layers, in the order of the data."""
+        return [f"pre_transformer.layers.{i}.self_attn" for i in range(len(self.pre_transformer.layers))]
+
     def stages(self):
-        """(name, module) of the conv stack, in the order of the data: each maps [B, C, T] to [B, C', T']."""
+        """(name, module) of the convolutional decoder, in the order of the data: each maps [B, C, T] to [B, C', T']."""
         for i, (trans_conv, block) in enumerate(self.upsample):
             yield f"upsample.{i}.0", trans_conv
             yield f"upsample.{i}.1", block
@@ -197,12 +185,12 @@ class CodecDecoder(nn.Module):
             yield f"decoder.{i}", block
 
     def latents(self, codes: torch.Tensor) -> torch.Tensor:
-        """What the conv stack decodes: int64 codes [B, N, Q] -> [B, N, latent_dim]."""
+        """What the convolutional decoder takes: int64 codes [B, N, Q] -> [B, N, latent_dim]."""
         hidden = self.pre_conv(self.quantizer.decode(codes))
         return self.pre_transformer(hidden.transpose(1, 2))
 
     def decode_latent(self, latent: torch.Tensor) -> torch.Tensor:
-        """The conv stack: [B, latent_dim, N] -> waveform [B, N * samples_per_frame]."""
+        """The convolutional decoder: [B, latent_dim, N] -> waveform [B, N * samples_per_frame]."""
         for _, stage in self.stages():
             latent = stage(latent)
         return latent.squeeze(1).clamp(-1, 1)

@@ -110,7 +110,7 @@ def encoder_dimensions(encoder: CodecEncoder) -> list[Dimension]:
 
 
 def stages(decoder: CodecDecoder) -> list[Stage]:
-    """Shapes and rates along the way, read off a run with hooks on the parts: codes, latents, conv stack, waveform."""
+    """Shapes and rates along the way, read off a run with hooks: codes, latents, convolutions, waveform."""
     frames = 2
     frame_rate = decoder.config.output_sample_rate / decoder.samples_per_frame
     codes = torch.zeros(1, frames, decoder.config.num_quantizers, dtype=torch.int64)
@@ -173,7 +173,7 @@ def memory_stages(wrapper) -> list[StageMemory]:
 
 
 def conv_memory(wrapper) -> list[tuple[str, int, float]]:
-    """(module name, history in samples of its input, rate of its input in Hz) of each convolution with a state.
+    """(module name, left context in samples of its input, rate of its input in Hz) of each convolution with a state.
 
     `wrapper` is an `ExactStreamingWrapper` or a `StreamEncoderWrapper`; rates are read off a run with hooks.
     """

@@ -14,7 +14,7 @@ from .decoder import CodecDecoder
 class ReceptiveField:
     """Which part of the output one frame's codes reach, in samples and frames (a part of a frame counts as one).
 
-    `conv_frames`: earlier frames that the conv stack needs to have the samples of a frame right.
+    `conv_frames`: earlier frames that the convolutional decoder needs to have the samples of a frame right.
     `attention_frames`: earlier frames that the transformer and `pre_conv` reach, through all layers.
     `first_sample`: the first sample that moves when a frame's codes change, relative to that frame's start: 0 says that
     the decoder is causal and starts at once.
@@ -53,20 +53,20 @@ def attention_influence(decoder: CodecDecoder, frames: int, at: int = 0, seed: i
         return (decoder.latents(changed) - decoder.latents(codes))[0].abs().amax(dim=-1).numpy()
 
 
-def attention_reach(config, pre_conv_history: int) -> int:
-    """Earlier frames that a latent can depend on: a window less one for each layer, and what `pre_conv` looks back."""
-    return config.num_hidden_layers * (config.sliding_window - 1) + pre_conv_history
+def attention_receptive_field(config, pre_conv_left_context: int) -> int:
+    """Earlier frames that a latent can depend on: a window less one for each layer, and `pre_conv`'s left context."""
+    return config.num_hidden_layers * (config.sliding_window - 1) + pre_conv_left_context
 
 
 def receptive_field(decoder: CodecDecoder) -> ReceptiveField:
     """Measure it: change one frame, see which samples move. Computed in float64, so that rounding moves nothing.
 
-    The conv stack and the transformer are measured apart: the one looks back some frames, the other
+    The convolutional decoder and the transformer are measured apart: the one reaches some frames, the other
     (sliding_window - 1) frames for each layer. The edge of a field through all layers is faint where weights are small;
     what is reported is the farthest frame that moves at all.
     """
     conv = _samples_that_move(decoder)
-    frames = attention_reach(decoder.config, decoder.pre_conv.left_context) + 8
+    frames = attention_receptive_field(decoder.config, decoder.pre_conv.left_context) + 8
     attention = np.flatnonzero(attention_influence(decoder, frames))
     return ReceptiveField(
         conv_frames=int(conv[-1]) // decoder.samples_per_frame,
@@ -76,8 +76,8 @@ def receptive_field(decoder: CodecDecoder) -> ReceptiveField:
     )
 
 
-def conv_reach(decoder: CodecDecoder) -> int:
-    """`receptive_field(decoder).conv_frames` alone: the quick half of it, and what a window of history has to hold."""
+def conv_receptive_field(decoder: CodecDecoder) -> int:
+    """`receptive_field(decoder).conv_frames` alone: the quick half, and what the windowed design has to recompute."""
     return int(_samples_that_move(decoder)[-1]) // decoder.samples_per_frame
 
 
@@ -98,7 +98,7 @@ def _in_double(decoder: CodecDecoder) -> CodecDecoder:
 
 
 class _NoFloat32(TorchFunctionMode):
-    """Whoever asks for float32 gets float64: softmax and RMSNorm in transformers do, whatever comes in."""
+    """Who asks for float32 gets float64: softmax and RMSNorm in transformers do, whatever comes in."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         def widened(value):

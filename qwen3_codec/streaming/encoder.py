@@ -11,72 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from ..model.code_gap import code_gap
 from ..model.encoder import CodecEncoder
+from ..model.quantizers import Quantizer
 from ..runtime.metrics import scaled_error
-from ..spec import StateSpec, encoder_spec
+from ..spec import ENCODER, StateSpec, exact_spec
 from .kv_stack import split_states, stream_layers
-from .layers import ConvStates, StreamingConv1d, StreamingSequence, eval_own
-
-
-class NearestVector(nn.Module):
-    """One codebook: |x - e|^2 is smallest where e . x - |e|^2 / 2 is largest, so one matrix product finds the entry."""
-
-    table: Tensor
-    half_norms: Tensor
-
-    def __init__(self, table: Tensor):
-        super().__init__()
-        self.register_buffer("table", table, persistent=False)
-        self.register_buffer("half_norms", table.square().sum(dim=1, keepdim=True) / 2, persistent=False)
-
-    def forward(self, residual: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, codebook_dim, N] -> the codes [B, N], and what they leave over, [B, codebook_dim, N]."""
-        codes = (torch.matmul(self.table, residual) - self.half_norms).argmax(dim=1)
-        return codes, residual - F.embedding(codes, self.table).transpose(1, 2)
-
-
-class StreamQuantizer(nn.Module):
-    """Residual quantisation in two groups of codebooks, each behind a projection of its own (RVQ: arXiv:2107.03312)."""
-
-    def __init__(self, encoder: CodecEncoder):
-        super().__init__()
-        self.projections = nn.ModuleList(part.input_proj or nn.Identity() for part, _ in encoder.groups())
-        self.groups = nn.ModuleList(nn.ModuleList(map(NearestVector, tables)) for _, tables in encoder.groups())
-
-    def forward(self, latents: Tensor) -> Tensor:
-        """[B, hidden_size, N] -> int64 [B, N, Q]."""
-        codes = []
-        groups: Any = self.groups
-        for projection, codebooks in zip(self.projections, groups, strict=True):
-            residual = projection(latents)
-            for codebook in codebooks:
-                chosen, residual = codebook(residual)
-                codes.append(chosen)
-        return torch.stack(codes, dim=-1)
-
-
-def code_gap(encoder: CodecEncoder, latents: Tensor, wanted: Tensor, found: Tensor) -> float:
-    """How much farther than the wanted entries the found ones are, at most: 0 where all codes [B, N, Q] are equal.
-
-    In each frame and group, at the first codebook that differs: (d_found - d_wanted) / d_wanted, of the squared
-    distances to what the codebooks before it leave over of `latents` [B, hidden_size, N]. The codes after it have
-    another residual, and are not comparable. Rounding flips near ties: gaps of about 1e-6.
-    """
-    largest, first = 0.0, 0
-    for part, tables in encoder.groups():
-        residual = part.input_proj(latents).transpose(1, 2)
-        open_frames = torch.ones(wanted.shape[:2], dtype=torch.bool)
-        for index, table in enumerate(tables, first):
-            differs = open_frames & (wanted[..., index] != found[..., index])
-            near, far = ((residual - table[codes[..., index]])[differs].square().sum(-1) for codes in (wanted, found))
-            if differs.any():
-                largest = max(largest, ((far - near) / near.clamp(min=1e-12)).abs().max().item())
-            open_frames &= ~differs
-            residual = residual - table[wanted[..., index]]
-        first += len(tables)
-    return largest
+from .layers import StreamingConv1d, StreamingSequence, eval_own
+from .states import ConvStates, layers_with_state, states_of
 
 
 class StreamEncoderWrapper(nn.Module):
@@ -93,22 +36,31 @@ class StreamEncoderWrapper(nn.Module):
         downsample: Any = encoder.model.downsample
         # Upstream pads this one with copies of the edge, all others with zeros.
         self.downsample = StreamingConv1d(downsample.conv, pad_mode="replicate")
-        self.quantizer = StreamQuantizer(encoder)
+        self.quantizer = Quantizer(encoder)
         eval_own(self, encoder)
 
     @property
     def conv_layers(self) -> list[tuple[str, StreamingConv1d]]:
         """(upstream's module name, streaming module) of every convolution with a state, in the order of the data."""
         names = {module: name for name, module in self.encoder.model.named_modules()}
-        layers = [module for module in self.modules() if isinstance(module, StreamingConv1d) and module.left_context]
-        return [(names[layer.conv].removesuffix(".conv"), layer) for layer in layers]
+        return [(names[layer.conv].removesuffix(".conv"), layer) for layer in layers_with_state(self)]
 
     @cached_property
     def spec(self) -> StateSpec:
         encoder = self.encoder
-        convs = [(layer.channels, layer.left_context) for _, layer in self.conv_layers]
-        return encoder_spec(
-            encoder.config, encoder.samples_per_frame, encoder.steps_per_frame, encoder.num_quantizers, convs
+        spec = exact_spec(
+            encoder.config,
+            encoder.samples_per_frame,
+            states_of(self),
+            attention=encoder.config,
+            part=ENCODER,
+            steps_per_frame=encoder.steps_per_frame,
+            sample_rate=encoder.config.sampling_rate,
+            num_quantizers=encoder.num_quantizers,
+        )
+        attention = [f"encoder_transformer.layers.{i}.self_attn" for i in range(encoder.config.num_hidden_layers)]
+        return spec.with_modules(
+            ["encoder_transformer", *(name for name, _ in self.conv_layers), *attention, *attention]
         )
 
     def forward(self, audio: Tensor, past_frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:

@@ -2,7 +2,7 @@
 
 The decoder is causal. A convolution needs the last samples of *its own* input, a transposed convolution one sample,
 attention the keys and values of its window. With those carried over, a chunk of any length continues the stream as if
-it had never been cut: nothing is decoded twice or held back, and the result is the one-shot decoder's to rounding.
+it had never been cut: nothing is recomputed or buffered, and the result is the one-shot decoder's to rounding.
 (The idea of explicit state for each layer is that of moshi's `modules/streaming.py`.)
 """
 
@@ -12,40 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ..model.decoder import NUM_SEMANTIC_QUANTIZERS, CausalConv, CausalTransConv, CodecDecoder
+from ..model.decoder import CodecDecoder
+from ..model.quantizers import Dequantizer
 from ..spec import BATCH, StateSpec, exact_spec, one_shot_spec
 from .kv_stack import Streamed, split_states, stream_transformer
-from .layers import ConvStates, StreamingConv1d, StreamingConvTranspose1d, eval_own, to_streaming
-
-
-class StreamQuantizer(nn.Module):
-    """All codebooks as one table, looked up once: [B, N, Q] -> [B, codebook_dim, N].
-
-    The division by the counts is done here, once. Each group's vectors add up; the two sums side by side go through
-    the two projections as one matrix. (Projecting the tables themselves would double their size.)
-    """
-
-    table: Tensor
-    offsets: Tensor
-    projection: Tensor
-
-    def __init__(self, decoder: CodecDecoder):
-        super().__init__()
-        first, rest = decoder.quantizer.rvq_first, decoder.quantizer.rvq_rest
-        tables = [*first.tables(), *rest.tables()]
-        offsets = torch.arange(len(tables)) * decoder.config.codebook_size
-        projection = torch.cat([first.output_proj.weight, rest.output_proj.weight], dim=1)[..., 0]
-        self.register_buffer("table", torch.cat(tables), persistent=False)
-        self.register_buffer("offsets", offsets, persistent=False)
-        self.register_buffer("projection", projection, persistent=False)
-
-    def forward(self, codes: Tensor) -> Tensor:
-        vectors = F.embedding(codes + self.offsets, self.table)
-        first, rest = vectors[:, :, :NUM_SEMANTIC_QUANTIZERS], vectors[:, :, NUM_SEMANTIC_QUANTIZERS:]
-        sums = torch.cat([first.sum(dim=2), rest.sum(dim=2)], dim=-1)
-        return F.linear(sums, self.projection).transpose(1, 2)
+from .layers import StreamingConv, eval_own, to_streaming
+from .states import ConvStates, layers_with_state, states_of
 
 
 class ExactStreamingWrapper(nn.Module):
@@ -61,37 +34,32 @@ class ExactStreamingWrapper(nn.Module):
     def __init__(self, decoder: CodecDecoder):
         super().__init__()
         self.decoder = decoder
-        self.quantizer = StreamQuantizer(decoder)
+        self.quantizer = Dequantizer(decoder)
         self.pre_conv = to_streaming(decoder.pre_conv)
         self.stages = nn.ModuleList(to_streaming(stage) for _, stage in decoder.stages())
         eval_own(self, decoder)
 
     @property
-    def conv_layers(self) -> list[tuple[str, StreamingConv1d | StreamingConvTranspose1d]]:
+    def conv_layers(self) -> list[tuple[str, StreamingConv]]:
         """(upstream's module name, streaming module) of every convolution with a state, in the order of the data."""
-        layers = [
-            m for m in self.modules() if isinstance(m, StreamingConv1d | StreamingConvTranspose1d) and m.left_context
-        ]
-        names = [
-            name
-            for name, module in self.decoder.named_modules()
-            if (isinstance(module, CausalConv) and module.left_context)
-            or (isinstance(module, CausalTransConv) and module.conv.kernel_size > module.conv.stride)
-        ]
-        return list(zip(names, layers, strict=True))
+        names = [name for name, module in self.decoder.named_modules() if getattr(module, "left_context", 0)]
+        return list(zip(names, layers_with_state(self), strict=True))
 
     @cached_property
     def spec(self) -> StateSpec:
-        convs = [(layer.channels, layer.left_context) for _, layer in self.conv_layers]
-        return exact_spec(self.decoder.config, self.decoder.samples_per_frame, convs)
+        config, attention = self.decoder.config, self.decoder.attention_names
+        spec = exact_spec(config, self.decoder.samples_per_frame, states_of(self), attention=config)
+        return spec.with_modules(["pre_transformer", *(name for name, _ in self.conv_layers), *attention, *attention])
 
     def forward(self, audio_codes: Tensor, past_frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Decode N new frames to N * samples_per_frame samples. Shapes, names and order of everything: `spec`."""
         past_convs, keys, values = split_states(states, len(self.decoder.pre_transformer.layers))
+        # Each convolution takes its own state out of `convs`, so states and layers have one order: that of the data.
         convs = ConvStates(past_convs)
         hidden = self.pre_conv(self.quantizer(audio_codes), convs).transpose(1, 2)
         latents, keys, values = self.transform(hidden, keys, values, past_frames)
         waveform = self.decode_latents(latents, convs)
+        # The count stops where the cache is full: no number depends on how long the stream has been going.
         next_past_frames = (past_frames + audio_codes.size(1)).clamp(max=self.decoder.config.sliding_window - 1)
         return waveform, next_past_frames, *convs.after, *keys, *values
 
@@ -108,7 +76,7 @@ class ExactStreamingWrapper(nn.Module):
         )
 
     def decode_latents(self, latents: Tensor, convs: ConvStates) -> Tensor:
-        """The conv stack, [B, N, latent_dim] -> [B, N * samples_per_frame]; for a subclass that changes the latents."""
+        """The convolutions, [B, N, latent_dim] -> [B, N * samples_per_frame]; for a subclass that changes latents."""
         hidden = latents.transpose(1, 2)
         for stage in self.stages:
             hidden = stage(hidden, convs)
@@ -118,7 +86,7 @@ class ExactStreamingWrapper(nn.Module):
 class OneShotWrapper(ExactStreamingWrapper):
     """The same operations without a state: codes [B, N, Q] in, the whole waveform [B, N * samples_per_frame] out.
 
-    For whoever decodes whole utterances, and as the benchmark's floor.
+    For those who decode whole utterances, and as the benchmark's floor.
     """
 
     def __init__(self, decoder: CodecDecoder):

@@ -12,8 +12,9 @@ __getattr__, __dir__, __all__ = loaded_when_asked(
         "ONE_SHOT": "report",
         "ONNX": "report",
         "WRAPPER": "report",
-        "random_codes": ".spec",
+        "judge": "workbench",
+        "random_codes": ".runtime.codes",
         "verify_encoder": "encoder",
-        "wrapper_like": "decoder",
+        "wrapper_like": "graph",
     },
 )

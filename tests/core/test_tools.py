@@ -18,7 +18,8 @@ from qwen3_codec.spec import StateSpec
 from qwen3_codec.streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from qwen3_codec.streaming.fixed import FixedAxes
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verification.decoder import verify, wrapper_like
+from qwen3_codec.verification.decoder import verify
+from qwen3_codec.verification.graph import wrapper_like
 
 MAKE = {
     "exact": ExactStreamingWrapper,
@@ -144,7 +145,7 @@ def test_describe_in_words(graphs, capsys):
     assert (
         "At the start 7 states are empty" in words
         and "use an exact graph" in words
-        and "3 frames are held back" in words
+        and "3 frames are buffered" in words
     )
     assert cli.main(["describe", str(graphs["exact 4x2"])]) == 0
     words = capsys.readouterr().out

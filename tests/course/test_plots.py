@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from qwen3_codec.course.lab import plots, schematics
+from qwen3_codec.course.lab import plots, ruler, schematics
 from qwen3_codec.course.lab.plots import style
 from qwen3_codec.exporting.precision.export import Sensitivity
 from qwen3_codec.measure.bench import Row
@@ -66,13 +66,16 @@ FIGURES = {
 MASK = np.tril(np.full((3, 5), 2), 2)
 STAGES = [StageMemory("pre_conv", 12.5, ("conv_00",), 160.0, 512), StageMemory("decoder.5", 24000.0, (), 0.0, 0)]
 SCHEMATICS = {
-    "calls_see": lambda: schematics.calls_see(schematics.exact_calls([3, 2], 8), "calls"),
+    "calls_see": lambda: schematics.calls_see({"exact": schematics.exact_calls([3, 2])}, "calls"),
     "memory_line": lambda: schematics.memory_line(STAGES, "memory"),
     "step_loop": lambda: schematics.step_loop("a step", "3 frames", "38 tensors", "5760 samples"),
     "masks": lambda: schematics.masks({"a row that has seen 2 frames": MASK, "another": MASK}, 2, "masks"),
-    "distances": lambda: schematics.distances({"right": (range(3), range(3))}, "distances"),
     "overlap": lambda: schematics.overlap(16, 8, 4, 2, "kernel 16, stride 8"),
     "branches": lambda: schematics.branches({"a": 0, "b": 3}, {"a": 0, "b": 0}, "a branch", "frames"),
+}
+RULERS = {
+    "sliding": lambda: ruler.sliding(6, 2, 3, "a ruler"),
+    "positions": lambda: ruler.positions({"late": ruler.calls(ruler.FROM_LENGTH, 6, 2, 3)[-1]}, 6, "positions"),
 }
 
 
@@ -90,10 +93,10 @@ def test_a_figure_is_labelled(name):
     figure.canvas.draw()
 
 
-@pytest.mark.parametrize("name", [*FIGURES, *SCHEMATICS])
+@pytest.mark.parametrize("name", [*FIGURES, *SCHEMATICS, *RULERS])
 def test_a_figure_reads_at_800_pixels(name):
     """At most 850 pixels wide, so that a page shrinks it hardly; no text below 9 points, and none outside."""
-    figure = (FIGURES | SCHEMATICS)[name]()
+    figure = (FIGURES | SCHEMATICS | RULERS)[name]()
     assert figure.get_figwidth() <= 8.5 and figure.get_dpi() == 100
     figure.canvas.draw()
     shown = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
@@ -109,7 +112,7 @@ def _ticks_outside(figure):
         yield from (tick.label1 for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high)
 
 
-@pytest.mark.parametrize(("module", "tried"), [(plots, FIGURES), (schematics, SCHEMATICS)])
+@pytest.mark.parametrize(("module", "tried"), [(plots, FIGURES), (schematics, SCHEMATICS), (ruler, RULERS)])
 def test_every_figure_is_tried(module, tried):
     drawing = {
         name for name, value in vars(module).items() if getattr(value, "__annotations__", {}).get("return") is Figure

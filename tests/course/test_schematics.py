@@ -9,7 +9,7 @@ from conftest import random_codes
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-from qwen3_codec.course.lab import schematics
+from qwen3_codec.course.lab import ruler, schematics
 from qwen3_codec.course.pitfalls.state import StoredRotatedStack
 from qwen3_codec.model.dimensions import memory_stages
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
@@ -46,15 +46,16 @@ def test_windowed_calls_are_what_the_wrapper_does(shallow):
         assert call[schematics.HELD][1] == new + held - finalized <= lookahead
         given += range(first, first + finalized)
     assert given == list(range(14))
-    figure = schematics.calls_see(calls, "windowed")
-    assert {"call 1", "call 4", "buffered", "recomputed: left context"} <= words(figure)
+    figure = schematics.calls_see({"windowed": calls}, "calls")
+    assert {"windowed", "calls", "call 1", "call 4", schematics.HELD, schematics.AGAIN} <= words(figure)
 
 
-def test_exact_calls():
-    first, second = schematics.exact_calls([3, 2], window=8, start=4)
-    assert first == {schematics.KEYS: (0, 4), schematics.NEW: (4, 3)}
-    assert second == {schematics.KEYS: (0, 7), schematics.NEW: (7, 2)}
-    assert {"3", "2", "7", "new, emitted now"} <= words(schematics.calls_see([first, second], "exact"))
+def test_exact_calls_stand_beside_the_windowed_ones():
+    calls = schematics.exact_calls([3, 2])
+    assert calls == [{schematics.NEW: (0, 3)}, {schematics.NEW: (3, 2)}]
+    windowed = schematics.windowed_calls([(3, 1, 0, 0), (2, 4, 1, 2)])
+    shown = words(schematics.calls_see({"exact": calls, "windowed": windowed}, "both"))
+    assert {"both", "exact", "windowed", *schematics.KINDS} <= shown
 
 
 def test_the_memory_line_has_every_state(small):
@@ -72,23 +73,24 @@ def test_the_memory_line_has_every_state(small):
     assert wanted <= words(schematics.memory_line(stages, "memory"))
 
 
-@pytest.mark.parametrize("calls", [0, 1, 5, 20])
-def test_positions_that_saturate_are_those_of_the_trap(calls):
-    """The picture's distances against the store that the trap uses, read off its rotated keys."""
+@pytest.mark.parametrize("count", [0, 1, 5, 20])
+def test_positions_that_saturate_are_those_of_the_trap(count):
+    """The picture's positions against the cache that the trap uses, read off its rotated keys."""
     window, chunk, width = 12, 3, 8
     angles = torch.arange(64)[:, None] * torch.full((1, width), 0.05)
     keys = [torch.zeros(1, 1, 0, width)]
     values = [torch.zeros(1, 1, 0, width)]
-    for new in [window] + [chunk] * calls:
+    for new in [window] + [chunk] * count:
         past = keys[0].size(2)
         cos, sin = angles[None, : past + new].cos(), angles[None, : past + new].sin()
         stack = StoredRotatedStack(keys, values, cos, sin, keep=window)
         every, _ = stack.update(_rotated(angles[past : past + new]), torch.zeros(1, 1, new, width), 0)
         keys, values = stack.keys, stack.values
-    positions = (torch.acos(every[0, 0, :, 0].clamp(-1, 1)) / 0.05).round().int().tolist()
-    true, seen = schematics.saturated(window, chunk, calls)
-    assert true == list(range(window))
-    assert seen == [positions[-1] - position for position in positions[::-1][:window]]
+    found = (torch.acos(every[0, 0, :, 0].clamp(-1, 1)) / 0.05).round().int().tolist()
+    call = ruler.calls(ruler.FROM_LENGTH, window, chunk, count)[-1]
+    assert call.positions == found
+    true, seen = call.distances(window)
+    assert true == [*range(window)] and (seen == true) == (count < 2)
 
 
 def _rotated(angles):
@@ -96,11 +98,19 @@ def _rotated(angles):
     return angles.cos()[None, None]
 
 
-def test_saturated_positions_are_right_until_the_window_is_full():
-    true, seen = schematics.saturated(8, 3, 0)
-    assert true == seen == list(range(8))
-    true, seen = schematics.saturated(8, 3, 5)
-    assert true == list(range(8)) and seen != true and max(seen) < 8
+@pytest.mark.parametrize("store", [ruler.PRE_ROPE, ruler.ABSOLUTE])
+def test_right_caches_keep_every_distance_and_one_of_them_grows(store):
+    calls = ruler.calls(store, 8, 3, 20)
+    assert all(true == seen for true, seen in (call.distances(8) for call in calls))
+    assert max(calls[-1].positions) == (8 + 3 - 1 if store == ruler.PRE_ROPE else 8 + 60 - 1)
+
+
+def test_the_ruler_shows_the_positions():
+    shown = words(ruler.sliding(6, 2, 3, "a ruler"))
+    assert {"a ruler", "call 4", "11", "0", ruler.FROM_LENGTH, ruler.WRONG} <= shown
+    call = ruler.calls(ruler.FROM_LENGTH, 6, 2, 3)[-1]
+    assert call.positions == [4, 5, 6, 7, 6, 7, 6, 7]
+    assert {"late", "positions"} <= words(ruler.positions({"late": call}, 6, "positions"))
 
 
 def test_masks_and_the_rest_are_labelled():
@@ -114,5 +124,3 @@ def test_masks_and_the_rest_are_labelled():
     )
     figure = schematics.branches({"a": 0, "b": 3}, {"a": 0, "b": 0}, "a branch", "frames")
     assert {"a branch", "the module", "its graph", "frames", "3"} <= words(figure)
-    figure = schematics.distances({"right": (range(3), range(3))}, "distances")
-    assert {"distances", "right"} <= words(figure)

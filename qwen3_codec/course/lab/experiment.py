@@ -1,4 +1,4 @@
-"""One stream under chosen settings, beside the one-shot decoder: what the interactive lab and notebook 7 run.
+"""One stream under chosen settings, beside the one-shot decoder: what the interactive lab and page 0 run.
 
 `run` takes a `Settings` and gives a `Result`, and `figure` draws it. A trap is a mistake of `course.pitfalls.state`.
 """
@@ -19,7 +19,8 @@ from ...runtime.metrics import chunk_lengths, max_error, mse, parse_schedule, pe
 from ...runtime.progress import no_progress
 from ...streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from ...streaming.windowed import StatefulCodecONNXWrapper
-from ...verification.decoder import MAX_MSE, TorchSession
+from ...verification.decoder import TorchSession
+from ...verification.report import MAX_MSE
 from ..pitfalls.state import (
     HistoryFromNewFramesAlone,
     SaturatingPositions,

@@ -5,8 +5,10 @@ As in `plots`, each function takes numbers and returns a figure.
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -16,70 +18,71 @@ from .plots.style import fitted, legend_below, one_panel, panels, plain_log, sty
 
 # What a call does with a frame, and how it is drawn: a colour and a hatch.
 KINDS = {
-    "attended to in the KV cache": ("#dddddd", ""),
     "recomputed: left context": ("#c9b458", "//"),
     "buffered before, emitted now": ("#8db3e2", ".."),
     "new, emitted now": ("#5b8f5b", ""),
     "buffered": ("#ffffff", "xx"),
 }
-KEYS, AGAIN, BEFORE, NEW, HELD = KINDS
+AGAIN, BEFORE, NEW, HELD = KINDS
 BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1}
 MIDDLE = {"ha": "center", "va": "center", "bbox": BOX}
 
 
 @styled
-def calls_see(calls: Sequence[Mapping[str, tuple[int, int]]], title: str) -> Figure:
-    """What each call works on.
+def calls_see(designs: Mapping[str, Sequence[Mapping[str, tuple[int, int]]]], title: str) -> Figure:
+    """What each call works on, one call below the other: a panel for each of `designs`.
 
-    For each, {one of KINDS: (first frame, frames)}; the calls are drawn one below the other.
+    A call is {one of KINDS: (first frame, frames)}.
     """
-    figure, axes = one_panel(1.8 + 0.5 * len(calls), title, xlabel="frame of the stream (numbers in the bars: frames)")
-    for row, call in enumerate(calls):
-        for kind, (first, frames) in call.items():
-            if frames:
-                colour, hatch = KINDS[kind]
-                style = {"facecolor": colour, "hatch": hatch, "edgecolor": "black", "linewidth": 0.8}
-                axes.broken_barh([(first, frames)], (row - 0.35, 0.7), **style)
-                axes.annotate(str(frames), (first + frames / 2, row), **MIDDLE)
-    axes.set_yticks(range(len(calls)), [f"call {index + 1}" for index in range(len(calls))])
-    axes.invert_yaxis()
-    used = [kind for kind in KINDS if any(kind in call and call[kind][1] for call in calls)]
-    axes.grid(visible=False, axis="y")
-    legend_below(axes, 3, [_patch(*KINDS[kind], kind) for kind in used])
+    height = 1.1 + sum(0.6 + 0.36 * len(calls) for calls in designs.values())
+    figure, rows = panels(height, len(designs), sharex=True)
+    figure.suptitle(fitted(title, figure))
+    for axes, (label, calls) in zip(rows, designs.items(), strict=True):
+        for row, call in enumerate(calls):
+            _draw_call(axes, row, call)
+        axes.set_yticks(range(len(calls)), [f"call {index + 1}" for index in range(len(calls))])
+        axes.invert_yaxis()
+        axes.set_title(label, loc="left")
+        axes.grid(axis="x")
+    rows[-1].set_xlabel("frame of the stream (numbers in the bars: frames)")
+    used = {kind for calls in designs.values() for call in calls for kind, (_, frames) in call.items() if frames}
+    legend_below(rows[-1], 2, [_patch(*KINDS[kind], kind) for kind in KINDS if kind in used])
     return figure
+
+
+def _draw_call(axes: Axes, row: int, call: Mapping[str, tuple[int, int]]) -> None:
+    for kind, (first, frames) in call.items():
+        if frames:
+            colour, hatch = KINDS[kind]
+            style = {"facecolor": colour, "hatch": hatch, "edgecolor": "black", "linewidth": 0.8}
+            axes.broken_barh([(first, frames)], (row - 0.4, 0.8), **style)
+            axes.annotate(str(frames), (first + frames / 2, row), **MIDDLE)
 
 
 def windowed_calls(rows: Sequence[tuple[int, int, int, int]]) -> list[dict[str, tuple[int, int]]]:
     """Calls of the windowed design for `calls_see`.
 
-    For each (new, finalized, history before, held before), in frames.
+    For each (new, emitted, left context before, buffered before), in frames.
     """
     calls, done = [], 0
-    for new, finalized, history, held in rows:
-        before = min(held, finalized)
+    for new, emitted, context, buffered in rows:
+        before = min(buffered, emitted)
         calls.append(
             {
-                AGAIN: (done - history, history),
+                AGAIN: (done - context, context),
                 BEFORE: (done, before),
-                NEW: (done + before, finalized - before),
-                HELD: (done + finalized, held + new - finalized),
+                NEW: (done + before, emitted - before),
+                HELD: (done + emitted, buffered + new - emitted),
             }
         )
-        done += finalized
+        done += emitted
     return calls
 
 
-def exact_calls(lengths: Sequence[int], window: int, start: int = 0) -> list[dict[str, tuple[int, int]]]:
-    """Calls of the exact design for `calls_see`.
-
-    Nothing is recomputed or buffered; keys reach back a window less one.
-    """
-    calls, done = [], start
-    for new in lengths:
-        reach = min(window - 1, done)
-        calls.append({KEYS: (done - reach, reach), NEW: (done, new)})
-        done += new
-    return calls
+def exact_calls(lengths: Sequence[int]) -> list[dict[str, tuple[int, int]]]:
+    """Calls of the exact design for `calls_see`: nothing is recomputed or buffered."""
+    starts = accumulate(lengths, initial=0)
+    return [{NEW: (start, new)} for start, new in zip(starts, lengths, strict=False)]
 
 
 @styled
@@ -189,34 +192,6 @@ def masks(
     ]
     legend_below(row[0], 3, patches)
     return figure
-
-
-@styled
-def distances(series: Mapping[str, tuple[Sequence[int], Sequence[int]]], title: str) -> Figure:
-    """How far a key lies back, and which distance RoPE encodes: {label: (true distances, encoded distances)}."""
-    labels = {"xlabel": "true distance of a key from the query (frames)", "ylabel": "distance that RoPE encodes"}
-    figure, axes = one_panel(3.8, title, **labels)
-    for (label, (true, seen)), style in zip(series.items(), ("-", "--", ":", "-."), strict=False):
-        axes.plot(true, seen, style, label=label, linewidth=1.6)
-    legend_below(axes)
-    return figure
-
-
-def saturated(window: int, chunk: int, calls: int) -> tuple[list[int], list[int]]:
-    """(true, seen) distances of the newest query to the keys, `calls` chunks of `chunk` frames after the window filled.
-
-    Keys are stored rotated, at positions that begin at the length of the store; it stops growing at `window`.
-    """
-    places, positions = list(range(window)), list(range(window))
-    for _ in range(calls):
-        past = min(len(positions), window)
-        places, positions = places[-past:], positions[-past:]
-        places += [places[-1] + 1 + i for i in range(chunk)]
-        positions += [past + i for i in range(chunk)]
-    query = places[-1], positions[-1]
-    true = [query[0] - place for place in places][::-1][:window]
-    seen = [query[1] - position for position in positions][::-1][:window]
-    return true, seen
 
 
 @styled
