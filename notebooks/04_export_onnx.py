@@ -450,7 +450,7 @@ models = {design: onnx.load(path) for design, path in paths.items()}
 facts = {design: {entry.key: entry.value for entry in model.metadata_props} for design, model in models.items()}
 keys = facts["exact"].keys() | facts["windowed"].keys()
 rows = [(key, *(f"`{facts[design].get(key, '')[:40]}`" for design in facts)) for key in sorted(keys)]
-plots.table(["key", *facts], rows, most=len(rows))
+plots.table(["key", *facts], rows)
 
 # %%
 for design, model in models.items():
