@@ -29,7 +29,16 @@ from collections import Counter
 
 from qwen3_codec import StatefulCodecONNXWrapper
 from qwen3_codec.course import build_folder, code, show_trap
-from qwen3_codec.course.pitfalls import TRAPS, axes_of, caches, catalogue, find_frozen_axes, record, signatures, streams
+from qwen3_codec.course.pitfalls import (
+    TRAPS,
+    axes_of,
+    caches,
+    catalogue,
+    find_baked_in_axes,
+    record,
+    signatures,
+    streams,
+)
 from qwen3_codec.exporting import example_inputs, trace
 from qwen3_codec.model import random_checkpoint, small_config
 from qwen3_codec.streaming import stream_transformer
@@ -123,7 +132,7 @@ assert record.recorded(TRAPS["positions that saturate"], "naive")[""].first == "
 #
 # ### Find the axis that was baked in
 #
-# `find_frozen_axes` changes one axis at a time, runs the graph beside the module it was made from, and names the axis, its
+# `find_baked_in_axes` changes one axis at a time, runs the graph beside the module it was made from, and names the axis, its
 # inputs, and the first node that does not follow. On a wrapper of the real decoder with one `int()` in it (small, random weights):
 
 
@@ -141,7 +150,7 @@ for wrapper in (Mine(decoder), StatefulCodecONNXWrapper(decoder)):
     axes = axes_of(wrapper.spec)
     states = axes.keys() - {"batch", "frames"}  # these may be empty
     name, example = type(wrapper).__name__, example_inputs(wrapper.spec)
-    found[name] = find_frozen_axes(draft, wrapper, example, axes, may_be_empty=states)
+    found[name] = find_baked_in_axes(draft, wrapper, example, axes, may_be_empty=states)
     print(f"{name}:", *found[name] or ["every axis follows"], sep="\n  ")
 draft.unlink()
 
@@ -273,6 +282,6 @@ catalogue.checklist()
 #
 # - Find a trap by what you hear, by what is said, or by exporter, and see its fix as a difference.
 # - Run it on your own versions, and see which traps an update has closed.
-# - Ask `find_frozen_axes` which axis of your own graph is a constant, and where.
+# - Ask `find_baked_in_axes` which axis of your own graph is a constant, and where.
 #
 # **Next:** [8 · Fewer bits](08_fewer_bits.ipynb), because a graph that is right in float32 can be made smaller, and what that costs can be measured.

@@ -86,7 +86,7 @@ class BranchOnLast(StatefulCodecONNXWrapper):
         (
             FrozenLength,
             r"(length was frozen|has the shape).*; test_export.py:\d+: int\(hidden.size\(1\)\) becomes a constant; "
-            r"frozen axis: frames \(of audio_codes\) at .*, first in the node Slice ",
+            r"baked-in axis: frames \(of audio_codes\) at .*, first in the node Slice ",
         ),
         (BranchOnLast, r"lost the input is_last.*; test_export.py:\d+: is_last.item\(\) becomes a constant"),
     ],
