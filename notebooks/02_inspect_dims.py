@@ -49,7 +49,7 @@ print(f"weights: {loaded.weights}")
 #
 # A **frame** is one vector of codes (16 integers at the official size, 12.5 times a second). The decoder looks them up,
 # runs a transformer at the frame rate, and then upsamples step by step to the sample rate. What a stream carries from call
-# to call, its **state**, sits at each layer that looks back.
+# to call, its **state**, sits at each layer that depends on earlier inputs.
 #
 # > **Predict.** The transformer runs at 12.5 Hz, the last block at 24,000 Hz. Which of them has more bytes of state?
 #
@@ -312,7 +312,7 @@ if config.upsample_rates == [8, 5, 4, 3]:
 # > **Why.** A stream that keeps less left context than this is an approximation. The exact design never recomputes any: it keeps, in
 # > each layer, the few inputs that this layer needs. How many that are is the next exercise.
 #
-# ### Exercise: history length ●○○ · 7 min
+# ### Exercise: length of the left context ●○○ · 7 min
 #
 # A causal convolution with a kernel of `kernel` taps, `dilation` apart, makes one step for every `stride` new samples. How many
 # *earlier* samples does it need? The code below is right for the simplest case.
@@ -321,14 +321,14 @@ if config.upsample_rates == [8, 5, 4, 3]:
 
 
 # %% tags=["exercise"]
-def history_length(kernel, dilation, stride):
+def left_context_length(kernel, dilation, stride):
     return kernel - 1
 
 
-check("history length", history_length)
+check("length of the left context", left_context_length)
 
 # %%
-solution("history length")
+solution("length of the left context")
 
 # %% [markdown]
 # ## What you can do now

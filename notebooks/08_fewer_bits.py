@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # 8 · Quantization: what fewer bits cost in audio quality
+# # 8 · Quantization: what int8 costs in audio quality
 #
 # A float32 number has 32 bits. At the official dimensions the exact graph reads 435 MiB of them in every call, and at one frame a call (the
 # lowest latency) reading takes most of its time. *Quantization* stores and multiplies numbers as small integers, `x ≈ scale · q`. Weights in 8 bits are
@@ -160,7 +160,7 @@ solution("two terms")
 # %% [markdown]
 # ## 3. A file stores its measured SNR
 #
-# An export in fewer bits decodes an example in chunks of 1, 3 and 12 frames before the file gets its name. The worst SNR of the three is stored in the file, with a hash of
+# A quantizing export decodes an example in chunks of 1, 3 and 12 frames before the file gets its name. The worst SNR of the three is stored in the file, with a hash of
 # the codes that it was measured on. The default threshold is 30 dB for `int8` and 50 dB for `float16`; it is off here, because this page also runs on
 # weights that were never trained.
 

@@ -79,7 +79,7 @@ sizes = {name: size for name, _, size in state_table(spec)}
 attention = sum(size for name, size in sizes.items() if name.startswith(("key", "value")))
 labels = [*(name for name, _, _ in memory), "keys and values, all layers"]
 seconds = [
-    *(history / hz for _, history, hz in memory),
+    *(context / hz for _, context, hz in memory),
     (encoder.config.sliding_window - 1) * step / encoder.steps_per_frame / rate,
 ]
 bytes_ = [*(size for name, size in sizes.items() if name.startswith("conv_")), attention]

@@ -171,7 +171,7 @@ OTHERWISE = {
             "One valid key is hidden",
         ),
     ],
-    "history length": [
+    "length of the left context": [
         ("lambda k, d, s: k - s", "dilation is missing"),
         ("lambda k, d, s: (k - 1) * d", "stride is missing"),
     ],
@@ -232,7 +232,7 @@ CHEATS = [
     ("the if", lambda x, is_last: x[:, :4]),
     ("axis baked in", lambda graph, module, example: {("x", 0)}),
     ("empty is not zero", lambda q, k, v, r: v[:, -1:]),
-    ("history length", lambda k, d, s: 54),
+    ("length of the left context", lambda k, d, s: 54),
     ("lengths baked in", lambda x, past: (x + torch.arange(3) * 0.1, past, x.mean(1, keepdim=True))),
     ("names and axes", lambda layers: EXERCISES["names and axes"].solution(3)),
     ("valid samples", lambda p, last, a: (p, torch.tensor([3]))),
@@ -276,12 +276,12 @@ def test_an_error_names_the_readers_own_line():
     def mine(kernel, dilation, stride):
         return kernel.no_such_thing
 
-    verdict = check("history length", mine)
+    verdict = check("length of the left context", mine)
     assert "AttributeError" in verdict.off and "in your line `return kernel.no_such_thing`" in verdict.off
 
 
 def test_a_number_of_nan_is_wrong():
-    assert not check("history length", lambda k, d, s: float("nan")).passed
+    assert not check("length of the left context", lambda k, d, s: float("nan")).passed
 
 
 def test_a_mask_says_where_it_is_wrong():
@@ -305,7 +305,7 @@ def test_an_unknown_name_lists_those_there_are():
 
 
 def test_progress_is_kept_and_shown(tmp_path):
-    name, exercise = "history length", EXERCISES["history length"]
+    name, exercise = "length of the left context", EXERCISES["length of the left context"]
     check(name, len)
     check(name, exercise.solution)
     check(name, len)  # whoever has solved it keeps that

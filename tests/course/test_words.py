@@ -7,18 +7,18 @@ from documents import GUIDE, README, ROOT
 
 # What not to write: what to write. The glossary explains the second.
 HOME_MADE = {
-    r"whole[ -]numbers?": "integer",
+    r"whole[ -]numbers?(?! of\b)": "integer",
     r"twins?": "streaming counterpart",
     r"specimens?": "trap",
     r"rotated keys": "post-RoPE cache",
     r"(of )?different ages|young(er)? rows?|older rows?": "batch rows at different offsets",
     r"real keys": "valid cache slots",
     r"8[ -]bits? twice|8 bits in blocks": "two-term int8, block-wise int8",
-    r"promises?": "measured SNR, accuracy bound",
+    r"promises?(?![.(])": "measured SNR, accuracy bound",
     r"proofs?|unproven": "parity test, validate",
     r"held back|holds? (\w+ ){0,3}back": "buffered",
     r"decoded? again": "recomputed",
-    r"histor(y|ies)": "left context, state, cache",
+    r"(?<!--conv-)histor(y|ies)": "left context, state, cache",
     r"in silence|silently": "without an error, unreported (silent is for audio)",
     r"conv stack": "convolutional decoder",
     r"looks? back|\w+_reach|reach_\w+": "receptive field",
