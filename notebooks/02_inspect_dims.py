@@ -47,9 +47,9 @@ print(f"weights: {loaded.weights}")
 # %% [markdown]
 # ## 1. The codec on one line
 #
-# A **frame** is one vector of codes (16 integers at the official size, 12.5 times a second). The decoder looks them up,
+# A [**frame**](guide/glossary.md#frame) is one vector of codes (16 integers at the official size, 12.5 times a second). The decoder looks them up,
 # runs a transformer at the frame rate, and then upsamples step by step to the sample rate. What a stream carries from call
-# to call, its **state**, sits at each layer that depends on earlier inputs.
+# to call, its [**state**](guide/glossary.md#state), sits at each layer that depends on earlier inputs.
 #
 # > **Predict.** The transformer runs at 12.5 Hz, the last block at 24,000 Hz. Which of them has more bytes of state?
 #
@@ -91,8 +91,8 @@ assert [stage.name for stage in line] == [stage.name for stage in steps[1:]]
 # ## 2. Residual vector quantization, heard
 #
 # *Residual vector quantization* (RVQ) writes a vector as a sum: the first codebook holds coarse vectors, and each further
-# codebook refines what the ones before it left over, the *residual*. A code is the row number of one vector, so a frame of 16 codes is a
-# sum of 16 vectors. (The official codec's first codebook is *semantic*: it is trained to carry what is said, and the others
+# codebook refines what the ones before it left over, the *[residual](guide/glossary.md#codebook)*. A code is the row number of one vector, so a frame of 16 codes is a
+# sum of 16 vectors. (The official codec's first codebook is [*semantic*](guide/glossary.md#semantic-codebook): it is trained to carry what is said, and the others
 # how it sounds. The demo's was not trained for that.)
 #
 # > **Predict.** How much of the latents' energy does the first of 16 codebooks carry? And how loud is the error if only
@@ -257,7 +257,7 @@ solution("head_dim")
 # %% [markdown]
 # ## 5. Measuring the receptive field
 #
-# The *receptive field* of a sample is what it depends on. It is measured from the other side: change one frame, and see
+# The *[receptive field](guide/glossary.md#receptive-field)* of a sample is what it depends on. It is measured from the other side: change one frame, and see
 # which samples move. How far the change reaches says how many earlier frames a sample depends on; anything that moved
 # *before* the changed frame would be a look into the future. The convolutions and the transformer are measured apart, because the first reach a fixed time
 # back, and the second one window for each layer.
@@ -297,7 +297,7 @@ picture = plots.receptive_field(
 # **Figure.** Top: how much each sample changes if one frame of latents is changed, over the time from that frame on. Bottom:
 # the same for the transformer, if the codes of one frame are changed. Look at the two vertical lines of each panel. At the
 # top, nothing moves before 0, so the decoder is **causal** and needs no look-ahead; and nothing moves after the second line, so this much
-# left context is enough. At the bottom, the change is largest within one window and fades with every layer.
+# [left context](guide/glossary.md#left-context) is enough. At the bottom, the change is largest within one window and fades with every layer.
 #
 # The tail of the lower curve, near 1e-16, is real: the change survives all layers. To see it we compute in float64
 # throughout; transformers' norms and softmax would otherwise cast to float32, so the measurement patches them. What is exactly zero has no place on a log axis and is left out.

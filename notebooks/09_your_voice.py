@@ -10,14 +10,14 @@
 # # 9 · Your voice: the encoder as a stream
 #
 # The decoder of the other pages needs codes, and the *encoder* makes them: audio in, one [frame](guide/glossary.md#frame) of codes for every 80 ms (at the official rates) out. It runs as a stream
-# too: samples in, codes out, and the state as inputs and outputs of the graph.
+# too: samples in, codes out, and the [state](guide/glossary.md#state) as inputs and outputs of the graph.
 #
 # After this page you can
 #
 # 1. say what the encoder is made of and which states it carries,
 # 2. stream it, and compare integers that either match or do not,
 # 3. treat the edges: the first sample, and a last frame that is not full,
-# 4. read a picture of codes, and see how a change runs through the codebooks,
+# 4. read a picture of codes, and see how a change runs through the [codebook](guide/glossary.md#codebook)s,
 # 5. verify its graph in ONNX Runtime,
 # 6. run both halves at once and say how long it takes from a spoken sample to a heard one,
 # 7. send your own voice through it.
@@ -146,7 +146,7 @@ figure = plots.frame_errors(
 )
 
 # %% [markdown]
-# **Figure.** Largest error of the latents by frame. With the edge copied it is rounding; with zeros it is large in the first frames and dies away as the start leaves the receptive field.
+# **Figure.** Largest error of the latents by frame. With the edge copied it is rounding; with zeros it is large in the first frames and dies away as the start leaves the [receptive field](guide/glossary.md#receptive-field).
 
 # %% tags=["check"]
 size = max(1.0, right.abs().max().item())
