@@ -17,7 +17,7 @@
 # 1. say what the encoder is made of and which states it carries,
 # 2. stream it, and compare integers that either match or do not,
 # 3. treat the edges: the first sample, and a last frame that is not full,
-# 4. read a picture of codes, and see how a change runs through the [codebook](guide/glossary.md#codebook)s,
+# 4. read a picture of codes, and see how a change runs through the [codebooks](guide/glossary.md#codebook),
 # 5. verify its graph in ONNX Runtime,
 # 6. run both halves at once and say how long it takes from a spoken sample to a heard one,
 # 7. send your own voice through it.

@@ -1,7 +1,7 @@
 """What each design costs: `python -m qwen3_codec bench`. Times are of one machine in one run; read them as ratios.
 
 Ways to decode the same codes: the one-shot decoder in PyTorch and in ONNX Runtime; the stateless graph that recomputes
-25 frames of left context for each chunk (upstream's `chunked_decode` and many servers do so); the windowed design with
+25 frames of left context for each chunk (as `chunked_decode` upstream and many servers do); the windowed design with
 4 + 4 frames and with a full left context; the exact one in float32, quantized, and with several streams in one call.
 
 Each is measured alone: loaded, warmed up, called, and unloaded again, in several rounds in turn so that a change of the

@@ -12,7 +12,7 @@ from .play import graph_of, normal
 # ---- what is baked in a file ---------------------------------------------------------------------
 
 
-def baked_in_axes(graph, module, example):
+def stuck_axes(graph, module, example):
     found = set()
     for name, array in example.items():
         for axis in range(array.ndim):
@@ -127,7 +127,7 @@ def finder_cases() -> list[Case]:
 BAKED_IN = Exercise(
     name="axis baked in",
     notebook="05_verify_onnxruntime",
-    solution=baked_in_axes,
+    solution=stuck_axes,
     cases=finder_cases,
     mistakes=(asks_for_errors, asks_for_shapes, tries_shorter_alone, names_every_axis),
     hints=(
