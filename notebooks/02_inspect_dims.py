@@ -235,7 +235,7 @@ assert outputs["next_key_0"].shape == (1, config.num_key_value_heads, kept, conf
 assert (official["head_dim"], by_formula) == (64, 32)
 
 # %% [markdown]
-# ### Exercise: head_dim ●○○ · 3 min
+# ### Exercise: head_dim ●○○ · 5 min
 #
 # The keys that a stream carries have the shape [batch, heads, frames, width]. Read it from the config; the code below
 # computes it. Change it and run the cell: `check` tries it on three models, says what is wrong, and gives a hint. (As shipped
@@ -312,7 +312,7 @@ if config.upsample_rates == [8, 5, 4, 3]:
 # > **Why.** A stream that keeps less left context than this is an approximation. The exact design never recomputes any: it keeps, in
 # > each layer, the few inputs that this layer needs. How many that are is the next exercise.
 #
-# ### Exercise: length of the left context ●○○ · 7 min
+# ### Exercise: length of the left context ●○○ · 5 min
 #
 # A causal convolution with a kernel of `kernel` taps, `dilation` apart, makes one step for every `stride` new samples. How many
 # *earlier* samples does it need? The code below is right for the simplest case.

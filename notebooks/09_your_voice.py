@@ -64,7 +64,7 @@ print(f"weights: {loaded.weights}; {len(audio) / rate:.1f} s of audio, {step} sa
 # ## 1. What the encoder is made of, and its states
 #
 # Upstream's encoder (the one in Qwen's own package) is that of Mimi ([arXiv:2410.00037](https://arxiv.org/abs/2410.00037)): strided convolutions that lower the rate step by step, a transformer, one more convolution that
-# halves the rate, and residual vector quantization, which [2 · Inspect the dimensions](02_inspect_dims.ipynb) lets you hear. All of it is causal, so it can be
+# halves the rate, and residual vector quantization, which [2 · Read a codec](02_inspect_dims.ipynb) lets you hear. All of it is causal, so it can be
 # streamed without look-ahead.
 
 # %%

@@ -176,7 +176,7 @@ OTHERWISE = {
         ("lambda k, d, s: (k - 1) * d", "stride is missing"),
     ],
     "steps and frames": [
-        ("lambda p, n, s, w: (p * s, (p + n).clamp(max=-(-(w - 1) // s)))", "More steps are called real"),
+        ("lambda p, n, s, w: (p * s, (p + n).clamp(max=-(-(w - 1) // s)))", "More steps are counted as valid"),
         ("lambda p, n, s, w: (p, (p + n).clamp(max=w - 1))", "as if they were"),
     ],
     "gate order": [
@@ -241,10 +241,11 @@ CHEATS = [
     ("rows at different offsets", lambda past, new, window, valid: torch.ones(len(valid), new, past + new).bool()),
     ("steps and frames", lambda p, n, s, w: (p * 0, p)),
     ("names that pair", lambda convs, layers: EXERCISES["names that pair"].solution(3, 2)),
+    ("two terms", lambda x: (x.round(), torch.zeros_like(x), torch.ones(*x.shape[:-1], 1))),
     ("gate order", lambda *w: EXERCISES["gate order"].solution(*(w if len(w[0]) == 20 else map(torch.zeros_like, w)))),
-    ("twin", OneShotInDisguise),
-    ("the proof", lambda run, zeros, x, wanted: [2]),
-    ("the proof", lambda run, zeros, x, wanted: None),
+    ("streaming counterpart", OneShotInDisguise),
+    ("parity test", lambda run, zeros, x, wanted: [2]),
+    ("parity test", lambda run, zeros, x, wanted: None),
 ]
 
 
@@ -258,9 +259,9 @@ def test_what_fits_one_case_does_not_pass(name, answer):
 
 
 def test_an_answer_that_remembers_is_told_so():
-    verdict = check("twin", OneShotInDisguise)
+    verdict = check("streaming counterpart", OneShotInDisguise)
     assert not verdict.passed and verdict.case
-    block = EXERCISES["twin"]
+    block = EXERCISES["streaming counterpart"]
     turn = next(case for case in block.cases() if case.label == "two streams in turn")
     assert "must go in and come out" in turn.means
 
@@ -301,7 +302,7 @@ def test_what_is_right_in_pytorch_and_wrong_as_a_graph_is_told_so():
 
 def test_an_unknown_name_lists_those_there_are():
     verdict = check("no such", len)
-    assert "no exercise of that name" in str(verdict) and "the proof" in str(verdict)
+    assert "no exercise of that name" in str(verdict) and "parity test" in str(verdict)
 
 
 def test_progress_is_kept_and_shown(tmp_path):

@@ -18,7 +18,7 @@ HOME_MADE = {
     r"proofs?|unproven": "parity test, validate",
     r"held back|holds? (\w+ ){0,3}back": "buffered",
     r"decoded? again": "recomputed",
-    r"(?<!--conv-)histor(y|ies)": "left context, state, cache",
+    r"(?<!--conv-)histor(y|ies)(?! for every layer)": "left context, state, cache",
     r"in silence|silently": "without an error, unreported (silent is for audio)",
     r"conv stack": "convolutional decoder",
     r"looks? back|\w+_reach|reach_\w+": "receptive field",
@@ -29,8 +29,9 @@ HOME_MADE = {
     r"who waits|those who wait": "dynamic batching",
     r"los(e|ing) (each|its|the) states?": "state ablation",
     r"whoever": "who",
+    r"rais\w+ (its|his|her) hand": "fails, reports",
 }
-# In JavaScript a promise is a value.
+# The demo says of itself that attention has "a short history for every layer". In JavaScript a promise is a value.
 OTHER_SENSE = {(r"promises?", ".js")}
 PACKAGE = ROOT / "qwen3_codec"
 FILES = [
