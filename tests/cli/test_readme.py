@@ -134,9 +134,7 @@ def test_commands_and_code_work_in_order_and_leave_no_trace(clone):
     assert len(commands) >= 12 and len(run) - len(commands) >= 6
     assert all(command.startswith("python -m qwen3_codec") for command in commands)
     printed = shell(clone, f"python - <<'END'\n{IN_TURN.format(steps=run)}\nEND")
-    assert (
-        "passed" in printed and "build/speech.wav: 1 x" in printed and "by the formula: as recorded" in printed
-    )
+    assert "passed" in printed and "build/speech.wav: 1 x" in printed and "by the formula: as recorded" in printed
     assert shell(clone, "git status --porcelain") == "", "the commands leave files that git shows"
 
 
