@@ -64,10 +64,6 @@ print(f"weights: {loaded.weights}")
 line = memory_stages(ExactStreamingWrapper(decoder))
 picture = schematics.memory_line(line, f"The codec on one line ({loaded.weights})")
 
-# %%
-largest, total = max(line, key=lambda stage: stage.bytes), sum(stage.bytes for stage in line)
-print(f"{largest.name} has {largest.bytes / total:.0%} of the {total:,} bytes")
-
 # %% [markdown]
 # **Figure.** The decoder's stages by their names in the weights, codes at the top, waveform at the bottom. Left: how many
 # state tensors a stage has (of the transformer: keys and values of each layer, and a counter of frames), and the rate of
@@ -75,6 +71,10 @@ print(f"{largest.name} has {largest.bytes / total:.0%} of the {total:,} bytes")
 # scale, on which the 5.7 s of attention and the 160 ms of the first convolution look closer than they are. Right: bytes for one stream.
 #
 # The shapes are read off a real run. Up to `pre_transformer` there is one vector a frame; from there the time axis grows.
+
+# %%
+largest, total = max(line, key=lambda stage: stage.bytes), sum(stage.bytes for stage in line)
+print(f"{largest.name} has {largest.bytes / total:.0%} of the {total:,} bytes")
 
 # %%
 steps = stages(decoder)

@@ -170,7 +170,7 @@ catalogue.cards("branches")
 # %% [markdown]
 # ## 2. A cache object cannot be exported
 #
-# Attention looks back at the keys and values of earlier frames. In PyTorch a *cache* object keeps them; a graph has tensors only.
+# Attention uses the keys and values of earlier frames. In PyTorch a *cache* object keeps them; a graph has tensors only.
 # (Here: one layer of the codec's transformer, random weights, small dimensions; the sizes of errors are of these
 # weights.) Before attention, queries and keys are rotated by an angle that grows with their position (*RoPE*), so that their product depends on
 # the distance alone. The naive code calls transformers' own forward, the fix `stream_transformer`, which walks the layers itself:
@@ -238,7 +238,7 @@ catalogue.cards("layers")
 # ## 7. Quantization and half precision
 #
 # ONNX Runtime brings the converters; this is what they do to graphs of the demo. What each precision costs in audio quality, layer by layer, is
-# measured in [8 · Fewer bits](08_fewer_bits.ipynb).
+# measured in [8 · Quantization](08_fewer_bits.ipynb).
 
 # %%
 catalogue.cards("precision")
@@ -284,4 +284,4 @@ catalogue.checklist()
 # - Run it on your own versions, and see which traps an update has closed.
 # - Ask `find_baked_in_axes` which axis of your own graph is a constant, and where.
 #
-# **Next:** [8 · Fewer bits](08_fewer_bits.ipynb), because a graph that is right in float32 can be made smaller, and what that costs can be measured.
+# **Next:** [8 · Quantization](08_fewer_bits.ipynb), because a graph that is right in float32 can be made smaller, and what that costs can be measured.

@@ -132,7 +132,7 @@ def test_a_first_visit_stays_under_twenty_megabytes(page, address):
         ({"design": "exact", "trap": "attention"}, EXACT, "keys and values lost", {}),
         ({"design": "windowed", "trap": "all"}, WINDOWED, "all state lost", {"left_context": 10}),
         ({"design": "windowed", "trap": "conv"}, WINDOWED, "conv state lost", {"left_context": 10}),
-        ({"design": "windowed", "trap": "history"}, WINDOWED, NO_TRAP, {"left_context": 4}),
+        ({"design": "windowed", "trap": "context"}, WINDOWED, NO_TRAP, {"left_context": 4}),
         (PASSAGE, WINDOWED, "positions that saturate", {"left_context": 10, "utterance": "en_passage", "chunk": 24}),
     ],
 )

@@ -30,7 +30,7 @@ from qwen3_codec.course.pitfalls.graphs import export_step, row
 from qwen3_codec.course.pitfalls.lengths import CASES, CASES_WITH_PAST, EXAMPLE, EXAMPLE_WITH_PAST
 from qwen3_codec.course.pitfalls.precision import precisions
 from qwen3_codec.course.pitfalls.source import MARK, code_of, marked_code_of
-from qwen3_codec.course.pitfalls.state import dropped, short_histories, wrong_states
+from qwen3_codec.course.pitfalls.state import by_left_context, dropped, wrong_states
 from qwen3_codec.course.pitfalls.streams import exact_graph_bound, two_buffers
 from qwen3_codec.course.pitfalls.symptoms import SYMPTOMS
 from qwen3_codec.exporting.diagnostics import Diagnostic, captured
@@ -341,7 +341,7 @@ def test_every_lost_state_is_measured(small):
 def test_more_history_is_better(small):
     codes = random_codes(small.decoder, 40)
     reference = one_shot(small.decoder, codes)
-    snr = [snr_db(reference, waveform) for waveform in short_histories(small.decoder, codes, [0, 2, 4, 8, 10]).values()]
+    snr = [snr_db(reference, waveform) for waveform in by_left_context(small.decoder, codes, [0, 2, 4, 8, 10]).values()]
     assert snr == sorted(snr) and snr[-1] > 100
 
 
