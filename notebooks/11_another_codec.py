@@ -372,7 +372,7 @@ assert all((wanted == part).all() for part in found_codes)
 # %% [markdown]
 # ## 9. EnCodec: parts that the package does not know
 #
-# EnCodec's decoder is a stack of layers like Mimi's, but two LSTM layers stand where Mimi has attention, and its convolutions carry weight norm. `pad_mode` decides whether it streams from its first sample on: released checkpoints pad with
+# EnCodec's decoder is a stack of layers like Mimi's, but two LSTM layers stand where Mimi has attention, and its convolutions carry weight norm. `pad_mode` decides whether it streams from its first sample on: the default of its config pads with
 # `reflect`, which makes the left context of the *mirrored first samples*, so the first outputs wait for inputs that come later. `constant` is zeros, which is what a stream that has seen nothing has.
 
 # %%
