@@ -259,12 +259,12 @@ def test_bound_buffers_on_the_exact_graph():
     assert exact_graph_bound(two_buffers).error < MAX_ERROR
 
 
-class FrozenFrames(StatefulCodecONNXWrapper):
+class BakedInFrames(StatefulCodecONNXWrapper):
     def _transform(self, hidden, past):
         return super()._transform(hidden[:, : int(hidden.size(1))], past)
 
 
-class FrozenHistory(StatefulCodecONNXWrapper):
+class BakedInContext(StatefulCodecONNXWrapper):
     def forward(self, audio_codes, is_last, pre_conv_h, latent_buf, conv_h, *past):
         return super().forward(audio_codes, is_last, pre_conv_h, latent_buf, conv_h[..., -int(conv_h.size(2)) :], *past)
 
@@ -273,8 +273,8 @@ class FrozenHistory(StatefulCodecONNXWrapper):
     ("step", "axis", "inputs"),
     [
         (StatefulCodecONNXWrapper, None, ()),
-        (FrozenFrames, "frames", ("audio_codes",)),
-        (FrozenHistory, "history_frames", ("conv_h",)),
+        (BakedInFrames, "frames", ("audio_codes",)),
+        (BakedInContext, "left_context_frames", ("conv_h",)),
     ],
 )
 def test_the_finder_names_the_axis_its_inputs_and_the_node(shallow, tmp_path, step, axis, inputs):

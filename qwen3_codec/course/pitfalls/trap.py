@@ -93,7 +93,7 @@ class Trap:
             with captured() as said:
                 outcome = self.demonstrate(part, exporter) if exporter else self.demonstrate(part)
         except Exception as error:  # whatever it is, it is what a user meets
-            return Run(REFUSES, gist(error), _texts(said), _stage(error))
+            return Run(REFUSES, gist(error).replace("  # trap", ""), _texts(said), _stage(error))
         if outcome.error <= self.within:  # NaN is wrong
             return Run(RIGHT, outcome.text, _texts(said), cases=outcome.cases)
         verdict = WARNS if signals(said) else UNREPORTED
