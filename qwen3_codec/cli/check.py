@@ -1,6 +1,7 @@
 """`check`: is a streaming step that you changed still right, and if not, what is it?"""
 
 import importlib.util
+import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -59,7 +60,10 @@ def _step(named: str) -> Any:
     if not hasattr(module, name):
         own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
         raise ValueError(f"{file} has no {name}; it has {', '.join(own) or 'nothing of its own'}")
-    return getattr(module, name)
+    step = getattr(module, name)
+    if not inspect.isclass(step) and not callable(getattr(step, "forward", None)):
+        raise ValueError(f"{file}: {name} is no class, it is a {type(step).__name__}")
+    return step
 
 
 def _module(path: Path) -> ModuleType:

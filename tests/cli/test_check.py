@@ -76,6 +76,7 @@ def test_what_the_step_raises_is_a_row(folder, capsys):
         ("nothing.py:Step", "nothing.py: no such file"),
         ("my_step.py", "name a file and a class in it, FILE.py:CLASS"),
         ("my_step.py:Mine", "has no Mine; it has Right, Scaled, Windowed, Stops"),
+        ("neighbour.py:FACTOR", "neighbour.py: FACTOR is no class, it is a float"),
         ("broken.py:Step", "broken.py:2: "),
         ("raises.py:Step", "RuntimeError: while it is imported, at raises.py:2"),
     ],

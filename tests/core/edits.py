@@ -94,6 +94,18 @@ class HalfPrecisionState(ExactStreamingWrapper):
         return replaced(super().forward(*inputs), self.spec, next_conv_02=lambda x: x.half().float())
 
 
+class ChannelsFlipped(ExactStreamingWrapper):
+    def forward(self, *inputs):
+        return replaced(super().forward(*inputs), self.spec, next_conv_03=lambda x: x.flip(1))
+
+
+class ChannelsReshaped(ExactStreamingWrapper):
+    """`reshape` in the place of `transpose`: the values of a state are right, and not where they belong."""
+
+    def forward(self, *inputs):
+        return replaced(super().forward(*inputs), self.spec, next_conv_02=lambda x: x.transpose(1, 2).reshape(x.shape))
+
+
 class CountNotClamped(ExactStreamingWrapper):
     def forward(self, codes, past_frames, *states):
         new = super().forward(codes, past_frames, *states)
@@ -400,8 +412,7 @@ class Decoder(ExactStreamingWrapper):
 
     def __init__(self, decoder):
         super().__init__(decoder)
-        decoder.pre_conv.conv.weight.data.mul_(1.0)
-        decoder.pre_conv.conv.bias.data.add_(0.0)
+        decoder.pre_conv.conv.weight.data.mul_(1.01)
 
 
 # ---- right ---------------------------------------------------------------------------------------

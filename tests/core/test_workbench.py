@@ -9,6 +9,7 @@ from conftest import random_codes, small_checkpoint
 
 from qwen3_codec import ExactStreamingWrapper, StatefulCodecONNXWrapper, judge, one_shot
 from qwen3_codec.model.checkpoint import OtherModel
+from qwen3_codec.spec import DECODER
 
 WINDOW = 9
 CONFIG = {"num_key_value_heads": 2, "sliding_window": WINDOW, "upsample_rates": [3, 2], "upsampling_ratios": [2]}
@@ -50,28 +51,30 @@ FOUND = [
     (edits.ContextReadTooShort, CHUNKS, 3, "next_conv_11", "the left context in `conv_02` is read one too short"),
     (edits.OldStateHandedBack, CHUNKS, 1, "next_conv_02", "`next_conv_02` comes out as it went in"),
     (edits.OldKeysHandedBack, CHUNKS, 1, "next_key_01", "`next_key_01` comes out as it went in"),
-    (edits.StatesSwapped, CHUNKS, 1, "next_key_00", "`next_key_00` holds what belongs into `next_value_00`"),
+    (edits.StatesSwapped, CHUNKS, 1, "next_value_00", "`next_key_00` holds what belongs into `next_value_00`"),
     (edits.StatesReadSwapped, CHUNKS, 1, "next_key_01", "`key_00` and `key_01` are swapped where they are read"),
-    (edits.StateScaled, (ONE, THREE, PAST, SINGLE), 1, "next_conv_01", "`next_conv_01` is 1.01 times what it must be"),
+    (edits.StateScaled, (ONE, THREE, PAST, SINGLE), 2, "next_conv_01", "`next_conv_01` is 1.01 times what it must be"),
     (edits.StateLost, CHUNKS, 1, "next_value_01", "`next_value_01` comes out as zeros"),
     (edits.StateShifted, CHUNKS, 1, "next_conv_02", "`next_conv_02` is late by 1"),
     (edits.HalfPrecisionState, CHUNKS, 2, "next_conv_02", "`next_conv_02` is rounded to float16"),
+    (edits.ChannelsFlipped, CHUNKS, 1, "next_conv_03", "`next_conv_03` is flipped along axis 1"),
+    (edits.ChannelsReshaped, CHUNKS, 1, "next_conv_02", "has the right values in another order"),
     (edits.CountNotClamped, (THREE, WHOLE, PAST, SINGLE), 0, "next_past_frames", "does not stop at the window"),
     (edits.CountsCalls, (THREE, MIXED, PAST, SINGLE), 3, "next_past_frames", "counts calls in place of frames"),
     (edits.MaskOffByOne, (PAST, SINGLE), WINDOW, "next_conv_10", "sees one frame more than the sliding window"),
-    (edits.MaskOneTooFew, (PAST, SINGLE), WINDOW - 1, "next_conv_11", "sees one frame less than the sliding window"),
+    (edits.MaskOneTooFew, (PAST, SINGLE), WINDOW - 1, "next_conv_08", "sees one frame less than the sliding window"),
     (edits.MaskSeesTheNext, (THREE, MIXED, WHOLE, PAST, SINGLE), 0, "next_conv_10", "sees the frame after its own"),
-    (edits.EmptySlotsCounted, (*EVERY, ABLATION), 0, "next_conv_10", "takes empty cache slots for valid ones"),
+    (edits.EmptySlotsCounted, (*EVERY, ABLATION), 0, "next_conv_06", "takes empty cache slots for valid ones"),
     (edits.MaskIsInfinite, EVERY, 0, "waveform", "a softmax over a row that is -inf everywhere gives NaN"),
     (edits.PostRopeKeys, CHUNKS, 1, "next_key_01", "keys are stored post-RoPE"),
     (edits.SaturatingPositions, (PAST, SINGLE), WINDOW + 1, "next_key_0", "these saturate"),
-    (edits.TrimmedBeforeAttention, (MIXED, WHOLE, PAST, SINGLE), 0, "final_wav", "trimmed before attention"),
+    (edits.TrimmedBeforeAttention, (MIXED, WHOLE, PAST, SINGLE), 0, "next_latent_buf", "trimmed before attention"),
     (edits.FirstRowsOffset, (ROWS,), 20, "next_conv_08", "the first row's `past_frames` is used for all rows"),
     (edits.OtherScale, EVERY, 0, "next_conv_08", "`add` takes the constant 0.01, where the package's step takes 1e-05"),
     (edits.ClampTooMany, EVERY, 0, "next_conv_03", "a clamp that the package's step does not have: edits.py:"),
     (edits.QuietClamp, (RANDOM,), None, "next_conv_11", "is clamped at 20"),
     (edits.BiasTwice, EVERY, 0, "next_conv_10", "`decoder.upsample.0.0.conv.bias` is added twice"),
-    (edits.HalfPrecision, (*EVERY, ROWS), 0, "next_conv_10", "the computation goes through float16: edits.py:"),
+    (edits.HalfPrecision, EVERY, 1, "next_conv_11", "the computation goes through float16: edits.py:"),
     (edits.LooksAhead, EVERY, 0, "waveform", "it is not causal"),
     (edits.Dropout, (CALL,), 0, "", "a dropout is left on"),
     (edits.InTrainingMode, (CALL,), None, "", "a dropout is left on"),
@@ -85,7 +88,6 @@ FOUND = [
     (edits.WrongShape, (CALL,), 0, "", "trimmed by another length"),
     (edits.BatchSqueezed, (ROWS,), 0, "waveform", "the batch axis is lost or mixed up"),
     (edits.RowsMixed, (ROWS,), 0, "next_conv_09", "rows influence one another"),
-    (edits.Decoder, (CALL,), None, "", "weights of the decoder are changed in place"),
     (edits.HistoryTooShort, CHUNKS, 1, "next_conv_h", "`next_conv_h` lacks its oldest entry"),
     (edits.HistoryFromNewFrames, (ONE, MIXED, PAST, SINGLE), 2, "next_pre_conv_h", "is cut from the new frames alone"),
     (edits.ValidSamplesOfOneFrameMore, CHUNKS, 0, "valid_samples", "`valid_samples` counts 12 too many"),
@@ -104,9 +106,12 @@ SLOW_TOO = [
 
 @pytest.mark.parametrize(("step", "failing", "first_frame", "worst", "cause"), SLOW_TOO)
 def test_an_edit_is_found_and_named(loaded, step, failing, first_frame, worst, cause):
+    weights = loaded.fingerprint(DECODER)
     found = judge(step, loaded, exporter=None)
-    assert [row.check for row in found.failures] == [*failing], str(found)
-    assert found.first_frame == first_frame, str(found)
+    assert loaded.fingerprint(DECODER) == weights, "a mistake that was tried is left in there"
+    # A batch of another size rounds otherwise, and float16 makes more of that on some processors.
+    failed = [row.check for row in found.failures if row.check != ROWS or "float16" not in cause]
+    assert failed == [*failing] and found.first_frame == first_frame, str(found)
     assert not worst or worst in [row.worst for row in found.failures], str(found)
     assert any(cause in text for text in found.likely), str(found)
     assert len(found.likely) <= 3 and "Traceback" not in str(found)
@@ -156,11 +161,22 @@ def test_what_cannot_be_built_is_a_row_too(loaded):
         def __init__(self, decoder, size):
             super().__init__(decoder)
 
-    cases = [(NoSpec, "has no `spec`"), (WantsMore, "missing 1 required positional argument"), (3, "int is no streaming step")]
+    cases = [
+        (NoSpec, "has no `spec`"),
+        (WantsMore, "missing 1 required positional argument"),
+        (3, "int is no streaming step"),
+    ]
     for step, words in [*cases, (edits.ReturnsNothing, "TypeError"), (edits.ReturnsArrays, "AttributeError")]:
         found = judge(step, loaded)
         assert [row.check for row in found.failures] == [CALL] and words in found.rows[0].found, str(found)
     assert judge(WantsMore, loaded, exporter=None, size=3).passed
+
+
+def test_a_step_that_changes_the_decoders_weights_is_not_run():
+    own = small_checkpoint("changed", num_hidden_layers=1, **CONFIG)
+    found = judge(edits.Decoder, own, exporter=None)
+    assert [row.check for row in found.rows if row.passed is False] == [CALL]
+    assert any("weights of the decoder are changed in place" in text for text in found.likely)
 
 
 def test_an_instance_is_judged_like_its_class(loaded):
@@ -195,5 +211,5 @@ def test_the_table_as_text_markdown_and_json(loaded):
     assert text.splitlines()[1].startswith("check") and text.splitlines()[-1] == "✗ StateScaled: 4 of 10 checks failed"
     assert "| each call from the right state | ✗ | 0 | 1.0e-02 in next\\_conv\\_01 |" in markdown
     assert "`next_conv_01` is 1.01 times" in markdown
-    assert not entries["passed"] and entries["rows"][1]["first_frame"] == 1
+    assert not entries["passed"] and entries["rows"][1]["first_frame"] == 2
     assert np.abs(found.failing.waveform - found.failing.wanted).max() > 5e-5

@@ -18,12 +18,12 @@ from ...spec import BATCH, FRAMES
 from ...streaming.session import StreamingModule, TorchSession
 from .bench import MIXED, Bench, attributes
 from .calls import Call, Difference, differences, in_words, joined, off_alone, same_shapes, stream_run
-from .judgement import SINGLE, Row
+from .judgement import ROWS, SINGLE, Row
 from .mistakes import run_of
 
 CONTRACT, ALL_AT_ONCE, PAST = "one call", "all at once", "past the window"
 RANDOM, IN_TURN = "calls from random states", "two streams in turn"
-ROWS, ABLATION = "rows at different offsets", "state ablation"
+ABLATION = "state ablation"
 # Two streams in turn make calls of so many frames.
 TURN = 3
 # Random states are so large: a clamp that the codes do not reach shows with the larger ones.

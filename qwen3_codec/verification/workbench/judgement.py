@@ -7,7 +7,7 @@ import numpy as np
 
 from ...runtime.console import printable
 
-SINGLE = "each call from the right state"
+SINGLE, ROWS = "each call from the right state", "rows at different offsets"
 MARKS = {True: "✓", False: "✗", None: "–"}
 HEADERS = ("check", "", "first wrong frame", "worst error", "found")
 
@@ -76,7 +76,9 @@ class Judgement:
     @property
     def first_frame(self) -> int | None:
         """The first wrong frame of a stream; where none is wrong, that of a single call."""
-        frames = [(row.check == SINGLE, row.first_frame) for row in self.failures if row.first_frame is not None]
+        frames = [
+            (row.check in (SINGLE, ROWS), row.first_frame) for row in self.failures if row.first_frame is not None
+        ]
         return min(frames, default=(False, None))[1]
 
     def row(self, check: str) -> Row:

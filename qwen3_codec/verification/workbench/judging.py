@@ -12,11 +12,11 @@ from ...runtime.progress import Progress, no_progress
 from . import causes, checks, looks
 from .bench import MIXED, Bench
 from .calls import Call, Difference, differences, joined
-from .judgement import SINGLE, Judgement, Row, Streamed
+from .judgement import ROWS, SINGLE, Judgement, Row, Streamed
 from .mistakes import batch_mistakes, run_of
 
 SCHEDULES = ((1,), (3,), MIXED)
-MEMORY = (checks.IN_TURN, checks.ROWS, SINGLE, checks.RANDOM, "export")
+MEMORY = (checks.IN_TURN, ROWS, SINGLE, checks.RANDOM, "export")
 NOT_CAUSAL = (
     "it is not causal: a convolution is padded on both sides or cut off at the wrong end, a mask shows later frames, "
     "or a norm or a mean is taken over the time of a chunk"
@@ -150,7 +150,7 @@ class _Trial:
         return observed, [*dict.fromkeys(likely)] or [STOPS if self._stops() else NO_KNOWN]
 
     def _stops(self) -> bool:
-        return any(row.passed is False and "Error: " in row.found for row in self.rows)
+        return any(row.passed is False and ("Error: " in row.found or "SystemExit" in row.found) for row in self.rows)
 
     def _of_words(self) -> list[str]:
         """What the words mean in which a check failed."""
@@ -183,10 +183,10 @@ class _Trial:
 
     def _of_rows(self) -> list[str]:
         """Why rows of one call are other than alone: by known mistakes, and by whether equal rows are right."""
-        row = next((row for row in self.rows if row.check == checks.ROWS), None)
+        row = next((row for row in self.rows if row.check == ROWS), None)
         if self.failed(SINGLE) and row and row.error is not None and row.error < MORE_ROUNDING:
             return []
-        if not self.failed(checks.ROWS) or len(self.together) < 2:
+        if not self.failed(ROWS) or len(self.together) < 2:
             return []
         bench = self.bench
         feeds, run = joined(self.together, bench.spec), run_of(bench.make(), bench.spec)

@@ -116,7 +116,7 @@ def _entries(count: int) -> str:
 
 
 def _changed(found: np.ndarray, wanted: np.ndarray) -> str:
-    """Is a tensor the right one scaled, cut, moved or rounded?"""
+    """Is a tensor the right one scaled, cut, moved, rounded or in another order?"""
     largest = float(np.abs(found).max())
     if equal(found, np.clip(wanted, -largest, largest)):
         return f"is clamped at {largest:.4g}"
@@ -128,6 +128,16 @@ def _changed(found: np.ndarray, wanted: np.ndarray) -> str:
         return "is off by a constant for each channel: something like a bias is added too often"
     if np.abs(error).max() > MAX_ERROR and np.array_equal(found, wanted.astype(np.float16).astype(found.dtype)):
         return "is rounded to float16"
+    return _reordered(found, wanted)
+
+
+def _reordered(found: np.ndarray, wanted: np.ndarray) -> str:
+    """Has a tensor the right values at other places?"""
+    for axis in range(found.ndim - 1, 0, -1):
+        if equal(np.flip(found, axis), wanted):
+            return f"is flipped along axis {axis}"
+    if equal(np.sort(found, axis=None), np.sort(wanted, axis=None)):
+        return "has the right values in another order: an axis is permuted, or a `reshape` stands for a `transpose`"
     return ""
 
 

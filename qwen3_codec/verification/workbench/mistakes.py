@@ -260,8 +260,20 @@ def _computes_wrongly(step: Any) -> Iterator[Mistake]:
     biases = {name: tensor for name, tensor in tensors.items() if name.endswith("bias")}
     for name, bias in biases.items():
         for words, factor in ((f"`{name}` is added twice", 2.0), (f"`{name}` is not added", 0.0)):
-            changed = partial(torch.func.functional_call, step, {name: factor * bias})
-            yield Mistake(words, run_of(lambda *inputs, changed=changed: changed(inputs), step.spec))
+            yield Mistake(words, run_of(_with_tensor(step, name, factor * bias), step.spec))
+
+
+def _with_tensor(step: Any, name: str, tensor: Tensor) -> Callable[..., Any]:
+    """The step with another tensor of a name.
+
+    A layer of the step has two names, in the decoder and among the stages. Tied, `functional_call` would swap its
+    tensor once for each, and then leave the new one in the decoder.
+    """
+
+    def call(*inputs: Tensor) -> Any:
+        return torch.func.functional_call(step, {name: tensor}, inputs, tie_weights=False)
+
+    return call
 
 
 def batch_mistakes(step: Any) -> Iterator[Mistake]:
