@@ -1,0 +1,37 @@
+"""The book: how Sphinx puts the pages together. `make book` runs it on what `qwen3_codec.course.book` prepares."""
+
+from qwen3_codec import __version__
+from qwen3_codec.course.book import CONTENTS
+
+project = "qwen3_codec"
+project_copyright = "the qwen3_codec developers, Apache-2.0"
+version = release = __version__
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton"]
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
+
+# Outputs are taken as they are: a page shows what its own execution gave.
+nb_execution_mode = "off"
+nb_merge_streams = True
+nb_render_markdown_format = "myst"  # tables and links in outputs
+nb_ipywidgets_js = {}  # what would draw widgets comes from another server
+myst_heading_anchors = 4
+myst_enable_extensions = ["colon_fence"]
+
+html_theme = "furo"
+html_title = "Streaming codecs outside PyTorch"
+html_static_path = ["_static"]
+html_css_files = ["book.css"]
+html_copy_source = False
+html_show_sphinx = False
+
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "undoc-members": False}
+nitpicky = True
+# Types of other packages are documented on other servers, and the book fetches nothing.
+nitpick_ignore_regex = [(r"py:.*", r"(?!qwen3_codec).*")]
+
+
+def setup(app):
+    # A table of contents as Sphinx wants it would be a block of code where the start page is read as plain Markdown.
+    app.connect("source-read", lambda _, name, source: source.append(source.pop() + CONTENTS * (name == "index")))
