@@ -7,22 +7,28 @@
 # ---
 
 # %% [markdown]
-# # 0 · The lab: break a stream, see it and hear it
+# # 0 · Hear it: a stream that loses its memory
 #
-# A *stream* is decoded in *chunks*: a few frames in, a little sound out, where a frame is 16 codes for 80 ms. What the
-# decoder remembers between two chunks is its *state*. The *one-shot* decoder sees all codes at once; it is what every
-# stream is measured against. Here you choose a design, a cut into chunks and a *trap* (a mistake that is easily made),
-# and see the damage.
+# After this page you can
 #
-# At the end of this notebook you know
+# 1. say why a codec is decoded in chunks, and what it costs if each chunk decodes its past again,
+# 2. write the loop that passes a stream's state from one call to the next,
+# 3. hear a lost state, and say from a picture which part of the codec lost it,
+# 4. name a mistake that no test with a short sentence finds,
+# 5. break a stream in your own way, in the lab.
 #
-# 1. what a right stream looks like in the lab's picture,
-# 2. what a lost state does to it, for the eye and for the ear,
-# 3. which trap goes unnoticed for six seconds,
-# 4. what a graph without any state makes of a stream,
-# 5. how to ask your own questions: the lab itself.
+# **Prerequisites:** Python, and what a convolution and attention are. **Time:** 8 minutes.
 #
-# The cells before the lab make the same pictures with plain function calls, so that this page reads without a kernel.
+# ## The codec in three sentences
+#
+# A neural audio *codec* represents speech as integers: at the official rates, one **frame** is 16 *codes* for 80 ms. A
+# text-to-speech model such as Qwen3-TTS writes these frames one after the other, and the codec's *decoder* turns them into
+# a waveform of 24,000 samples a second. The decoder is causal, so it could begin with the first frame; but its
+# convolutions and its attention look back at earlier frames, and whatever they need from there has to be carried along.
+#
+# Two ways to decode run through all pages. The *full-sequence decode* takes all frames in one call; we call it *one-shot*,
+# and it is the reference. A *stream* takes a **chunk** of a few frames in each call and carries a **state** from call to
+# call. It is right if its waveform equals the one-shot waveform.
 
 # %% tags=["parameters"]
 import os
@@ -32,142 +38,299 @@ AUDIO = os.environ.get("QWEN3_CODEC_AUDIO", "")  # a recording of yours, to take
 FRAMES = int(os.environ.get("QWEN3_CODEC_LAB_FRAMES", "32"))
 
 # %%
-from dataclasses import replace
-
+import numpy as np
+import torch
 from IPython.display import display
+from torch.utils.flop_counter import FlopCounterMode
 
-from qwen3_codec.course import plots
-from qwen3_codec.course.lab.experiment import EXACT, ONE_SHOT, RANDOM, WINDOWED, Settings, figure, run, utterances
+from qwen3_codec import ExactStreamingWrapper, TorchSession, one_shot
+from qwen3_codec.course import plots, schematics
+from qwen3_codec.course.lab.experiment import WINDOWED, Settings, figure, run, utterances
 from qwen3_codec.course.lab.widget import Lab
-from qwen3_codec.model import checkpoint, conv_reach
-from qwen3_codec.runtime import mse
+from qwen3_codec.model import checkpoint, conv_receptive_field, memory_stages
+from qwen3_codec.runtime import mse, snr_db
 from qwen3_codec.verification import MAX_MSE
 
 loaded = checkpoint.load(CHECKPOINT, audio=AUDIO)
-plots.table(["utterance", "frames"], [(name, codes.shape[1]) for name, codes in utterances(loaded).items()])
+decoder, config, rate = loaded.decoder, loaded.decoder.config, loaded.sample_rate
+codes = next(iter(utterances(loaded).values()))[:, :FRAMES]
+frame_ms = 1000 * decoder.samples_per_frame / rate
+print(f"{loaded.weights}: {codes.shape[1]} frames of {codes.shape[2]} codes, {frame_ms:g} ms each")
 
 # %% [markdown]
-# ## 1. A right stream shows nothing
+# ## 1. Why chunks, and why a state
 #
-# `Settings` says what to do, `run` does it and gives both waveforms and their distance. First the *exact* design of
-# notebook 5, where every layer keeps its own state, in chunks of 3 frames. The *SNR*, the signal-to-noise ratio, compares
-# the sound's power with that of the error: each 10 dB more is a tenth of the error's power. Float32 rounding lies beyond
-# 100 dB.
-
-# %%
-settings = Settings(frames=FRAMES, design=EXACT, chunk=3)
-right = run(loaded, settings)
-plots.table(["", f"exact, chunks of 3 ({right.weights})"], list(right.numbers().items()))
-
-# %%
-assert right.snr_db > 100 and max(right.chunk_mse) < MAX_MSE
-
-# %% [markdown]
-# How it is cut does not matter. With chunks of random lengths (from a seed, so that you get the same ones) it is as exact:
-
-# %%
-shuffled = run(loaded, replace(settings, cut=RANDOM, seed=7))
-print(f"chunks of {shuffled.schedule}: {shuffled.snr_db:.1f} dB on {shuffled.weights}")
-assert shuffled.snr_db > 100 and sum(shuffled.schedule) == sum(right.schedule)
-
-# %% [markdown]
-# ## 2. One trap is on
+# A listener waits until the first chunk is complete. If a chunk is the whole sentence, that is the length of the sentence;
+# if it is one frame, it is 80 ms. So short chunks are wanted. But the convolutions of this decoder look back several
+# frames (ten, at the official kernels; [page 2](02_inspect_dims.ipynb) measures it). A decoder without a state has to
+# *recompute* this left context with every chunk and throw the result away.
 #
-# Now the convolutions' states are set to zero after every call, as a server does that forgets to pass them on. Nothing
-# raises an error, and as many samples come out as before.
-
-# %%
-lost = run(loaded, replace(settings, trap="conv state lost"))
-drawn = figure(lost)
-
-# %% [markdown]
-# From top to bottom:
+# > **Predict.** The left context is ten frames. How much more work do the convolutions have with chunks of one frame than
+# > with the whole sentence at once?
 #
-# - **Both waveforms.** The streamed one (black, thin) leaves the one-shot one (blue, wide) where the second chunk begins.
-# - **The difference.** Rounding only in the first chunk, which needs no past. From then on it is as large as the speech.
-# - **The error of each chunk.** MSE is the mean squared error, on a log scale: rounding in the first chunk, then a jump
-#   of many powers of ten. A stream that is right stays far below the dashed limit everywhere.
-# - **The spectrogram of the difference.** Where in time and frequency the error lies, dark is nothing. Here it is bright at
-#   all frequencies of the speech: whole sounds are lost, not only a click at each border.
+# <details><summary>Answer</summary>
+#
+# Eleven times as much: for each new frame, eleven frames are decoded. With chunks of three it is (3 + 10) / 3, still more
+# than four times. Attention would be worse, because through all its layers it looks back hundreds of frames.
+#
+# </details>
+#
+# The cell counts the multiplications and additions of the convolutions for one chunk, with and without the left context.
+
 
 # %%
-first, *rest = lost.chunk_mse
-print(f"MSE on {lost.weights}: first chunk {first:.0e}, the others {min(rest):.0e} to {max(rest):.0e}")
-assert first < MAX_MSE < min(rest) and lost.streamed.size == right.streamed.size
-assert lost.snr_db < 20 < 100 < right.snr_db
+def operations(frames):
+    """Multiplications and additions of the convolutional decoder for so many frames."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        decoder.decode_latent(torch.zeros(1, config.latent_dim, frames))
+    return counter.get_total_flops()
+
+
+reach = conv_receptive_field(decoder)
+work = {chunk: operations(chunk + reach) / operations(chunk) for chunk in (1, 3, 12)}
+rows = [(n, f"{n * frame_ms:.0f} ms", f"{times:.1f} ×", "1.0 ×") for n, times in work.items()]
+rows.append((f"all {codes.shape[1]}", f"{codes.shape[1] * frame_ms:.0f} ms", "1.0 ×", "1.0 ×"))
+plots.table(
+    ["frames in a chunk", "first audio waits for", f"work, {reach} frames recomputed", "work, with a state"], rows
+)
+
+# %% tags=["check"]
+assert all(abs(times - (chunk + reach) / chunk) < 0.05 * times for chunk, times in work.items())
 
 # %% [markdown]
-# Listen to both. (With random weights both are noise.)
+# **The state removes this choice:** each layer keeps the few inputs that it needs, so that nothing is recomputed and a
+# chunk may be one frame. (How much *time* this is worth on your machine, [page 5](05_verify_onnxruntime.ipynb) measures.)
+#
+# ## 2. A streaming step is a loop
+#
+# The *streaming step* is a function without memory: the state is an input and an output. So the client holds the state,
+# and an ONNX graph, which has no attributes, can do the same. Here is the step in its *exact* design, in which every layer
+# has a state of its own.
+
+# %%
+session = TorchSession(ExactStreamingWrapper(decoder))
+spec, chunk = session.spec, 3
+picture = schematics.step_loop(
+    f"One streaming step ({loaded.weights}, exact design)",
+    chunk=f"{chunk} frames, [1, {chunk}, {codes.shape[2]}]",
+    state=f"{len(spec.states)} tensors, {spec.bytes_per_stream() / 1024:.0f} KiB",
+    audio=f"{chunk * decoder.samples_per_frame:,} samples",
+)
+
+# %% [markdown]
+# **Figure.** The loop of a stream, with the sizes of this checkpoint. What comes out as the next state goes in with the
+# next chunk; the first chunk gets zeros.
+#
+# As code, it is this. `lost` is for the next section: states that we throw away.
+
+
+# %%
+def stream(codes, chunk, lost=()):
+    """Decode codes [1, N, Q] in chunks; the states named in `lost` are zeros again after each call."""
+    state, pieces = spec.zero_state(), []
+    for start in range(0, codes.shape[1], chunk):
+        outputs = session.run({"audio_codes": codes[:, start : start + chunk]} | state)
+        pieces.append(outputs["waveform"][0])
+        state = {before.name: outputs[after.name] for before, after in spec.states}
+        state |= {name: np.zeros_like(state[name]) for name in lost}
+    return np.concatenate(pieces)
+
+
+# %% [markdown]
+# ## 3. A right stream
+#
+# The *SNR*, the signal-to-noise ratio, compares the power of the speech with that of the error: 10 dB more is a tenth of the
+# error's power. Float32 rounding alone gives more than 100 dB, which nobody hears.
+
+# %%
+reference = one_shot(decoder, codes)[0]
+right = {chunk: stream(codes, chunk) for chunk in (1, 3, 7)}
+rows = [(chunk, f"{snr_db(reference, wave):.1f} dB") for chunk, wave in right.items()]
+plots.table(["frames in a chunk", f"SNR against one-shot ({loaded.weights})"], rows)
+
+# %% tags=["check"]
+assert all(snr_db(reference, wave) > 100 for wave in right.values())
+
+# %% [markdown]
+# Listen to both: they should sound the same. (With random weights, all players of this page have noise.)
 
 # %%
 print("one-shot")
-plots.player(right.reference, right.sample_rate)
+plots.player(reference, rate)
 
 # %%
-print("streamed, conv state lost")
-plots.player(lost.streamed, lost.sample_rate)
+print("streamed, chunks of 3 frames: no difference to the one above")
+plots.player(right[3], rate)
 
 # %% [markdown]
-# ## 3. This trap waits
+# ## 4. Lose one state, and hear which
 #
-# The *windowed* design decodes some frames of history again with each chunk. With as many as the conv stack looks back it
-# is exact too, so that a trap is seen alone. Its attention sees a window of frames. If their positions stop growing when
-# that window is full, nothing is wrong until then: on the demo for about six seconds, longer than most test sentences.
+# Now one part of the codec loses its state after every call, as happens if a server forgets to pass one tensor on. Nothing
+# raises an error, and as many samples come out as before.
+#
+# > **Predict.** Three parts lose their state, one at a time: the transformer's KV cache (12.5 Hz), the first upsampling
+# > block of the convolutional decoder (400 Hz) and its last block (24,000 Hz). Which loss will be the loudest?
+#
+# <details><summary>Answer</summary>
+#
+# On the demo, the block at 400 Hz. The last block's state reaches back only a few milliseconds, so its loss damages just
+# the first samples of each chunk. The KV cache has most of the bytes, but on these weights attention refines what the
+# convolutions say. How loud each is depends on the weights, so it has to be measured.
+#
+# </details>
 
 # %%
-window, history = loaded.decoder.config.sliding_window, conv_reach(loaded.decoder)
+stages = [stage for stage in memory_stages(session.wrapper) if stage.states]
+broken = {"nothing": right[3]} | {stage.name: stream(codes, 3, stage.states) for stage in stages}
+broken["everything"] = stream(codes, 3, [before.name for before, _ in spec.states])
+snr = {name: snr_db(reference, wave) for name, wave in broken.items()}
+picture = plots.state_worth(
+    {loaded.weights: snr}, f"One stage loses its state after each call of 3 frames ({loaded.weights})"
+)
+
+# %% [markdown]
+# **Figure.** SNR of the stream against one-shot if the states of one stage are zeros again after each call, in the order of
+# the data (top to bottom); a short bar is a loud error. *Nothing* lost is cut at the right edge. The stages are those of the
+# picture in [page 2](02_inspect_dims.ipynb#1.-The-codec-on-one-line).
+
+# %%
+loudest = min(stages, key=lambda stage: snr[stage.name])
+print(f"loudest alone: {loudest.name}, whose state reaches back {loudest.reach_ms:.0f} ms ({snr[loudest.name]:.1f} dB)")
+
+# %% tags=["check"]
+assert snr["nothing"] > 100 and snr["everything"] < 20
+unused = {"nothing"} | ({"pre_transformer"} if config.sliding_window == 1 else set())
+assert all(value < 100 for name, value in snr.items() if name not in unused)
+
+# %%
+convs = [stage.name for stage in stages if stage.name.startswith("decoder.")]
+shown = ["pre_transformer", convs[1], convs[-2], "everything"]
+borders = np.arange(chunk, codes.shape[1], chunk) * decoder.samples_per_frame
+parts = {f"{name} lost": broken[name] for name in shown}
+picture = plots.differences(reference, parts, rate, f"What the loss of a state adds ({loaded.weights})", borders)
+
+# %% [markdown]
+# **Figure.** The one-shot waveform, and below it what each lost state adds to it, on one scale; dotted lines are chunk
+# borders. The first chunk is right everywhere, because it has no past. Losing the KV cache (*pre_transformer*) spoils a chunk
+# as a whole: a haze. Losing the state of a convolution spoils the beginning of the chunk, for as long as that layer and
+# those after it reach: the first block for a good part of it, the last block for a few milliseconds, so that it is heard as
+# a click at each border.
+#
+# Listen for the haze, then for a jolt at the start of each chunk, for about four clicks a second, and for all of it together.
+
+# %%
+print(f"{shown[0]} lost: {snr[shown[0]]:.1f} dB")
+plots.player(broken[shown[0]], rate)
+
+# %%
+print(f"{shown[1]} lost: {snr[shown[1]]:.1f} dB")
+plots.player(broken[shown[1]], rate)
+
+# %%
+print(f"{shown[2]} lost: {snr[shown[2]]:.1f} dB")
+plots.player(broken[shown[2]], rate)
+
+# %%
+print(f"everything lost: {snr['everything']:.1f} dB")
+plots.player(broken["everything"], rate)
+
+# %% [markdown]
+# Losing everything is what a *one-shot graph* does if it is fed with chunks: it decodes each of them as if the stream began
+# there. Longer chunks have fewer borders, so they are less wrong, and never right:
+
+# %%
+alone = {
+    chunk: snr_db(reference, stream(codes, chunk, [before.name for before, _ in spec.states])) for chunk in (1, 3, 12)
+}
+plots.table(
+    ["frames in a chunk", f"SNR, all state lost ({loaded.weights})"], [(n, f"{x:.1f} dB") for n, x in alone.items()]
+)
+
+# %% tags=["check"]
+assert all(value < 30 for value in alone.values())
+
+# %% [markdown]
+# ## 5. A trap that waits
+#
+# Attention sees a window of frames (72 on the demo, 5.8 s). Each key is rotated by its position (RoPE), and a
+# stream has to count positions itself. A usual mistake: the position is taken from the length of the KV cache, and this
+# length stops growing when the cache is full.
+#
+# > **Predict.** A test decodes a sentence of four seconds with this mistake. What does it report?
+#
+# <details><summary>Answer</summary>
+#
+# Nothing. Up to the full window the positions are right, so the stream equals one-shot to rounding.
+#
+# </details>
+#
+# This runs in the other design of this course, the *windowed* one, which recomputes some left context of the convolutions. With as many
+# frames as they look back it is exact too, so that the trap is alone.
+
+# %%
 longest = max(utterances(loaded), key=lambda name: utterances(loaded)[name].shape[1])
-waiting = Settings(longest, window + 24, WINDOWED, history, lookahead=0, chunk=8, trap="positions that saturate")
+waiting = Settings(
+    longest, config.sliding_window + 36, WINDOWED, reach, lookahead=0, chunk=8, trap="positions that saturate"
+)
 late = run(loaded, waiting)
-drawn = figure(late)
+picture = figure(late)
+
+# %% [markdown]
+# **Figure.** The lab's picture of one stream. From top to bottom: the one-shot waveform; the streamed one; their difference on the same
+# scale; the mean squared error of each chunk, with the limit that an exact design has to keep
+# ([page 3](03_verify_wrapper.ipynb) derives it) as a dashed line; and in which frequencies the difference lies. The solid
+# line marks where the window is full. The call that begins there still counts right, since the cache has grown until now;
+# from the next call on, every position is too small, and the error jumps from rounding to far above the limit.
 
 # %%
-full = window * loaded.decoder.samples_per_frame
-parts = {"before": slice(0, full), "after": slice(full, None)}
-errors = {name: mse(late.reference[part], late.streamed[part]) for name, part in parts.items()}
-print(", ".join(f"{name} the window is full: MSE {error:.0e}" for name, error in errors.items()))
+full = min(late.window_samples, late.reference.size)
+errors = {
+    part: mse(late.reference[x], late.streamed[x])
+    for part, x in (("before", slice(0, full)), ("after", slice(full, None)))
+}
+print(", ".join(f"{part} the window is full: MSE {error:.0e}" for part, error in errors.items()))
+
+# %% tags=["check"]
 assert errors["before"] < MAX_MSE
-if window > 1:  # each frame of a window of one sees itself alone, wherever it stands
+if config.sliding_window > 1:  # each frame of a window of one sees itself alone, wherever it stands
     assert errors["after"] > 100 * MAX_MSE
 
-# %% [markdown]
-# A test with a short sentence passes. **Test past the window.**
-#
-# ## 4. All state is lost
-#
-# A one-shot graph has no state to pass on. Fed with chunks, it decodes each one as if the stream began there. No trap is
-# needed for that: it is what the graph does. Longer chunks have fewer borders.
+# %%
+start = max(0.0, full / rate - 1)
+print(f"one-shot from {start:.1f} s on; the window is full {full / rate - start:.1f} s later")
+plots.player(late.reference, rate, 5, start)
 
 # %%
-alone = {chunk: run(loaded, replace(settings, design=ONE_SHOT, chunk=chunk)) for chunk in (1, 3, 12)}
-rows = [(chunk, f"{result.snr_db:.1f} dB") for chunk, result in alone.items()]
-plots.table(["frames in a chunk", f"SNR, each chunk decoded alone ({loaded.weights})"], rows)
-
-# %%
-assert all(result.snr_db < 30 for result in alone.values())
+print("positions that saturate, the same stretch: right at first, then a haze over the voice")
+plots.player(late.streamed, rate, 5, start)
 
 # %% [markdown]
-# ## 5. Try it in the lab
+# > **Trap.** A test that is shorter than the attention window passes with this mistake in. Test past the window.
 #
-# Every change runs at once. What means nothing in the chosen design is switched off, and the line below the controls says
-# why. Try: *windowed*, then history from 4 up to 10. *Random chunks* with another seed. A trap, then chunks of 1 frame:
-# some of them vanish.
+# ## 6. Try it in the lab
+#
+# Every change runs at once. A control that means nothing in the chosen design is switched off, and the line below says why.
+# There is also a lab that runs in a browser, without Python: `make page` builds it and serves it at `localhost:8000`.
+#
+# > **Try it.** *windowed*, then a left context from 4 up to 10 frames. *Random chunks*, with another seed. A trap, then
+# > chunks of 1 frame: some traps vanish. The longest utterance, all of its frames, with *positions that saturate*.
 
 # %%
-lab = Lab({CHECKPOINT: loaded, "random-small": checkpoint.load("random-small")}, settings)
+lab = Lab({CHECKPOINT: loaded, "random-small": checkpoint.load("random-small")}, Settings(frames=FRAMES))
 display(lab)
 
-# %%
+# %% tags=["check"]
 assert lab.result.snr_db > 100 and not lab.message.value
 
 # %% [markdown]
+# The same fault has another SNR on [page 5](05_verify_onnxruntime.ipynb), because it measures a later stretch of the stream, in which the
+# window is full. An SNR belongs to its weights, its codes and its chunk schedule.
+#
 # ## What you can do now
 #
-# Tell by eye which state a stream lost. *Write the proof* in [11 · Your turn](12_capstones.ipynb) asks for a program that
-# tells it.
+# - Explain to a colleague what a streaming codec costs without a state, with a number.
+# - Write a stream's loop, and lose any of its states on purpose: `stream(codes, 3, lost=[...])`.
+# - Tell clicks at the borders (a short convolution's state), jolts (a long one's) and a haze (attention)
+#   from each other.
 #
-# To try next:
-#
-# - *en_passage*, all of its frames, *windowed* with *positions that saturate*: find the second at which it begins.
-# - *load other weights*: a folder with your own `config.json` and `model.safetensors`.
-# - The same without a widget: `run(loaded, Settings(design=WINDOWED, history=0))`.
+# **Next:** [1 · Streaming by hand](01_streaming_by_hand.ipynb), because a state is understood best when one has written it.

@@ -36,13 +36,13 @@ import numpy as np
 from qwen3_codec import CodecSession, StatefulCodecONNXWrapper, verify
 from qwen3_codec.course import build_folder, check, fails_with, plots, solution
 from qwen3_codec.exporting import exported
-from qwen3_codec.model import checkpoint, conv_reach
+from qwen3_codec.model import checkpoint, conv_receptive_field
 from qwen3_codec.runtime import CodesError, chunks, max_error, scaled_error, snr_db, stream_of
 from qwen3_codec.verification import MAX_MSE, ONE_SHOT, ONNX, wrapper_like
 
 build = build_folder(BUILD)
 loaded = checkpoint.load(CHECKPOINT, audio=AUDIO)
-window, reach = loaded.decoder.config.sliding_window, conv_reach(loaded.decoder)
+window, reach = loaded.decoder.config.sliding_window, conv_receptive_field(loaded.decoder)
 codes = checkpoint.example_codes(loaded, FRAMES or max(48, window + 38))
 print(f"weights: {loaded.weights}; codes {codes.shape}")
 

@@ -165,16 +165,11 @@ solution("two terms")
 # weights that were never trained.
 
 # %%
-paths = {
-    precision: export_in(
-        precision, loaded, wrapper_in(loaded, precision), graphs / f"{name}.onnx", write=exported, **least
-    )
-    for precision, name, least in (
-        ("float32", "exact", {}),
-        ("float16", "exact_float16", {"least_snr_db": float("-inf")}),
-        ("int8", "exact_int8", {"least_snr_db": float("-inf")}),
-    )
-}
+any_snr = {"write": exported, "least_snr_db": float("-inf")}
+paths = {"float32": exported(loaded, wrapper_in(loaded, "float32"), graphs / "exact.onnx")}
+for precision in ("float16", "int8"):
+    path = graphs / f"exact_{precision}.onnx"
+    paths[precision] = export_in(precision, loaded, wrapper_in(loaded, precision), path, **any_snr)
 sessions = {precision: CodecSession(path, threads=1) for precision, path in paths.items()}
 measured = {precision: measured_snr_of(session.metadata) for precision, session in sessions.items()}
 plots.table(

@@ -168,9 +168,10 @@ class MimiParts(nn.Module):
         self.quantizer, self.transformer = model.quantizer, decoder.decoder_transformer
         self.upsample = StreamingConvTranspose1d(decoder.upsample.conv)
         self.seanet = StreamingSequence(decoder.decoder_seanet.layers)
-        convs = [(s.channels, s.left_context) for s in found if s.left_context]
+        states = [("conv", (s.channels, s.left_context)) for s in found if s.left_context]
+        steps, rate = upsample.stride, config.sampling_rate
         self.spec = exact_spec(
-            config, samples_per_frame, convs, sample_rate=config.sampling_rate, steps_per_frame=upsample.stride
+            config, samples_per_frame, states, attention=config, steps_per_frame=steps, sample_rate=rate
         )
         self.requires_grad_(False).eval()
 

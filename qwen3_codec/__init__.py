@@ -40,12 +40,12 @@ if TYPE_CHECKING:
     from .exporting.export import export as export
     from .model.checkpoint import OtherModel as OtherModel
     from .model.checkpoint import load as load
+    from .model.inspection.finder import find_states as find_states
     from .model.one_shot import one_shot as one_shot
     from .runtime import AsyncStream as AsyncStream
     from .runtime import CodecSession as CodecSession
     from .streaming.encoder import StreamEncoderWrapper as StreamEncoderWrapper
     from .streaming.exact import ExactStreamingWrapper as ExactStreamingWrapper
-    from .streaming.finder import find_states as find_states
     from .streaming.layers import StreamingConv1d as StreamingConv1d
     from .streaming.layers import StreamingConvTranspose1d as StreamingConvTranspose1d
     from .streaming.session import TorchSession as TorchSession
@@ -84,7 +84,7 @@ __getattr__, __dir__, __all__ = loaded_when_asked(
         "StreamingConvTranspose1d": "streaming.layers",
         "TorchSession": "streaming.session",
         "export": "exporting.export",
-        "find_states": "streaming.finder",
+        "find_states": "model.inspection.finder",
         "load": "model.checkpoint",
         "one_shot": "model.one_shot",
         "parity": "verification.parity",

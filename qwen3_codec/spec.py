@@ -5,7 +5,9 @@ the runtime, the verifier, the tests and the notebooks' tables read it back.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from math import ceil, prod
 from typing import Any
@@ -17,7 +19,8 @@ FORMAT_VERSION = "1"
 BATCH, FRAMES, SAMPLES = "batch", "frames", "samples"
 DECODER, ENCODER = "decoder", "encoder"  # the parts of a checkpoint
 EXACT, WINDOWED, ONE_SHOT = "exact", "windowed", "one-shot"  # the designs, see `streaming.designs`
-WINDOWED_FRAMES = 4  # of history and of look-ahead, where nobody says otherwise
+WINDOWED_FRAMES = 4  # of left context and of look-ahead, where nobody says otherwise
+LEFT_CONTEXT = "left_context_frames"  # the axis of what the windowed design's conv stack recomputes
 
 
 @dataclass(frozen=True)
@@ -125,24 +128,6 @@ class StateSpec:
         length = self._codes.shape[index]
         return length if isinstance(length, int) else None
 
-    def state_problem(self, state: dict[str, np.ndarray], batch: int) -> str | None:
-        """What is wrong with `state` as that of `batch` rows (a name, shape, dtype or count), or None."""
-        wanted = {before.name: before for before, _ in self.states}
-        if odd := sorted(set(state) ^ set(wanted)):
-            return f"its states are not those of the graph; they differ in {', '.join(odd)}"
-        lengths = {BATCH: batch}  # of each axis, where it was seen first
-        for name, tensor in wanted.items():
-            if problem := tensor.problem(state[name], self.limits):
-                return problem
-            if len(state[name]) != batch:
-                return f"{name} has {len(state[name])} rows, must have {batch}"
-            for index, axis in tensor.dynamic_axes.items():
-                if (length := state[name].shape[index]) != lengths.setdefault(axis, length):
-                    return f"{name}: axis {index} ({axis}) is {length} long, in another state {lengths[axis]}"
-            if tensor.dtype == "int64" and ((state[name] < 0) | (state[name] > self.limits.get(name, np.inf))).any():
-                return f"{name} is outside 0..{self.limits.get(name, '')}"
-        return None
-
     def zero_state(self, batch: int = 1) -> dict[str, np.ndarray]:
         """The state of `batch` streams that have seen nothing: zeros, with every axis that grows at length 0."""
         return {spec.name: np.zeros(shape, spec.dtype) for spec, shape in self._state_shapes(batch, full=False)}
@@ -167,7 +152,7 @@ class StateSpec:
             return TensorSpec(entry["name"], tuple(entry["shape"]), entry["dtype"])
 
         try:
-            entries = json.loads(text)
+            entries = json.loads(re.sub(r'"(next_)?history_frames"', rf'"\1{LEFT_CONTEXT}"', text))
             if "kind" in entries:
                 entries |= _design_of_kind(entries.pop("kind"), entries.pop("lookahead_frames"), entries["limits"])
             entries["inputs"] = tuple(map(tensor, entries["inputs"]))
@@ -182,7 +167,7 @@ def _design_of_kind(kind: str, lookahead_frames: int, limits: dict[str, int]) ->
     """What stands for the `kind` of 0.1.0, which said ENCODER or a decoder's design."""
     settings = {"lookahead_frames": lookahead_frames} if lookahead_frames else {}
     if kind == WINDOWED:
-        settings = {"conv_history_frames": limits["history_frames"], "lookahead_frames": lookahead_frames}
+        settings = {"conv_history_frames": limits[LEFT_CONTEXT], "lookahead_frames": lookahead_frames}
     return {"design": EXACT, "part": ENCODER} if kind == ENCODER else {"design": kind, "settings": settings}
 
 
@@ -196,29 +181,75 @@ def audio_codes_spec(num_quantizers: int) -> TensorSpec:
     return TensorSpec("audio_codes", (BATCH, FRAMES, num_quantizers), "int64")
 
 
+def exact_spec(
+    config: Any,
+    samples_per_frame: int,
+    states: Iterable[tuple[str, tuple[int, ...]]],
+    attention: Any = None,
+    part: str = DECODER,
+    steps_per_frame: int = 1,
+    sample_rate: int | None = None,
+    num_quantizers: int | None = None,
+) -> StateSpec:
+    """The exact graph's interface. A state NAME comes out as `next_NAME`.
+
+    `states` lists (kind, shape without the rows) of what the layers carry, in the order of the data: `layers.states_of`
+    gives it. Each is called by its kind and number, of two digits, so that servers which pair states by sorted name
+    (Triton does) pair them right. `attention` is the config of a transformer; its window counts its own steps, of which
+    a frame has `steps_per_frame`. Then a count of each row's past frames, which stops where they fill the window, comes
+    before the layers' states, and the keys and values that the next step may look at come behind them.
+
+    Another codec's `config` serves too; what it calls otherwise is given: `sample_rate`, `num_quantizers`.
+    """
+    limits, pairs, numbers = {}, [], Counter[str]()
+    if attention:
+        limits["past_frames"] = ceil((attention.sliding_window - 1) / steps_per_frame)
+        pairs.append(_fixed("past_frames", (1,), "int64"))
+        past = attention.num_key_value_heads, attention.sliding_window - 1, attention.head_dim
+        states = [*states, *[(kind, past) for kind in ("key", "value") for _ in range(attention.num_hidden_layers)]]
+    for kind, shape in states:
+        pairs.append(_fixed(f"{kind}_{numbers[kind]:02}", shape))
+        numbers[kind] += 1
+    codes, encoder = audio_codes_spec(num_quantizers or config.num_quantizers), part == ENCODER
+    return StateSpec(
+        design=EXACT,
+        part=part,
+        sample_rate=sample_rate or config.output_sample_rate,
+        samples_per_frame=samples_per_frame,
+        codebook_size=config.codebook_size,
+        inputs=(TensorSpec("audio", (BATCH, SAMPLES)) if encoder else codes,),
+        outputs=(codes if encoder else TensorSpec("waveform", (BATCH, SAMPLES)),),
+        states=tuple(pairs),
+        limits=limits,
+    )
+
+
+def _fixed(name: str, shape: tuple[int, ...], dtype: str = "float32") -> tuple[TensorSpec, TensorSpec]:
+    """A state of one shape, before and after the call."""
+    return TensorSpec(name, (BATCH, *shape), dtype), TensorSpec(f"next_{name}", (BATCH, *shape), dtype)
+
+
 def windowed_spec(
-    config: Any, samples_per_frame: int, pre_conv_history: int, conv_history_frames: int, lookahead_frames: int
+    config: Any, samples_per_frame: int, pre_conv_left_context: int, conv_history_frames: int, lookahead_frames: int
 ) -> StateSpec:
     """The windowed graph's interface: at 8 layers, 21 inputs and 23 outputs, under the names that its users know.
 
-    `config` has upstream's `decoder_config` fields and `output_sample_rate`; `pre_conv_history` is the number of frames
-    that `pre_conv` looks back. All lengths are in frames.
+    `config` has upstream's `decoder_config` fields and `output_sample_rate`. All lengths are in frames.
     """
     limits = {
-        "pre_conv_frames": pre_conv_history,
+        "pre_conv_frames": pre_conv_left_context,
         "latent_frames": lookahead_frames,
-        "history_frames": conv_history_frames,
+        LEFT_CONTEXT: conv_history_frames,
     }
     states = [
-        _grown("pre_conv_h", "next_pre_conv_h", (BATCH, config.codebook_dim, "pre_conv_frames"), limits),
-        _grown("latent_buf", "next_latent_buf", (BATCH, config.latent_dim, "latent_frames"), limits),
-        _grown("conv_h", "next_conv_h", (BATCH, config.latent_dim, "history_frames"), limits),
+        _grown("pre_conv_h", "next_pre_conv_h", (config.codebook_dim, "pre_conv_frames"), limits),
+        _grown("latent_buf", "next_latent_buf", (config.latent_dim, "latent_frames"), limits),
+        _grown("conv_h", "next_conv_h", (config.latent_dim, LEFT_CONTEXT), limits),
     ]
     for kind in ("key", "value"):
         for layer in range(config.num_hidden_layers):
-            axis = f"past_seq_{layer}"
-            limits[axis] = config.sliding_window
-            shape = (BATCH, config.num_key_value_heads, axis, config.head_dim)
+            limits[axis := f"past_seq_{layer}"] = config.sliding_window
+            shape = config.num_key_value_heads, axis, config.head_dim
             states.append(_grown(f"past_{kind}_{layer}", f"next_{kind}_{layer}", shape, limits))
     return StateSpec(
         design=WINDOWED,
@@ -228,9 +259,7 @@ def windowed_spec(
         inputs=(audio_codes_spec(config.num_quantizers), TensorSpec("is_last", (1,))),
         outputs=(
             TensorSpec("final_wav", (BATCH, SAMPLES)),
-            TensorSpec("valid_samples", (1,), "int64"),
-            TensorSpec("start_samples", (1,), "int64"),
-            TensorSpec("num_finalize", (1,), "int64"),
+            *(TensorSpec(name, (1,), "int64") for name in ("valid_samples", "start_samples", "num_finalize")),
         ),
         states=tuple(states),
         limits=limits,
@@ -238,31 +267,17 @@ def windowed_spec(
     )
 
 
-def exact_spec(
-    config: Any,
-    samples_per_frame: int,
-    convs: Sequence[tuple[int, int]],
-    sample_rate: int | None = None,
-    steps_per_frame: int = 1,
-) -> StateSpec:
-    """The exact graph's interface. A state NAME comes out as `next_NAME`.
+def _grown(
+    name: str, next_name: str, shape: tuple[int | str, ...], limits: dict[str, int]
+) -> tuple[TensorSpec, TensorSpec]:
+    """A state whose length changes in the call: its output has an axis name of its own, or is always empty."""
+    after = ((f"next_{axis}" if limits[axis] else 0) if isinstance(axis, str) else axis for axis in shape)
+    return TensorSpec(name, (BATCH, *shape)), TensorSpec(next_name, (BATCH, *after))
 
-    Numbers have two digits, so that servers which pair states by sorted name (Triton does) pair them right.
 
-    `convs` lists (channels, history in samples) of every convolution with a state, in the order of the data. Another
-    codec's `config` serves where it has the same words; what it calls otherwise is given: `sample_rate`, and
-    `steps_per_frame` where its transformer makes several steps for a frame.
-    """
-    return StateSpec(
-        design=EXACT,
-        sample_rate=sample_rate or config.output_sample_rate,
-        samples_per_frame=samples_per_frame,
-        codebook_size=config.codebook_size,
-        inputs=(audio_codes_spec(config.num_quantizers),),
-        outputs=(TensorSpec("waveform", (BATCH, SAMPLES)),),
-        states=_exact_states(config, convs),
-        limits={"past_frames": _frames_that_fill(config, steps_per_frame)},
-    )
+def one_shot_spec(exact: StateSpec) -> StateSpec:
+    """The interface of a graph without state: the exact one's codes and waveform alone."""
+    return replace(exact, design=ONE_SHOT, states=(), limits={})
 
 
 def with_fixed_axes(spec: StateSpec, frames: int | None = None, batch: int | None = None) -> StateSpec:
@@ -286,62 +301,3 @@ def with_fixed_axes(spec: StateSpec, frames: int | None = None, batch: int | Non
         outputs=tuple(map(fixed, spec.outputs)),
         states=tuple((fixed(before), fixed(after)) for before, after in spec.states),
     )
-
-
-def encoder_spec(
-    config: Any, samples_per_frame: int, steps_per_frame: int, num_quantizers: int, convs: Sequence[tuple[int, int]]
-) -> StateSpec:
-    """The encoder graph's interface, with states like the exact decoder's.
-
-    `config` has upstream's `encoder_config` fields. Keys and values are counted in the transformer's steps, of which a
-    frame has `steps_per_frame`; `past_frames` stops where they fill the window.
-    """
-    return StateSpec(
-        design=EXACT,
-        part=ENCODER,
-        sample_rate=config.sampling_rate,
-        samples_per_frame=samples_per_frame,
-        codebook_size=config.codebook_size,
-        inputs=(TensorSpec("audio", (BATCH, SAMPLES)),),
-        outputs=(audio_codes_spec(num_quantizers),),
-        states=_exact_states(config, convs),
-        limits={"past_frames": _frames_that_fill(config, steps_per_frame)},
-    )
-
-
-def _frames_that_fill(config: Any, steps_per_frame: int) -> int:
-    """Where the count of a row's past frames may stop: keys and values are all real from there on."""
-    return ceil((config.sliding_window - 1) / steps_per_frame)
-
-
-def _exact_states(config: Any, convs: Sequence[tuple[int, int]]) -> tuple[tuple[TensorSpec, TensorSpec], ...]:
-    """A counter, the history of each convolution, keys and values of all positions that the next one may look at."""
-    states = [_fixed("past_frames", (BATCH, 1), "int64")]
-    states += [_fixed(f"conv_{i:02}", (BATCH, channels, history)) for i, (channels, history) in enumerate(convs)]
-    shape = (BATCH, config.num_key_value_heads, config.sliding_window - 1, config.head_dim)
-    for kind in ("key", "value"):
-        states += [_fixed(f"{kind}_{layer:02}", shape) for layer in range(config.num_hidden_layers)]
-    return tuple(states)
-
-
-def one_shot_spec(exact: StateSpec) -> StateSpec:
-    """The interface of a graph without state: the exact one's codes and waveform alone."""
-    return replace(exact, design=ONE_SHOT, states=(), limits={})
-
-
-def _fixed(name: str, shape: tuple[int | str, ...], dtype: str = "float32") -> tuple[TensorSpec, TensorSpec]:
-    """A state of one shape, before and after the call."""
-    return TensorSpec(name, shape, dtype), TensorSpec(f"next_{name}", shape, dtype)
-
-
-def _grown(
-    name: str, next_name: str, shape: tuple[int | str, ...], limits: dict[str, int]
-) -> tuple[TensorSpec, TensorSpec]:
-    """A state whose length changes in the call: its output has an axis name of its own, or is always empty."""
-
-    def grown(axis: int | str) -> int | str:
-        if isinstance(axis, int) or axis == BATCH:
-            return axis
-        return f"next_{axis}" if limits[axis] else 0
-
-    return TensorSpec(name, shape), TensorSpec(next_name, tuple(map(grown, shape)))

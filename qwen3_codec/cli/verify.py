@@ -1,12 +1,12 @@
 """`verify`: does a graph agree with its wrapper and with the one-shot decoder?"""
 
+from functools import partial
 from pathlib import Path
 
 from ..runtime.codes import read_codes
-from ..runtime.measured_snr import measured_snr_of
 from ..runtime.metrics import parse_schedule
 from ..runtime.progress import progress
-from ..spec import ENCODER, random_codes
+from ..spec import DECODER, ENCODER
 from . import options
 
 ABOUT = (
@@ -14,7 +14,6 @@ ABOUT = (
     "in fewer bits has no accuracy bound for these codes, so that its SNR is measured and not judged"
 )
 EXAMPLE = "build/decoder.onnx --checkpoint random-small --chunks 3,1,7"
-LEAST_FRAMES = 120
 EXIT_CODES = {"passed": 0, "failed": 1, "not judged": 3}
 
 
@@ -38,35 +37,17 @@ def add_options(parser) -> None:
 
 def run(args) -> int:
     from ..model import checkpoint
-    from ..model.checkpoint import example_audio
-    from ..verification.decoder import verify, wrapper_like
-    from ..verification.encoder import verify_encoder
+    from ..verification.graph import verify_graph
     from ..verification.report import SCHEDULES
 
     session = options.session(args)
-    loaded = checkpoint.load(args.checkpoint)
-    fixed = session.spec.fixed_frames
-    schedules = [parse_schedule(args.chunks)] if args.chunks else [[fixed]] if fixed else SCHEDULES
-    wrapper = wrapper_like(loaded, session)
-    # Long enough that the last call begins after all states are full.
-    frames = max(LEAST_FRAMES, session.spec.frames_to_fill + max(map(max, schedules)) + 1)
-    if session.spec.part == ENCODER:
-        audio = options.read_audio(args.audio, session.spec) if args.audio else example_audio(loaded, frames)
-        report = verify_encoder(loaded, wrapper, audio, schedules, session, progress())
-    else:
-        codes = read_codes(args.codes) if args.codes else _default_codes(loaded, session, frames)
-        report = verify(loaded, wrapper, codes, schedules, session, progress=progress())
+    spec, given = session.spec, args.audio if session.spec.part == ENCODER else args.codes
+    read = {ENCODER: partial(options.read_audio, spec=spec), DECODER: read_codes}[spec.part]
+    schedules = (
+        [parse_schedule(args.chunks)] if args.chunks else [[spec.fixed_frames]] if spec.fixed_frames else SCHEDULES
+    )
+    report = verify_graph(
+        checkpoint.load(args.checkpoint), session, schedules, read(given) if given else None, progress()
+    )
     print(report.to_json() if args.json else report)
     return EXIT_CODES[report.verdict]
-
-
-def _default_codes(loaded, session, frames: int):
-    """Random ones find a fault anywhere; a file in fewer bits has its measured SNR on the checkpoint's example."""
-    from ..exporting.precision.export import EXAMPLE_FRAMES
-    from ..model.checkpoint import example_codes
-
-    return (
-        example_codes(loaded, EXAMPLE_FRAMES)
-        if measured_snr_of(session.metadata)
-        else random_codes(session.spec, frames)
-    )

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -18,35 +19,15 @@ from ..runtime import CodecSession, GraphError
 from ..runtime import self_test as selftest
 from ..runtime.measured_snr import FLOAT32
 from ..runtime.metrics import scaled_error
-from ..runtime.progress import no_progress
+from ..runtime.progress import Progress, no_progress
 from ..spec import FORMAT_VERSION, StateSpec
-from ..streaming.session import TorchSession, differing
-from .causes import complex_numbers, frozen_axes, warned
+from ..streaming.session import StreamingModule, TorchSession, differing
 from .check import check_graph, check_limits
-from .diagnostics import Diagnostic, captured
-from .tracing import EXPORTERS, OPSET, OPSETS, ExportError, example_inputs, random_inputs, trace
-from .validate import TOLERANCE, VALIDATION_FRAMES, compare_once, validate_graph, validation_cases
-from .wording import described, gist, tells_of_a_loss
-
-__all__ = [
-    "EXPORTERS",
-    "OPSET",
-    "OPSETS",
-    "TOLERANCE",
-    "ExportError",
-    "Exported",
-    "check_graph",
-    "compare_once",
-    "example_inputs",
-    "export",
-    "exported",
-    "metadata",
-    "random_inputs",
-    "trace",
-    "validate_graph",
-    "validation_cases",
-    "write_draft",
-]
+from .diagnostics.capture import Diagnostic, captured
+from .diagnostics.causes import complex_numbers, frozen_axes, warned
+from .diagnostics.wording import described, gist, tells_of_a_loss
+from .tracing import EXPORTERS, OPSET, OPSETS, ExportError, example_inputs, trace
+from .validate import TOLERANCE, VALIDATION_FRAMES, validate_graph
 
 
 @dataclass(frozen=True)
@@ -67,10 +48,10 @@ class Exported:
 
 def export(
     checkpoint: Checkpoint | OtherModel,
-    wrapper: torch.nn.Module,
+    wrapper: StreamingModule,
     path: str | os.PathLike,
     exporter: str = "torchscript",
-    progress=no_progress,
+    progress: Progress = no_progress,
     opset: int = OPSET,
     tolerance: float = TOLERANCE,
     precision: str = FLOAT32,
@@ -122,13 +103,15 @@ def export(
     return Exported(path, path.stat().st_size, nodes, len(errors), max(errors), described(said))
 
 
-def write_draft(checkpoint: Checkpoint | OtherModel, wrapper: torch.nn.Module, path: str | os.PathLike) -> None:
+def write_draft(checkpoint: Checkpoint | OtherModel, wrapper: StreamingModule, path: str | os.PathLike) -> None:
     """Trace, check the graph's form and describe it, straight to `path` and without a run."""
     _run_and_trace(checkpoint, wrapper, path, EXPORTERS[0], OPSET)
     _describe(path, wrapper.spec, metadata(checkpoint, wrapper.spec, EXPORTERS[0]))
 
 
-def _run_and_trace(checkpoint, wrapper, path, exporter: str, opset: int) -> list[Diagnostic]:
+def _run_and_trace(
+    checkpoint: Checkpoint | OtherModel, wrapper: StreamingModule, path: str | os.PathLike, exporter: str, opset: int
+) -> list[Diagnostic]:
     """What cannot be exported stops here, in words, before it is traced; returns all that was said but advice."""
     checkpoint.check_unchanged(wrapper.spec.part)
     check_limits(wrapper.spec)
@@ -181,7 +164,9 @@ def _add_metadata(path: Path, entries: dict[str, str]) -> None:
         file.write(more.SerializeToString())
 
 
-def exported(checkpoint: Checkpoint | OtherModel, wrapper: torch.nn.Module, path: str | os.PathLike, **options) -> Path:
+def exported(
+    checkpoint: Checkpoint | OtherModel, wrapper: StreamingModule, path: str | os.PathLike, **options: Any
+) -> Path:
     """`export`, unless `path` already holds a graph that does what `wrapper` does, from these weights and versions.
 
     What it does is asked of the graph itself: it is run against the wrapper as it is after an export. So it is made

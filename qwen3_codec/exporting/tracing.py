@@ -4,14 +4,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import Parameter, signature
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from ..spec import SAMPLES, StateSpec
-from .causes import complex_numbers, warned
-from .diagnostics import Diagnostic, captured, is_advice
-from .wording import gist, where_it_stopped
+from ..streaming.session import StreamingModule
+from .diagnostics.capture import Diagnostic, captured, is_advice
+from .diagnostics.causes import complex_numbers, warned
+from .diagnostics.wording import gist, where_it_stopped
 
 # What each exporter is, and the opsets that it was tested to write.
 OPSETS = {"torchscript": range(14, 24), "dynamo": range(18, 25)}
@@ -23,7 +25,7 @@ class ExportError(RuntimeError):
     """A graph that could not be made, or is not right; no file is written."""
 
 
-def trace(wrapper: torch.nn.Module, path: str | os.PathLike, exporter: str, opset: int = OPSET) -> list[Diagnostic]:
+def trace(wrapper: StreamingModule, path: str | os.PathLike, exporter: str, opset: int = OPSET) -> list[Diagnostic]:
     """`torch.onnx.export` with every input, output and dynamic axis named from `wrapper.spec`; no checks.
 
     The example has at least 2 on every dynamic axis, each with a length of its own: `torch.export` takes a length of 0
@@ -32,18 +34,19 @@ def trace(wrapper: torch.nn.Module, path: str | os.PathLike, exporter: str, opse
     """
     spec = wrapper.spec
     inputs, outputs, example = spec.all_inputs, spec.all_outputs, example_inputs(spec)
-    names = {"input_names": [t.name for t in inputs], "output_names": [t.name for t in outputs]}
+    options: dict[str, Any] = {"opset_version": opset}
+    options |= {"input_names": [t.name for t in inputs], "output_names": [t.name for t in outputs]}
     if exporter == "torchscript":
         axes = {tensor.name: tensor.dynamic_axes for tensor in [*inputs, *outputs] if tensor.dynamic_axes}
-        options = {"dynamo": False, "dynamic_axes": axes}
+        options |= {"dynamo": False, "dynamic_axes": axes}
     else:
         own = {"custom_translation_table": getattr(wrapper, "translations", None)}
         shapes = {"dynamic_shapes": _nested_shapes(wrapper)}
-        options = {"dynamo": True, **shapes, **own, "external_data": False, "verbose": False}
+        options |= {"dynamo": True, **shapes, **own, "external_data": False, "verbose": False}
     try:
         with torch.no_grad(), _modes_kept(wrapper), captured() as said:
             arrays = tuple(map(torch.from_numpy, example.values()))
-            torch.onnx.export(wrapper, arrays, path, opset_version=opset, **options, **names)
+            torch.onnx.export(cast(torch.nn.Module, wrapper), arrays, path, **options)
     except Exception as error:  # of many kinds, with a report of up to thousands of lines
         place = where_it_stopped(error, said)
         cause = complex_numbers(wrapper, example) or [f"{place}: {gist(error)}" if place else gist(error)]
@@ -53,7 +56,7 @@ def trace(wrapper: torch.nn.Module, path: str | os.PathLike, exporter: str, opse
 
 
 @contextmanager
-def _modes_kept(wrapper: torch.nn.Module) -> Iterator[None]:
+def _modes_kept(wrapper: StreamingModule) -> Iterator[None]:
     """A trace leaves all that is inside in the mode of the outermost module, which is training mode in a new one."""
     modes = [(module, module.training) for module in wrapper.modules()]
     try:
@@ -63,7 +66,7 @@ def _modes_kept(wrapper: torch.nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _nested_shapes(wrapper: torch.nn.Module):
+def _nested_shapes(wrapper: StreamingModule) -> tuple[Any, ...]:
     """`dynamic_shapes` for `forward(self, a, b, ..., *past)`: an entry an argument, one tuple for all of `*past`."""
     shapes = [tensor.dynamic_axes for tensor in wrapper.spec.all_inputs]
     kinds = [parameter.kind for parameter in signature(wrapper.forward).parameters.values()]
@@ -83,10 +86,12 @@ def example_inputs(spec: StateSpec) -> dict[str, np.ndarray]:
     return random_inputs(spec, lengths)
 
 
-def random_inputs(spec: StateSpec, lengths: dict[str, int], is_last: bool = False, seed: int = 0):
+def random_inputs(
+    spec: StateSpec, lengths: dict[str, int], is_last: bool = False, seed: int = 0
+) -> dict[str, np.ndarray]:
     """Codes and a state of normal values with `lengths` on the dynamic axes, {name: array}."""
     rng = np.random.default_rng(seed)
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for tensor in spec.all_inputs:
         shape = tensor.with_lengths(lengths)
         if tensor.name == "audio_codes":

@@ -1,14 +1,14 @@
 """A graph beside the wrapper that it was made from, at other lengths than the example's."""
 
-import torch
+from typing import Any
 
 from ..runtime import CodecSession
 from ..runtime.metrics import MAX_ERROR, scaled_error
-from ..runtime.progress import no_progress
+from ..runtime.progress import Progress, no_progress
 from ..spec import BATCH, FRAMES, SAMPLES, StateSpec
-from ..streaming.session import TorchSession
-from .diagnostics import captured
-from .frozen_axes import why_it_stopped
+from ..streaming.session import StreamingModule, TorchSession
+from .diagnostics.capture import captured
+from .diagnostics.frozen_axes import why_it_stopped
 from .tracing import ExportError, random_inputs
 
 # The graph and the wrapper do the same float32 operations in another order. Half-precision states need more: they are
@@ -31,7 +31,7 @@ VALIDATION_RUNS = (
 VALIDATION_FRAMES = tuple(dict.fromkeys(frames for frames, *_ in VALIDATION_RUNS))
 
 
-def validation_cases(spec: StateSpec) -> list[dict]:
+def validation_cases(spec: StateSpec) -> list[dict[str, Any]]:
     """VALIDATION_RUNS as far as `spec` has its lengths free. (States of one shape are random each time.)"""
     full = spec.frames_to_fill
     return [
@@ -46,17 +46,19 @@ def validation_cases(spec: StateSpec) -> list[dict]:
 
 
 def validate_graph(
-    wrapper: torch.nn.Module,
+    wrapper: StreamingModule,
     session: CodecSession,
     tolerance: float = TOLERANCE,
-    progress=no_progress,
+    progress: Progress = no_progress,
 ) -> list[float]:
     """Run graph and wrapper side by side at each of `validation_cases`; the largest error of each, or ExportError."""
     cases = progress(validation_cases(wrapper.spec), unit="run")
     return [compare_once(wrapper, session, case, tolerance) for case in cases]
 
 
-def compare_once(wrapper: torch.nn.Module, session: CodecSession, case: dict, tolerance: float = TOLERANCE) -> float:
+def compare_once(
+    wrapper: StreamingModule, session: CodecSession, case: dict[str, Any], tolerance: float = TOLERANCE
+) -> float:
     """Run graph and wrapper on the same random state at other lengths; returns the largest error of any output.
 
     Raises ExportError where the graph fails, gives another shape, or differs by more than `tolerance`, and ValueError
@@ -75,8 +77,8 @@ def compare_once(wrapper: torch.nn.Module, session: CodecSession, case: dict, to
     try:
         with captured():  # ONNX Runtime logs what it raises
             outputs = session.run(feeds)
-    except Exception as error:
-        raise ExportError(f"the graph fails at {case}, a length was frozen: it {why_it_stopped(error)}") from error
+    except Exception as stop:
+        raise ExportError(f"the graph fails at {case}, a length was frozen: it {why_it_stopped(stop)}") from stop
     largest = 0.0
     for name, wanted in expected.items():
         array = outputs[name]

@@ -27,14 +27,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..exporting.export import exported
 from ..exporting.precision.export import export_in, wrapper_in
 from ..model.checkpoint import Checkpoint, example_codes
-from ..model.decoder import CodecDecoder, code2wav_config
+from ..model.checkpoint.upstream import code2wav_config
+from ..model.decoder import CodecDecoder
 from ..model.one_shot import one_shot
-from ..model.receptive_field import conv_reach
+from ..model.receptive_field import conv_receptive_field
 from ..runtime import CodecSession
 from ..runtime.measured_snr import FLOAT16, FLOAT32, INT8
 from ..runtime.metrics import chunk_lengths, max_error, snr_db
 from ..runtime.progress import no_progress
-from ..runtime.session import CPU, provider_name
+from ..runtime.providers import CPU, provider_name
 from ..spec import StateSpec
 from ..streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from ..streaming.windowed import StatefulCodecONNXWrapper
@@ -264,15 +265,16 @@ def _graphs(
     makers = {
         "one_shot": lambda: OneShotWrapper(decoder),
         "windowed": lambda: StatefulCodecONNXWrapper(decoder, 4, 4),
-        "full_history": lambda: StatefulCodecONNXWrapper(decoder, conv_reach(decoder), 0),
+        "full_history": lambda: StatefulCodecONNXWrapper(decoder, conv_receptive_field(decoder), 0),
     }
     makers |= {name: partial(wrapper_in, checkpoint, precision) for name, precision in EXACT.items()}
     wrappers = {name: makers[name]() for name in DESIGNS if name in designs}
     paths = {}
     for name, wrapper in progress(wrappers.items(), desc="graphs", unit="graph"):
         precision = EXACT.get(name, FLOAT32)
-        options = {} if precision == FLOAT32 else {"least_snr_db": float("-inf")}
-        paths[name] = export_in(precision, checkpoint, wrapper, folder / f"{name}.onnx", write=exported, **options)
+        in_fewer_bits = partial(export_in, precision, write=exported, least_snr_db=float("-inf"))
+        write = exported if precision == FLOAT32 else in_fewer_bits
+        paths[name] = write(checkpoint, wrapper, folder / f"{name}.onnx")
     return paths, {name: wrapper.spec for name, wrapper in wrappers.items()}
 
 

@@ -9,17 +9,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import product
 from pathlib import Path
 
-from ..exporting.export import EXPORTERS, ExportError
+from ..exporting.export import export
 from ..exporting.precision.export import PRECISIONS, export_in, wrapper_in
+from ..exporting.tracing import EXPORTERS, ExportError
 from ..model.checkpoint import Checkpoint, example_codes
 from ..runtime import CodecSession
 from ..runtime.cpu import usable_cores
 from ..runtime.measured_snr import FLOAT32, measured_snr_of
 from ..runtime.progress import no_progress
-from ..runtime.session import CPU
+from ..runtime.providers import CPU
 from ..spec import random_codes
 from ..verification.decoder import verify
 from .bench import Benchmark, benchmark
@@ -68,10 +70,11 @@ def _made(checkpoint: Checkpoint, folder: Path, precision: str, exporter: str) -
     # Past the window. What a file in fewer bits is measured on too, so that its verification is held to a number.
     frames = MORE_THAN_WINDOWS * wrapper.spec.frames_to_fill + 5
     example = example_codes(checkpoint, frames)
-    least = {} if precision == FLOAT32 else {"least_snr_db": float("-inf"), "codes": example}
+    in_fewer_bits = partial(export_in, precision, least_snr_db=float("-inf"), codes=example)
+    write = export if precision == FLOAT32 else in_fewer_bits
     start = time.perf_counter()
     try:
-        done = export_in(precision, checkpoint, wrapper, path, exporter, **least)
+        done = write(checkpoint, wrapper, path, exporter)
     except ExportError as error:
         return Made(precision, exporter, problem=str(error))
     seconds = time.perf_counter() - start

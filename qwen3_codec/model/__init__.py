@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = loaded_when_asked(
         "CodecEncoder": "encoder",
         "OFFICIAL_CONFIG": "checkpoint.config",
         "conv_memory": "dimensions",
-        "conv_reach": "receptive_field",
+        "conv_receptive_field": "receptive_field",
         "encoder_dimensions": "dimensions",
         "memory_stages": "dimensions",
         "random_checkpoint": "checkpoint",

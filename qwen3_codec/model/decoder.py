@@ -6,12 +6,11 @@ upstream's, so a checkpoint loads strictly. Three things differ from Omni and ar
 the projections around the transformer, and convolutions that are causal without reading a length.
 """
 
-from math import prod
+from math import ceil, prod
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers.models.qwen3_omni_moe.configuration_qwen3_omni_moe import Qwen3OmniMoeCode2WavConfig
 from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import (
     Qwen3OmniMoeCausalConvNet,
     Qwen3OmniMoeCausalTransConvNet,
@@ -26,23 +25,6 @@ PRE_CONV_KERNEL = 3
 DECODER_KERNEL = 7
 NUM_SEMANTIC_QUANTIZERS = 1
 CLUSTER_USAGE_FLOOR = 1e-5
-
-
-def code2wav_config(decoder_config: dict, output_sample_rate: int) -> Qwen3OmniMoeCode2WavConfig:
-    """Upstream's `decoder_config` fields as the config object that transformers' blocks read.
-
-    `rope_theta` lies flat in upstream's file; transformers 5 looks for it in `rope_parameters`. Fields that Omni does
-    not know (`head_dim`, `latent_dim`, `codebook_dim`) stay on the object under their own names.
-    """
-    fields = {name: value for name, value in decoder_config.items() if name not in ("model_type", "rope_theta")}
-    config = Qwen3OmniMoeCode2WavConfig(
-        **fields,
-        output_sample_rate=output_sample_rate,
-        rope_parameters={"rope_type": "default", "rope_theta": float(decoder_config["rope_theta"])},
-    )
-    # The plain matmul-softmax-matmul: it exports to the same few nodes from both exporters.
-    config._attn_implementation = "eager"
-    return config
 
 
 class CausalConv(nn.Module):
@@ -69,6 +51,7 @@ class CausalTransConv(nn.Module):
     def __init__(self, conv: nn.ConvTranspose1d):
         super().__init__()
         self.conv = conv
+        self.left_context = ceil(conv.kernel_size[0] / conv.stride[0]) - 1
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, T] -> [B, C', T * stride]."""

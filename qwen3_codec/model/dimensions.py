@@ -144,25 +144,36 @@ def state_table(spec: StateSpec) -> list[tuple[str, str, int]]:
     return rows
 
 
-def memory_stages(wrapper) -> list[tuple[str, int, float, int]]:
-    """(stage, steps a frame, ms that its states reach back together, number of states), in the order of the data.
+@dataclass(frozen=True)
+class StageMemory:
+    """What a stream carries for one stage: the names of its states, how far back they reach together, their bytes."""
 
-    `wrapper` is an `ExactStreamingWrapper`; the transformer's states are its keys and values.
-    """
+    name: str
+    rate: float  # of what the stage puts out, in Hz
+    states: tuple[str, ...]
+    reach_ms: float
+    bytes: int
+
+
+def memory_stages(wrapper) -> list[StageMemory]:
+    """Each stage of an `ExactStreamingWrapper`, in the order of the data. The counter belongs to the KV cache."""
     decoder, spec = wrapper.decoder, wrapper.spec
-    frame_ms = 1000 * spec.samples_per_frame / spec.sample_rate
-    memory, found = conv_memory(wrapper), []
+    sizes = {name: size for name, _, size in state_table(spec)}
+    convs = dict(zip((name for name in sizes if name.startswith("conv_")), conv_memory(wrapper), strict=True))
+    cache = tuple(name for name in sizes if name not in convs)
+    cache_ms = 1000 * (decoder.config.sliding_window - 1) * spec.samples_per_frame / spec.sample_rate
+    found = []
     for stage in stages(decoder)[1:]:
-        own = [1000 * history / rate for name, history, rate in memory if f"{name}.".startswith(f"{stage.name}.")]
+        own = {name: conv for name, conv in convs.items() if f"{conv[0]}.".startswith(f"{stage.name}.")}
+        states, reach = tuple(own), sum(1000 * context / rate for _, context, rate in own.values())
         if stage.name == "pre_transformer":
-            layers = decoder.config.num_hidden_layers
-            own = [(decoder.config.sliding_window - 1) * frame_ms / layers / 2] * (2 * layers)
-        found.append((stage.name, stage.samples_per_frame, sum(own), len(own)))
+            states, reach = cache, cache_ms
+        found.append(StageMemory(stage.name, stage.rate, states, reach, sum(sizes[name] for name in states)))
     return found
 
 
 def conv_memory(wrapper) -> list[tuple[str, int, float]]:
-    """(module name, history in samples of its input, rate of its input in Hz) of each convolution with a state.
+    """(module name, left context in samples of its input, rate of its input in Hz) of each convolution with a state.
 
     `wrapper` is an `ExactStreamingWrapper` or a `StreamEncoderWrapper`; rates are read off a run with hooks.
     """

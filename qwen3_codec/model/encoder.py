@@ -17,30 +17,6 @@ from torch import nn
 from transformers.models.mimi.configuration_mimi import MimiEncoderConfig
 from transformers.models.mimi.modeling_mimi import MimiEncoderModel, MimiSplitResidualVectorQuantizer
 
-# Upstream's parameter names -> transformers'; what follows the prefix is the same.
-RENAMED = {
-    "encoder.": "model.encoder_seanet.",
-    "encoder_transformer.": "model.encoder_transformer.",
-    "downsample.": "model.downsample.",
-    "quantizer.": "quantizer.",
-}
-
-
-def mimi_config(encoder_config: dict) -> MimiEncoderConfig:
-    """`encoder_config.encoder_config`'s fields as the config object that transformers' blocks read."""
-    skipped = ("model_type", "rope_theta", "dtype", "encoder_valid_num_quantizers")
-    fields = {name: value for name, value in encoder_config.items() if name not in skipped}
-    rope = {"rope_type": "default", "rope_theta": float(encoder_config["rope_theta"])}
-    config = MimiEncoderConfig(**fields, rope_parameters=rope)
-    config._attn_implementation = "eager"
-    return config
-
-
-def upstream_name(name: str) -> str:
-    """A parameter's name in upstream's files, without the prefix `encoder.`."""
-    theirs, ours = next(pair for pair in RENAMED.items() if name.startswith(pair[1]))
-    return theirs + name.removeprefix(ours)
-
 
 class CodecEncoder(nn.Module):
     """The whole encoder, waveform [B, M] -> int64 codes [B, ceil(M / samples_per_frame), Q].

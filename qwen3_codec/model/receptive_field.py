@@ -53,9 +53,9 @@ def attention_influence(decoder: CodecDecoder, frames: int, at: int = 0, seed: i
         return (decoder.latents(changed) - decoder.latents(codes))[0].abs().amax(dim=-1).numpy()
 
 
-def attention_reach(config, pre_conv_history: int) -> int:
+def attention_receptive_field(config, pre_conv_left_context: int) -> int:
     """Earlier frames that a latent can depend on: a window less one for each layer, and what `pre_conv` looks back."""
-    return config.num_hidden_layers * (config.sliding_window - 1) + pre_conv_history
+    return config.num_hidden_layers * (config.sliding_window - 1) + pre_conv_left_context
 
 
 def receptive_field(decoder: CodecDecoder) -> ReceptiveField:
@@ -66,7 +66,7 @@ def receptive_field(decoder: CodecDecoder) -> ReceptiveField:
     what is reported is the farthest frame that moves at all.
     """
     conv = _samples_that_move(decoder)
-    frames = attention_reach(decoder.config, decoder.pre_conv.left_context) + 8
+    frames = attention_receptive_field(decoder.config, decoder.pre_conv.left_context) + 8
     attention = np.flatnonzero(attention_influence(decoder, frames))
     return ReceptiveField(
         conv_frames=int(conv[-1]) // decoder.samples_per_frame,
@@ -76,8 +76,8 @@ def receptive_field(decoder: CodecDecoder) -> ReceptiveField:
     )
 
 
-def conv_reach(decoder: CodecDecoder) -> int:
-    """`receptive_field(decoder).conv_frames` alone: the quick half of it, and what a window of history has to hold."""
+def conv_receptive_field(decoder: CodecDecoder) -> int:
+    """`receptive_field(decoder).conv_frames` alone: the quick half, and what the windowed design has to recompute."""
     return int(_samples_that_move(decoder)[-1]) // decoder.samples_per_frame
 
 

@@ -1,7 +1,6 @@
 """An exported graph, loaded and checked against what it says of itself: `CodecSession`. Needs numpy, onnxruntime."""
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from .audio import check_audio_rows
 from .codes import CodesError, check_rows, padded
 from .cpu import sums_overflow, usable_cores
 from .progress import Progress, no_progress
+from .providers import CPU, provider_name, why_not_loaded
 from .stream import CodecStream, EncoderStream, Stream, load_stream, stream_of
 
 __all__ = ["AsyncStream", "CodecSession", "CodecStream", "CodesError", "EncoderStream", "GraphError"]
@@ -29,16 +29,12 @@ __all__ = ["AsyncStream", "CodecSession", "CodecStream", "CodesError", "EncoderS
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
 
 
-CPU = "CPUExecutionProvider"
-_TAIL = 2**18  # bytes at a file's end that hold its metadata
-
-
 class GraphError(ValueError):
     """A file that cannot be run as a codec graph; the message says what does not match."""
 
 
 class CodecSession:
-    """One loaded graph, checked against its own metadata. Streams share it; it keeps no state.
+    """One loaded graph, checked against its own metadata. Stream, load_stream, stream_of share it; it keeps no state.
 
     Any number of threads may use one session at the same time, each with a stream of its own: the results are the same
     to the bit. A session pickles as its path and options, so that a pool of processes can load it anew. Make sessions
@@ -76,7 +72,7 @@ class CodecSession:
         try:
             self._session = onnxruntime.InferenceSession(os.fspath(path), options, wanted, provider_options)
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base class
-            raise GraphError(f"{path}: ONNX Runtime cannot load it, {_guess(self.path)} ({error})") from error
+            raise GraphError(f"{path}: ONNX Runtime cannot load it, {why_not_loaded(self.path)} ({error})") from error
         if idle := [name for name in wanted if name not in self.providers]:
             raise ValueError(
                 f"ONNX Runtime did not start {', '.join(idle)}: {', '.join(self.providers)} runs in its place"
@@ -188,23 +184,3 @@ class CodecSession:
         batch = self.spec.fixed_batch or 1
         codes = [self.stream(batch).run(np.repeat(row, batch, axis=0), schedule, progress)[0] for row in rows]
         return np.stack(codes) if len({*map(len, codes)}) == 1 else codes
-
-
-def _guess(path: Path) -> str:
-    """Why a file does not load. A graph that asks for a newer ONNX Runtime says so at its end, in its metadata."""
-    with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL))
-        found = re.search(rb"needs_onnxruntime\x12.([\d.]+)", file.read(), re.DOTALL)
-    here = tuple(map(int, onnxruntime.__version__.split(".")[:2]))
-    if found and here < tuple(map(int, found[1].split(b"."))):
-        return f"it needs ONNX Runtime {found[1].decode()} or newer, this is {onnxruntime.__version__}"
-    return "truncated or not an ONNX graph?"
-
-
-def provider_name(name: str) -> str:
-    """ONNX Runtime's name for a provider given as that or as `cuda`, `cpu`, ...; ValueError where it is not there."""
-    there = onnxruntime.get_available_providers()
-    for provider in there:
-        if name.lower() in (provider.lower(), provider.removesuffix("ExecutionProvider").lower()):
-            return provider
-    raise ValueError(f"the provider {name!r} is not in this ONNX Runtime {onnxruntime.__version__}: {', '.join(there)}")

@@ -13,10 +13,10 @@ from ..spec import BATCH, ENCODER, SAMPLES, StateSpec, TensorSpec
 from .protocols import Session
 
 if TYPE_CHECKING:
-    from .stream import Stream
+    from .rows import Rows
 
 
-def write(stream: "Stream", path: str | os.PathLike) -> None:
+def write(stream: "Rows", path: str | os.PathLike) -> None:
     """Write a `Stream`, whole or not at all. It fits each session of the same weights and the same spec, and no other:
     a graph in fewer bits, or the wrapper in PyTorch, too.
     """
@@ -29,7 +29,7 @@ def write(stream: "Stream", path: str | os.PathLike) -> None:
         np.savez(file, **arrays)
 
 
-def read_into(stream: "Stream", path: str | os.PathLike) -> None:
+def read_into(stream: "Rows", path: str | os.PathLike) -> None:
     """Make a `Stream` what `write` wrote.
 
     Raises ValueError, and changes nothing, for a file that is truncated, of another interface or of other weights, or
@@ -81,7 +81,7 @@ def _problem(
         return problem
     if not len(frames) or (frames < 0).any():
         return f"frames are {frames.tolist()}, must be at least one number from 0 on"
-    if problem := spec.state_problem(state, len(frames)):
+    if problem := _state_problem(spec, state, len(frames)):
         return problem
     # A decoder holds back the frames that it looks ahead, an encoder what does not fill a frame.
     frame, encoder = spec.samples_per_frame, spec.part == ENCODER
@@ -101,6 +101,25 @@ def _problem(
     most = 0 if encoder else most - held_back.shape[1]
     if type(unheard) is not int or not 0 <= unheard <= most:
         return f"unheard is {unheard!r}, must be a number of samples in 0..{most}"
+    return None
+
+
+def _state_problem(spec: StateSpec, state: dict[str, np.ndarray], batch: int) -> str | None:
+    """What is wrong with `state` as that of `batch` rows of `spec` (a name, shape, dtype or count), or None."""
+    wanted = {before.name: before for before, _ in spec.states}
+    if odd := sorted(set(state) ^ set(wanted)):
+        return f"its states are not those of the graph; they differ in {', '.join(odd)}"
+    lengths = {BATCH: batch}  # of each axis, where it was seen first
+    for name, tensor in wanted.items():
+        if problem := tensor.problem(state[name], spec.limits):
+            return problem
+        if len(state[name]) != batch:
+            return f"{name} has {len(state[name])} rows, must have {batch}"
+        for index, axis in tensor.dynamic_axes.items():
+            if (length := state[name].shape[index]) != lengths.setdefault(axis, length):
+                return f"{name}: axis {index} ({axis}) is {length} long, in another state {lengths[axis]}"
+        if tensor.dtype == "int64" and ((state[name] < 0) | (state[name] > spec.limits.get(name, np.inf))).any():
+            return f"{name} is outside 0..{spec.limits.get(name, '')}"
     return None
 
 

@@ -19,7 +19,7 @@ from google.protobuf import text_format
 
 from ..files import folder_written_whole
 from ..runtime import CodecSession, GraphError
-from ..runtime.session import CPU
+from ..runtime.providers import CPU
 from ..spec import DECODER, StateSpec, TensorSpec
 from . import MODEL
 

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..model.code_gap import code_gap
 from ..model.encoder import CodecEncoder
 from ..runtime.metrics import scaled_error
-from ..spec import StateSpec, encoder_spec
+from ..spec import ENCODER, StateSpec, exact_spec
 from .kv_stack import split_states, stream_layers
-from .layers import ConvStates, StreamingConv1d, StreamingSequence, eval_own
+from .layers import ConvStates, StreamingConv1d, StreamingSequence, eval_own, layers_with_state, states_of
 
 
 class NearestVector(nn.Module):
@@ -57,28 +58,6 @@ class StreamQuantizer(nn.Module):
         return torch.stack(codes, dim=-1)
 
 
-def code_gap(encoder: CodecEncoder, latents: Tensor, wanted: Tensor, found: Tensor) -> float:
-    """How much farther than the wanted entries the found ones are, at most: 0 where all codes [B, N, Q] are equal.
-
-    In each frame and group, at the first codebook that differs: (d_found - d_wanted) / d_wanted, of the squared
-    distances to what the codebooks before it leave over of `latents` [B, hidden_size, N]. The codes after it have
-    another residual, and are not comparable. Rounding flips near ties: gaps of about 1e-6.
-    """
-    largest, first = 0.0, 0
-    for part, tables in encoder.groups():
-        residual = part.input_proj(latents).transpose(1, 2)
-        open_frames = torch.ones(wanted.shape[:2], dtype=torch.bool)
-        for index, table in enumerate(tables, first):
-            differs = open_frames & (wanted[..., index] != found[..., index])
-            near, far = ((residual - table[codes[..., index]])[differs].square().sum(-1) for codes in (wanted, found))
-            if differs.any():
-                largest = max(largest, ((far - near) / near.clamp(min=1e-12)).abs().max().item())
-            open_frames &= ~differs
-            residual = residual - table[wanted[..., index]]
-        first += len(tables)
-    return largest
-
-
 class StreamEncoderWrapper(nn.Module):
     """One exact streaming step of `encoder`, with all state passed in and out. `spec` declares the tensors.
 
@@ -100,15 +79,20 @@ class StreamEncoderWrapper(nn.Module):
     def conv_layers(self) -> list[tuple[str, StreamingConv1d]]:
         """(upstream's module name, streaming module) of every convolution with a state, in the order of the data."""
         names = {module: name for name, module in self.encoder.model.named_modules()}
-        layers = [module for module in self.modules() if isinstance(module, StreamingConv1d) and module.left_context]
-        return [(names[layer.conv].removesuffix(".conv"), layer) for layer in layers]
+        return [(names[layer.conv].removesuffix(".conv"), layer) for layer in layers_with_state(self)]
 
     @cached_property
     def spec(self) -> StateSpec:
         encoder = self.encoder
-        convs = [(layer.channels, layer.left_context) for _, layer in self.conv_layers]
-        return encoder_spec(
-            encoder.config, encoder.samples_per_frame, encoder.steps_per_frame, encoder.num_quantizers, convs
+        return exact_spec(
+            encoder.config,
+            encoder.samples_per_frame,
+            states_of(self),
+            attention=encoder.config,
+            part=ENCODER,
+            steps_per_frame=encoder.steps_per_frame,
+            sample_rate=encoder.config.sampling_rate,
+            num_quantizers=encoder.num_quantizers,
         )
 
     def forward(self, audio: Tensor, past_frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..model.decoder import NUM_SEMANTIC_QUANTIZERS, CausalConv, CausalTransConv, CodecDecoder
+from ..model.decoder import NUM_SEMANTIC_QUANTIZERS, CodecDecoder
 from ..spec import BATCH, StateSpec, exact_spec, one_shot_spec
 from .kv_stack import Streamed, split_states, stream_transformer
-from .layers import ConvStates, StreamingConv1d, StreamingConvTranspose1d, eval_own, to_streaming
+from .layers import ConvStates, StreamingConv, eval_own, layers_with_state, states_of, to_streaming
 
 
 class StreamQuantizer(nn.Module):
@@ -67,31 +67,25 @@ class ExactStreamingWrapper(nn.Module):
         eval_own(self, decoder)
 
     @property
-    def conv_layers(self) -> list[tuple[str, StreamingConv1d | StreamingConvTranspose1d]]:
+    def conv_layers(self) -> list[tuple[str, StreamingConv]]:
         """(upstream's module name, streaming module) of every convolution with a state, in the order of the data."""
-        layers = [
-            m for m in self.modules() if isinstance(m, StreamingConv1d | StreamingConvTranspose1d) and m.left_context
-        ]
-        names = [
-            name
-            for name, module in self.decoder.named_modules()
-            if (isinstance(module, CausalConv) and module.left_context)
-            or (isinstance(module, CausalTransConv) and module.conv.kernel_size > module.conv.stride)
-        ]
-        return list(zip(names, layers, strict=True))
+        names = [name for name, module in self.decoder.named_modules() if getattr(module, "left_context", 0)]
+        return list(zip(names, layers_with_state(self), strict=True))
 
     @cached_property
     def spec(self) -> StateSpec:
-        convs = [(layer.channels, layer.left_context) for _, layer in self.conv_layers]
-        return exact_spec(self.decoder.config, self.decoder.samples_per_frame, convs)
+        config = self.decoder.config
+        return exact_spec(config, self.decoder.samples_per_frame, states_of(self), attention=config)
 
     def forward(self, audio_codes: Tensor, past_frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Decode N new frames to N * samples_per_frame samples. Shapes, names and order of everything: `spec`."""
         past_convs, keys, values = split_states(states, len(self.decoder.pre_transformer.layers))
+        # Each convolution takes its own state out of `convs`, so states and layers have one order: that of the data.
         convs = ConvStates(past_convs)
         hidden = self.pre_conv(self.quantizer(audio_codes), convs).transpose(1, 2)
         latents, keys, values = self.transform(hidden, keys, values, past_frames)
         waveform = self.decode_latents(latents, convs)
+        # The count stops where the cache is full: no number depends on how long the stream has been going.
         next_past_frames = (past_frames + audio_codes.size(1)).clamp(max=self.decoder.config.sliding_window - 1)
         return waveform, next_past_frames, *convs.after, *keys, *values
 

@@ -73,10 +73,12 @@ class TraceableKVStack:
         past_key, past_value = self.keys[layer_idx], self.values[layer_idx]
         values = torch.cat([past_value, value_states], dim=2)
         cos, sin = self._new_rotation
+        # transformers rotates before it calls `update`; the same angle the other way undoes it.
         unrotated = key_states * cos - rotate_half(key_states) * sin
         self.keys[layer_idx] = keep_last(torch.cat([past_key, unrotated], dim=2), self.keep, dim=2)
         self.values[layer_idx] = keep_last(values, self.keep, dim=2)
         cos, sin = self._past_rotation
+        # Positions count from the oldest key kept, so a stored key has another one in each call.
         rotated = past_key * cos + rotate_half(past_key) * sin
         return torch.cat([rotated, key_states], dim=2), values
 

@@ -7,10 +7,10 @@ each step alone. `to_streaming(module)` gives the streaming counterpart of a par
 
 from collections import deque
 from collections.abc import Iterable
-from functools import cache
-from math import ceil, pi
+from inspect import signature
+from math import ceil
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -23,11 +23,12 @@ from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import (
 )
 
 from ..model.decoder import CausalConv, CausalTransConv
+from ..model.snake import Snake
 from .kv_stack import keep_last
 
 
 class ConvStates:
-    """Hands out the convolutions' states in the order of the data and collects what they become."""
+    """Hands out the layers' states in the order of the data and collects what they become."""
 
     def __init__(self, before: Iterable[torch.Tensor]):
         self._before, self._after = deque(before), list[torch.Tensor]()
@@ -45,16 +46,31 @@ class ConvStates:
 
         With `channels_last` x is [B, T, C] and so is the result. The state is [B, C, left_context] all the same.
         """
+        if not left_context:
+            return x
         if not self._before:
             raise ValueError(f"there are {len(self._after)} states, and one more convolution asks for its own")
         before, time = self._before.popleft(), 1 if channels_last else 2
+        # Cut from what is joined: a chunk may be shorter than the left context.
         joined = torch.cat([before.transpose(1, 2) if channels_last else before, x], dim=time)
         after = keep_last(joined, left_context, dim=time)
         self._after.append(after.transpose(1, 2) if channels_last else after)
         return joined
 
 
-class StreamingConv1d(nn.Module):
+class StreamingConv(nn.Module):
+    """What both kinds of convolution carry: `left_context` samples of their own input, [B, channels, left_context]."""
+
+    channels: int
+    left_context: int
+
+    @property
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """{kind: shape without the rows} of its states: one, or none."""
+        return {"conv": (self.channels, self.left_context)} if self.left_context else {}
+
+
+class StreamingConv1d(StreamingConv):
     """Any causal convolution of stride s: it finds its past in the state, where the one-shot model pads with zeros.
 
     The left context is what the kernel reaches back (dilation counted in) less s - 1: each output stands at the first
@@ -77,11 +93,11 @@ class StreamingConv1d(nn.Module):
             raise ValueError(f"a convolution of kernel {conv.kernel_size[0]} and stride {stride} skips samples")
 
     def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
-        x = states.extend(x, self.left_context) if self.left_context else x
+        x = states.extend(x, self.left_context)
         return self.conv(F.pad(x, (0, self.completion), self.pad_mode) if self.completion else x)
 
 
-class StreamingConvTranspose1d(nn.Module):
+class StreamingConvTranspose1d(StreamingConv):
     """A transposed convolution of stride s, trimmed on the right, as an ordinary one with s times the channels.
 
     Output sample t * s + j sums the taps j, j + s, ... over the inputs t, t - 1, ...: ceil(k / s) inputs, two with
@@ -108,49 +124,11 @@ class StreamingConvTranspose1d(nn.Module):
         self.register_buffer("bias", bias, persistent=False)
 
     def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
-        x = states.extend(x, self.left_context) if self.left_context else x
-        y = F.conv1d(x, self.weight, self.bias, groups=self.groups)
+        # A step of the input gives `stride` samples at once, as so many channels; then they are laid out in time.
+        y = F.conv1d(states.extend(x, self.left_context), self.weight, self.bias, groups=self.groups)
         # `reshape`, not `unflatten` and `flatten`: after those, TorchScript's trace takes the lengths for constants.
         y = y.reshape(y.size(0), self.out_channels, self.stride, -1).transpose(2, 3)
         return y.reshape(y.size(0), self.out_channels, -1)
-
-
-class Snake(nn.Module):
-    """SnakeBeta, x + sin(a x)^2 / b (arXiv:2006.08195), with the exponentials of its parameters taken once."""
-
-    frequency: torch.Tensor
-    scale: torch.Tensor
-
-    def __init__(self, snake: Qwen3OmniMoeSnakeBeta):
-        super().__init__()
-        self.register_buffer("frequency", snake.alpha.exp()[:, None] / pi, persistent=False)
-        self.register_buffer("scale", 1 / (snake.beta.exp()[:, None] + snake.no_div_by_zero), persistent=False)
-
-    def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
-        return x + self.scale * sine_squared(x * self.frequency)
-
-
-def sine_squared(turns: torch.Tensor, degree: int = 6) -> torch.Tensor:
-    """sin(pi turns)^2 as a polynomial: ONNX Runtime computes Sin on one thread, some ten times slower than a product.
-
-    It has the period 1, so `turns` are taken less their nearest whole number; it is even, so the square of what is left
-    is enough. With the degree 6 in that square it is within 7e-9.
-    """
-    rest = turns - turns.round()
-    square = rest * rest
-    y: torch.Tensor | float
-    *lower, y = sine_coefficients(degree)
-    for coefficient in reversed(lower):
-        y = y * square + coefficient
-    return square * y
-
-
-@cache
-def sine_coefficients(degree: int) -> tuple[float, ...]:
-    """c with sin(pi t)^2 = c[0] t^2 + c[1] t^4 + ..., `degree` of them, for t in [-1/2, 1/2]: a least-squares fit."""
-    t = np.cos(np.pi * np.arange(1, 1000) / 2000) / 2  # Chebyshev's points, so that the ends are no worse
-    fit = np.polynomial.Polynomial.fit(t**2, np.sin(np.pi * t) ** 2 / t**2, degree - 1, w=t**2)
-    return tuple(map(float, fit.convert().coef))
 
 
 class Stateless(nn.Module):
@@ -196,6 +174,16 @@ class StreamingSequence(nn.Module):
         return y + self.shortcut(x, states) if self.shortcut else y
 
 
+def layers_with_state(module: nn.Module) -> list[Any]:
+    """The layers in `module` that carry a state, in the order in which they stand there, which must be the data's."""
+    return [layer for layer in module.modules() if getattr(layer, "state_shapes", None)]
+
+
+def states_of(module: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
+    """(kind, shape without the rows) of each state of the layers in `module`, as `exact_spec` takes them."""
+    return [state for layer in layers_with_state(module) for state in layer.state_shapes.items()]
+
+
 def eval_own(wrapper: nn.Module, shared: nn.Module) -> None:
     """`wrapper.eval()` for all but the modules of `shared`: it belongs to whoever gave it, who may be training it."""
     theirs = {*shared.modules()}
@@ -207,24 +195,17 @@ def eval_own(wrapper: nn.Module, shared: nn.Module) -> None:
 def to_streaming(module: nn.Module) -> nn.Module:
     """The streaming counterpart of one part of the conv stack: `forward(x, states)` in place of `forward(x)`.
 
-    A part that is one already stays as it is. Raises TypeError for a part that is not known here.
+    A part that takes `states` already stays as it is. Raises TypeError for a part that is not known here.
     """
+    if "states" in signature(module.forward).parameters:
+        return module
     match module:
-        case (
-            StreamingConv1d()
-            | StreamingConvTranspose1d()
-            | Snake()
-            | Stateless()
-            | StreamingConvNeXt()
-            | StreamingSequence()
-        ):
-            return module
         case CausalConv() | MimiConv1d():
             return StreamingConv1d(module.conv)
         case CausalTransConv() | MimiConvTranspose1d(padding_left=0):
             return StreamingConvTranspose1d(module.conv)
         case Qwen3OmniMoeSnakeBeta():
-            return Snake(module)
+            return Stateless(Snake(module))
         case Qwen3OmniMoeConvNeXtBlock():
             return StreamingConvNeXt(module)
         case Qwen3OmniMoeCode2WavDecoderResidualUnit():

@@ -1,20 +1,17 @@
 """A wrapper run in PyTorch by the client code that runs a graph, and held to its own declaration."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
-from types import FunctionType
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..model.checkpoint import fingerprint
+from ..model.inspection.operations import Operations
+from ..model.inspection.training import parts_in_training
 from ..runtime.stream import Stream, load_stream, stream_of
 from ..spec import StateSpec
-from .places import Place
 
 # Calls that are looked at: a dropout may leave the few values of a short one as they are.
 LOOKS = 8
@@ -31,6 +28,9 @@ class StreamingModule(Protocol):
     @property
     def spec(self) -> StateSpec: ...
 
+    @property
+    def forward(self) -> Callable[..., Any]: ...
+
     def __call__(self, *inputs: torch.Tensor) -> Any: ...
 
     def modules(self) -> Iterator[torch.nn.Module]: ...
@@ -39,14 +39,14 @@ class StreamingModule(Protocol):
 
 
 class TorchSession:
-    """A wrapper behind the interface of `CodecSession`, so that `CodecStream` runs it: numpy in, numpy out.
+    """A wrapper behind the interface of `CodecSession`, so that the same streams run it: numpy in, numpy out.
 
     Raises ValueError for a wrapper with a part in training mode that computes something else there, and in one of the
     first calls where random numbers change a result: such a wrapper can be compared with nothing.
     """
 
     def __init__(self, wrapper: StreamingModule):
-        if parts := _in_training(wrapper):
+        if parts := parts_in_training(wrapper):
             more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
             raise ValueError(f"the wrapper is in training mode: {', '.join(parts[:3])}{more}; call its eval() before")
         self.wrapper = wrapper
@@ -90,41 +90,6 @@ class TorchSession:
 def differing(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> list[str]:
     """Names of the outputs that are not the same to the bit."""
     return [name for name, array in one.items() if array.tobytes() != other[name].tobytes()]
-
-
-class Operations(TorchDispatchMode):
-    """Sees every operation of a run: where the first is that draws `random` numbers, or gives `complex` ones, or ""."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.random = self.complex = ""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if not self.random and torch.Tag.nondeterministic_seeded in func.tags:
-            self.random = self._place(func)
-        if not self.complex and isinstance(result, torch.Tensor) and result.is_complex():
-            self.complex = self._place(func)
-        return result
-
-    @staticmethod
-    def _place(func: Any) -> str:
-        return str(Place.outside_libraries(sys._getframe(2)) or func)
-
-
-def _in_training(wrapper: StreamingModule) -> list[str]:
-    """Name and class of each module that is in training mode and asks for it, the smallest first: a dropout is one."""
-    asks: Callable[[Any], bool] = _asks_for_training
-    parts = [(name, part) for name, part in wrapper.named_modules() if part.training and asks(type(part))]
-    parts.sort(key=lambda each: len([*each[1].modules()]))
-    return [f"{name or 'itself'} ({type(part).__name__})" for name, part in parts]
-
-
-@cache
-def _asks_for_training(kind: Any) -> bool:
-    """Whether a class's code reads `self.training`. Every new module is in training mode; most never ask for it."""
-    functions = (part for each in kind.__mro__ if each is not torch.nn.Module for part in vars(each).values())
-    return any("training" in part.__code__.co_names for part in functions if isinstance(part, FunctionType))
 
 
 def _named_outputs(spec: StateSpec, outputs: Sequence[torch.Tensor]) -> dict[str, np.ndarray]:

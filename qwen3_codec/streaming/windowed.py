@@ -1,4 +1,4 @@
-"""The windowed design: a few frames of history are decoded again with each chunk, and a few frames are held back.
+"""The windowed design: a few frames of left context are recomputed with each chunk, and a few frames are buffered.
 
 This is the design that the project's notes describe (21 inputs and 23 outputs at 8 layers). The transformer's state is
 exact; the conv stack's is a window of its input, exact only where `conv_history_frames` reaches the receptive field.
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..model.decoder import CodecDecoder
 from ..model.one_shot import windowed_oracle
-from ..model.receptive_field import conv_reach
+from ..model.receptive_field import conv_receptive_field
 from ..spec import WINDOWED_FRAMES, StateSpec, windowed_spec
 from .kv_stack import Streamed, drop_last, keep_last, split_states, stream_transformer
 from .layers import eval_own
@@ -23,7 +23,8 @@ from .layers import eval_own
 class StatefulCodecONNXWrapper(nn.Module):
     """One streaming step of `decoder`, with all state passed in and out. `spec` declares the tensors.
 
-    `conv_history_frames`: finished frames that the conv stack decodes again, so that its convolutions have a past.
+    `conv_history_frames`: finished frames that the conv stack recomputes, so that its convolutions have their left
+    context.
     `lookahead_frames`: frames held back until later ones have come. The decoder is causal, so holding back changes no
     sample; the setting is here because the design that users know has it.
 
@@ -74,10 +75,14 @@ class StatefulCodecONNXWrapper(nn.Module):
         `final_wav` has the samples of every frame not yet finished; the first `valid_samples` of them are finished in
         this call. Its length depends on the inputs' shapes alone, so that a runtime can plan its buffers.
         """
+        # `pre_conv` pads its start with zeros; so the last frames of the call before go in again, and what is computed
+        # at their places is dropped.
         quantized = torch.cat([pre_conv_h, self.decoder.quantizer.decode(audio_codes)], dim=2)
         pre_conv = self.decoder.pre_conv(quantized)[..., pre_conv_h.size(2) :]
         latent, keys, values = self._transform(pre_conv.transpose(1, 2), past)
 
+        # Frames not yet emitted: the buffered ones come first. `conv_h` is the left context of the convolutions behind
+        # them; its samples were emitted before, and are computed again to be cut off.
         pending = torch.cat([latent_buf, latent.transpose(1, 2)], dim=2)
         window = torch.cat([conv_h, pending], dim=2)
         start = conv_h.size(2) * self.decoder.samples_per_frame
@@ -95,6 +100,7 @@ class StatefulCodecONNXWrapper(nn.Module):
             num_finalize,
             keep_last(quantized, self.decoder.pre_conv.left_context),
             keep_last(pending, self.lookahead_frames),
+            # Left context is what comes before the buffered frames.
             keep_last(drop_last(window, self.lookahead_frames), self.conv_history_frames),
             *keys,
             *values,
@@ -108,8 +114,8 @@ class StatefulCodecONNXWrapper(nn.Module):
 
     def oracle(self, decoder: CodecDecoder, codes: np.ndarray, calls: Sequence[int]) -> np.ndarray | None:
         """What the design must give for codes [B, N, Q] in `calls`, where that is not the one-shot waveform of
-        `decoder`: where the conv stack reaches back beyond the history.
+        `decoder`: where the conv stack looks back beyond what is recomputed.
         """
-        if self.conv_history_frames >= conv_reach(decoder):
+        if self.conv_history_frames >= conv_receptive_field(decoder):
             return None
         return windowed_oracle(decoder, codes, calls, self.conv_history_frames, self.lookahead_frames)

@@ -14,6 +14,6 @@ __getattr__, __dir__, __all__ = loaded_when_asked(
         "WRAPPER": "report",
         "random_codes": ".spec",
         "verify_encoder": "encoder",
-        "wrapper_like": "decoder",
+        "wrapper_like": "graph",
     },
 )

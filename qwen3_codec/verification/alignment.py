@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ..runtime.progress import Progress
+
 # A frame's lag is clear where it leaves less than this share of the frame's energy; a change of lag must save as much
 # as the second.
 CLEAR, CHANGE = 0.05, 0.25
@@ -40,7 +42,9 @@ def explained(mine: np.ndarray, theirs: np.ndarray) -> float:
     return float(mine @ theirs) ** 2 / energy if energy else 0.0
 
 
-def frame_lags(mine, theirs, starts: range, lag: int, expected: Sequence[int], progress) -> list[int]:
+def frame_lags(
+    mine: np.ndarray, theirs: np.ndarray, starts: range, lag: int, expected: Sequence[int], progress: Progress
+) -> list[int]:
     """Each frame's own lag: of all ways through the candidates the one that explains most with the fewest changes.
 
     Candidates are `lag`, those that are `expected`, and what explains some frame all but fully. A cut lies between
@@ -60,7 +64,7 @@ def frame_lags(mine, theirs, starts: range, lag: int, expected: Sequence[int], p
     return [candidates[index] for index in reversed(way)]
 
 
-def _clear_lags(mine, theirs, starts: range, lag: int, progress) -> Iterator[int]:
+def _clear_lags(mine: np.ndarray, theirs: np.ndarray, starts: range, lag: int, progress: Progress) -> Iterator[int]:
     """The best lag of each frame that it explains all but fully, looked for wherever pieces may have gone to."""
     ends = (lag, 0, len(mine) - len(theirs))
     low, high = min(ends) - starts.step, max(ends) + starts.step
@@ -74,7 +78,7 @@ def _clear_lags(mine, theirs, starts: range, lag: int, progress) -> Iterator[int
                 yield start - first + own
 
 
-def _missed(mine, theirs, lag: int, per_frame: int) -> np.ndarray:
+def _missed(mine: np.ndarray, theirs: np.ndarray, lag: int, per_frame: int) -> np.ndarray:
     """Share of each frame's energy that a multiple of theirs does not account for at this lag; 1 for a silent one."""
     beside = np.zeros_like(mine)
     start = min(max(lag, 0), len(mine))

@@ -13,7 +13,7 @@ from math import isfinite, log10
 import numpy as np
 
 from ..runtime.metrics import MAX_ERROR, chunk_lengths, max_error, snr_db
-from ..runtime.progress import no_progress
+from ..runtime.progress import Progress, no_progress
 from ..runtime.resampling import resample
 from .alignment import best_lag, explained, frame_lags, overlap
 
@@ -109,7 +109,7 @@ def compare(
     config: dict,
     schedule: Sequence[int] = (12,),
     their_rate: int | None = None,
-    progress=no_progress,
+    progress: Progress = no_progress,
 ) -> Comparison:
     """Compare float waveforms [samples]; `config` is the `config.json` of the checkpoint that `mine` is from.
 
@@ -165,7 +165,9 @@ def _joined(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.
     return np.concatenate(mine), np.concatenate(theirs)
 
 
-def _at_rate(mine, theirs, rate: int, their_rate: int | None, per_frame: int):
+def _at_rate(
+    mine: np.ndarray, theirs: np.ndarray, rate: int, their_rate: int | None, per_frame: int
+) -> tuple[np.ndarray, np.ndarray, int, list[str]]:
     """(mine, theirs, the rate that theirs was at, findings): both as the other rate can hold them, at the rate of mine.
 
     The header's word is taken, then the lengths' proportion where the sound agrees.
@@ -180,9 +182,9 @@ def _at_rate(mine, theirs, rate: int, their_rate: int | None, per_frame: int):
         # A sample or two at a high rate may become none.
         return _there_and_back(mine, rate, other), sound if sound.size else np.zeros(1), other, [found]
 
-    if their_rate not in (None, rate):
+    if their_rate is not None and their_rate != rate:
         return brought_from(their_rate, "by its header")
-    alike, without_soxr = likeness(theirs), []
+    alike, without_soxr = likeness(theirs), list[str]()
     tries = [(max(alike, ALIKE), (mine, theirs, rate, without_soxr))]
     for other in COMMON_RATES:
         if other != rate and abs(len(theirs) * rate / other - len(mine)) < per_frame:
@@ -205,7 +207,7 @@ def _there_and_back(samples: np.ndarray, rate: int, other: int) -> np.ndarray:
     return np.pad(back, (0, len(samples) - len(back)))
 
 
-def _clicks(mine, theirs, lag: int, per_frame: int, rate: int, their_rate: int) -> list[str]:
+def _clicks(mine: np.ndarray, theirs: np.ndarray, lag: int, per_frame: int, rate: int, their_rate: int) -> list[str]:
     """Is the difference at borders of frames, on both sides of them, and nearly none in between?
 
     A decoder is causal: a state that is lost is heard behind a border alone. What is wrong before it as well was done

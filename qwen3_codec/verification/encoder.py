@@ -5,18 +5,20 @@ later codes of that frame follow. So agreement is counted, and each frame that d
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 
 from ..model.checkpoint import Checkpoint
+from ..model.code_gap import code_gap
+from ..runtime import CodecSession
 from ..runtime.audio import check_audio
 from ..runtime.metrics import MAX_ERROR, scaled_error
-from ..runtime.progress import no_progress
+from ..runtime.progress import Progress, no_progress
 from ..spec import ENCODER
-from ..streaming.encoder import StreamEncoderWrapper, code_gap
+from ..streaming.encoder import StreamEncoderWrapper
 from ..streaming.session import TorchSession
 from .report import NOTHING_COMPARED, ONNX, SCHEDULES, WRAPPER, Verdict
 
@@ -73,8 +75,8 @@ def verify_encoder(
     wrapper: StreamEncoderWrapper,
     audio: np.ndarray,
     schedules: Sequence[Sequence[int]] = SCHEDULES,
-    session=None,
-    progress: Callable = no_progress,
+    session: CodecSession | None = None,
+    progress: Progress = no_progress,
 ) -> CodeReport:
     """Stream `audio` ([M] or [B, M] in [-1, 1]) through `wrapper`, and through `session` where given, by each schedule.
 

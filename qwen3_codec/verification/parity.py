@@ -7,15 +7,15 @@ from any exporter. `parity` also loses each state in turn: what the comparison d
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
 from ..runtime import GraphError
-from ..runtime.metrics import chunk_lengths, chunks, max_error
-from ..runtime.progress import no_progress
-from ..runtime.session import CPU
-from .report import MAX_ERROR
+from ..runtime.metrics import MAX_ERROR, chunk_lengths, chunks, max_error
+from ..runtime.progress import Progress, no_progress
+from ..runtime.providers import CPU
 
 NEXT = "next_"
 
@@ -90,7 +90,13 @@ class PairedGraph:
         first, *after = self._session.run(names, {self.inputs[0]: x, **states})
         return first, dict(zip(states, after, strict=True))
 
-    def stream(self, x: np.ndarray, schedule: Sequence[int], lose: str = "", watch=lambda states: None) -> np.ndarray:
+    def stream(
+        self,
+        x: np.ndarray,
+        schedule: Sequence[int],
+        lose: str = "",
+        watch: Callable[[dict[str, np.ndarray]], None] = lambda states: None,
+    ) -> np.ndarray:
         """`x` [B, N, ...] in chunks -> the outputs joined along the last axis; `lose` is zeroed after each call.
 
         `watch` sees the states that each call is given.
@@ -111,7 +117,7 @@ def parity(
     codes: np.ndarray,
     schedules: Sequence[Sequence[int]] = ((1,), (3,), (7, 1, 2)),
     limit: float = MAX_ERROR,
-    progress=no_progress,
+    progress: Progress = no_progress,
 ) -> Parity:
     """Stream `codes` [B, N, ...] through the ONNX file `graph` over each schedule, against `one_shot(codes)` [..., M].
 
@@ -122,12 +128,12 @@ def parity(
     paired = PairedGraph(graph, len(codes))
     wanted = one_shot(codes)
 
-    def error(schedule):
+    def error(schedule: Sequence[int]) -> float:
         return _difference(wanted, paired.stream(codes, schedule))
 
     errors = {tuple(schedule): error(schedule) for schedule in progress(schedules, unit="schedule")}
     most_calls = max(errors, key=lambda schedule: len([*chunk_lengths(codes.shape[1], schedule)]))
-    places = []
+    places: list[dict[tuple[str, int], int]] = []
     own = paired.stream(codes, most_calls, watch=lambda states: places.append(_zero_places(states)))
     lost = {
         name: _difference(own, paired.stream(codes, most_calls, lose=name))
@@ -164,7 +170,7 @@ def _unfilled(places: list[dict[tuple[str, int], int]]) -> list[str]:
     return [*dict.fromkeys(name for name, _ in filling)]
 
 
-def _zeros(path, tensor, batch: int) -> np.ndarray:
+def _zeros(path: str | Path, tensor: Any, batch: int) -> np.ndarray:
     """The state's start. Its first axis is the batch; an axis beyond that without a number is not ours to guess."""
     shape = [batch, *tensor.shape[1:]]
     if odd := [axis for axis in shape if not isinstance(axis, int)]:

@@ -1,15 +1,19 @@
 """What a verification measured, chunk by chunk and state by state, as text and as JSON; and what is too far apart."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from ..runtime.measured_snr import measured_snr_of
 from ..runtime.metrics import MAX_ERROR, chunk_lengths
 
 ONE_SHOT, WRAPPER, ONNX = "one-shot", "PyTorch wrapper", "ONNX Runtime"
 # Mean over a chunk: a root mean square of 3e-5, stricter than MAX_ERROR where an error is as large everywhere.
 MAX_MSE = 1e-9
+# Of a graph in fewer bits, over a state's largest value: a state that is wrong is off by about 1.
+REDUCED_STATE_ERROR = 0.25
 PASSED, FAILED, NOT_JUDGED = "passed", "failed", "not judged"
 SCHEDULES = ((3,), (1,), (12,), (7, 1, 2))
 NOTHING_COMPARED = "no schedule was given: nothing was compared"
@@ -27,6 +31,25 @@ class Limits:
     max_mse: float = MAX_MSE
     state_error: float = MAX_ERROR
     min_snr_db: float | None = None
+
+    @classmethod
+    def of(cls, metadata: dict[str, str], codes: np.ndarray) -> "Limits":
+        """The project's, or the accuracy bound that a file in fewer bits carries in its metadata."""
+        measured = measured_snr_of(metadata)
+        return cls(min_snr_db=measured.least(codes), state_error=REDUCED_STATE_ERROR) if measured else cls()
+
+    def first_wrong(self, max_errors: np.ndarray, mses: np.ndarray | float = 0.0) -> int | None:
+        """The first frame that is beyond a limit, by the errors of each; None where none is, or the SNR is to judge."""
+        wrong = ~((max_errors <= self.max_error) & (mses <= self.max_mse))
+        return int(wrong.argmax()) if self.min_snr_db is None and wrong.any() else None
+
+
+def frame_errors(wanted: np.ndarray, found: np.ndarray, samples_per_frame: int) -> tuple[np.ndarray, np.ndarray]:
+    """Largest error and MSE of each frame, over all rows."""
+    error = np.abs(wanted.astype(np.float64) - found)
+    error = np.pad(error, ((0, 0), (0, -error.shape[1] % samples_per_frame)))
+    error = error.reshape(len(error), -1, samples_per_frame)
+    return error.max(axis=(0, 2), initial=0.0), (error**2).mean(axis=(0, 2))
 
 
 @dataclass(frozen=True)
@@ -63,6 +86,27 @@ class PathResult:
     realtime_factor: float
     chunks: list[ChunkResult]
 
+    def failures(self, samples: int, limits: Limits) -> list[str]:
+        """What is not as it must be, `samples` being the one-shot decoder's."""
+        found, where = [], f"{self.path}, chunks {self.schedule}"
+        worst = max(self.chunks, key=lambda chunk: chunk.oracle_mse)
+        if self.samples != samples:
+            found.append(f"{where}: {self.samples} samples came out, the one-shot decoder gives {samples}")
+        if not np.isfinite(self.max_error):
+            found.append(f"{where}: the waveform is not finite, for the first time in frame {self.worst_frame}")
+        elif limits.min_snr_db is not None:
+            if not self.snr_db >= limits.min_snr_db:
+                found.append(
+                    f"{where}: {self.snr_db:.1f} dB against one-shot, the file's bound is {limits.min_snr_db:.1f}"
+                )
+        elif not (self.oracle_error <= limits.max_error and worst.oracle_mse <= limits.max_mse):
+            found.append(
+                f"{where}: the first wrong frame is {self.first_wrong_frame}; largest error "
+                f"{self.oracle_error:.1e} (limit {limits.max_error:.0e}) in frame {self.worst_frame}, worst chunk "
+                f"at frame {worst.start_frame} with MSE {worst.oracle_mse:.1e} (limit {limits.max_mse:.0e})"
+            )
+        return found
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -78,8 +122,22 @@ class Agreement:
     worst_state: str
     first_wrong_frame: int | None
 
+    def failures(self, limits: Limits, providers: Sequence[str] = ()) -> list[str]:
+        """How far graph and wrapper are apart where that is too far, and what may explain it."""
+        audio = limits.min_snr_db is not None or self.max_error <= limits.max_error
+        if audio and self.state_error <= limits.state_error:
+            return []
+        hint = "" if self.first_wrong_frame is None else f", for the first time at frame {self.first_wrong_frame}"
+        if "CUDAExecutionProvider" in providers:
+            hint += ". On CUDA, ONNX Runtime multiplies in TF32 (10 bits) unless the provider option use_tf32 is 0"
+        return [
+            f"chunks {self.schedule}: graph and wrapper differ by {self.max_error:.1e} in the audio (limit "
+            f"{limits.max_error:.0e}) and by {self.state_error:.1e} in {self.worst_state} (limit "
+            f"{limits.state_error:.0e}){hint}"
+        ]
 
-@dataclass(kw_only=True)
+
+@dataclass
 class Verdict:
     """What a report on either part has: what was streamed, `results`, and in `failures` what is not as it must be.
 

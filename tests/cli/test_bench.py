@@ -6,12 +6,12 @@ from functools import partial
 import pytest
 
 from qwen3_codec.cli import main as cli
-from qwen3_codec.exporting.export import ExportError
+from qwen3_codec.exporting.tracing import ExportError
 from qwen3_codec.measure import card
 from qwen3_codec.measure.bench import CALLS, benchmark, cost_of, gflop_per_frame
 from qwen3_codec.model import checkpoint
+from qwen3_codec.runtime.metrics import MAX_ERROR
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
-from qwen3_codec.verification.decoder import MAX_ERROR
 
 
 @pytest.fixture(scope="module")

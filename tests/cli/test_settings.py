@@ -27,7 +27,7 @@ from qwen3_codec.exporting.precision.int8 import Int8StreamingWrapper
 from qwen3_codec.measure import bench
 from qwen3_codec.model import checkpoint, dimensions
 from qwen3_codec.model.one_shot import one_shot
-from qwen3_codec.model.receptive_field import attention_influence, conv_influence, conv_reach, receptive_field
+from qwen3_codec.model.receptive_field import attention_influence, conv_influence, conv_receptive_field, receptive_field
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.streaming.encoder import StreamEncoderWrapper
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
@@ -85,7 +85,7 @@ def calls(tiny, graph, folder):
         "wrappers": lambda: [make(tiny.decoder) for make in (ExactStreamingWrapper, StatefulCodecONNXWrapper)],
         "8 bits": lambda: Int8StreamingWrapper(tiny.decoder),
         "receptive field": lambda: receptive_field(tiny.decoder),
-        "conv reach": lambda: conv_reach(tiny.decoder),
+        "conv reach": lambda: conv_receptive_field(tiny.decoder),
         "influence": lambda: (conv_influence(tiny.decoder), attention_influence(tiny.decoder, 9)),
         "memory": lambda: dimensions.conv_memory(wrapper),
         "stream": lambda: [*TorchSession(wrapper).stream().pushes(codes)],

@@ -5,6 +5,7 @@ they pass every noise on. Tests on random weights compare a graph with its own w
 """
 
 import json
+from functools import partial
 
 import numpy as np
 import onnx
@@ -17,28 +18,31 @@ from hypothesis import strategies as st
 
 from qwen3_codec import demo
 from qwen3_codec.cli import main as cli
-from qwen3_codec.exporting.export import ExportError, exported
+from qwen3_codec.exporting.export import export, exported
 from qwen3_codec.exporting.precision import export as precision
 from qwen3_codec.exporting.precision import int8
 from qwen3_codec.exporting.precision.export import export_in, measured, sensitivity, wrapper_in
 from qwen3_codec.exporting.precision.integers import BlockProduct, IntegerProduct
+from qwen3_codec.exporting.tracing import ExportError
 from qwen3_codec.model import checkpoint
 from qwen3_codec.model.one_shot import one_shot
+from qwen3_codec.model.snake import sine_squared
 from qwen3_codec.runtime import CodecSession, GraphError
-from qwen3_codec.runtime.measured_snr import INT8, MeasuredSnr, fingerprint, measured_snr_of
+from qwen3_codec.runtime.measured_snr import FLOAT32, INT8, MeasuredSnr, fingerprint, measured_snr_of
 from qwen3_codec.runtime.metrics import max_error, snr_db
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.fixed import FixedAxes
-from qwen3_codec.streaming.layers import sine_squared
 from qwen3_codec.streaming.session import TorchSession
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verification.decoder import verify, wrapper_like
+from qwen3_codec.verification.decoder import verify
+from qwen3_codec.verification.graph import wrapper_like
 
 ANY = float("-inf")  # random weights are held to no SNR
 
 
 def made(loaded, name, folder, **options):
-    done = export_in(name, loaded, wrapper_in(loaded, name), folder / f"{name}.onnx", **options)
+    write = export if name == FLOAT32 else partial(export_in, name, **options)
+    done = write(loaded, wrapper_in(loaded, name), folder / f"{name}.onnx")
     assert done.warnings == ()
     return CodecSession(done.path, 1)
 
@@ -281,6 +285,8 @@ def test_one_precision_is_not_taken_for_another(tiny, tmp_path):
 def test_a_design_without_an_8_bit_form(shallow, tmp_path):
     with pytest.raises(ValueError, match="int8 is there for the exact decoder, this is the windowed decoder"):
         export_in(INT8, shallow, StatefulCodecONNXWrapper(shallow.decoder, 2, 0), tmp_path / "x.onnx")
+    with pytest.raises(ValueError, match="float32 has no fewer bits"):
+        export_in(FLOAT32, shallow, ExactStreamingWrapper(shallow.decoder), tmp_path / "x.onnx")
     with pytest.raises(ValueError, match="precision is 'int4', must be one of float32, float16, int8"):
         wrapper_in(shallow, "int4")
 

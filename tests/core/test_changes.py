@@ -10,14 +10,15 @@ import torch
 from conftest import random_codes, small_checkpoint
 
 from qwen3_codec.cli import main as cli
-from qwen3_codec.exporting.export import ExportError, export, exported, random_inputs
+from qwen3_codec.exporting.export import export, exported
+from qwen3_codec.exporting.tracing import ExportError, random_inputs
 from qwen3_codec.measure.bench import benchmark
 from qwen3_codec.model import checkpoint
 from qwen3_codec.model.checkpoint import CheckpointError
 from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.runtime.measured_snr import MeasuredSnr
-from qwen3_codec.runtime.metrics import max_error
+from qwen3_codec.runtime.metrics import MAX_ERROR, max_error
 from qwen3_codec.spec import BATCH, ENCODER, TensorSpec
 from qwen3_codec.streaming import exact
 from qwen3_codec.streaming.encoder import StreamEncoderWrapper
@@ -26,8 +27,10 @@ from qwen3_codec.streaming.kv_stack import sliding_window_mask
 from qwen3_codec.streaming.layers import StreamingConvTranspose1d
 from qwen3_codec.streaming.session import TorchSession
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verification.decoder import MAX_ERROR, Limits, verify, wrapper_like
+from qwen3_codec.verification.decoder import verify
 from qwen3_codec.verification.encoder import verify_encoder
+from qwen3_codec.verification.graph import wrapper_like
+from qwen3_codec.verification.report import Limits
 
 
 class Halved(ExactStreamingWrapper):
@@ -312,7 +315,7 @@ class Unflattened(StreamingConvTranspose1d):
     """The layout by `unflatten` and `flatten`, and a `view` of what comes out."""
 
     def forward(self, x, states):
-        x = states.extend(x, self.left_context) if self.left_context else x
+        x = states.extend(x, self.left_context)
         y = torch.nn.functional.conv1d(x, self.weight, self.bias)
         y = y.unflatten(1, (self.out_channels, self.stride)).transpose(2, 3).flatten(2)
         return y.view(*y.shape)

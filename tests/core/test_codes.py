@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from qwen3_codec.exporting.export import export
 from qwen3_codec.model.one_shot import one_shot
-from qwen3_codec.model.receptive_field import conv_reach
+from qwen3_codec.model.receptive_field import conv_receptive_field
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.runtime.codes import CodesError, check_codes, check_rows, padded, read_codes
 from qwen3_codec.runtime.metrics import MAX_ERROR
@@ -29,7 +29,7 @@ def exact(tiny_exact):
 def windowed(tiny, tmp_path_factory):
     """With a history that reaches as far as the convolutions look, so that the sound depends on no schedule."""
     path = tmp_path_factory.mktemp("codes") / "windowed.onnx"
-    wrapper = StatefulCodecONNXWrapper(tiny.decoder, conv_reach(tiny.decoder), lookahead_frames=4)
+    wrapper = StatefulCodecONNXWrapper(tiny.decoder, conv_receptive_field(tiny.decoder), lookahead_frames=4)
     return CodecSession(export(tiny, wrapper, path).path, threads=1)
 
 

@@ -10,15 +10,19 @@ from conftest import OTHER_CONFIGS, mostly_slow, random_codes, small_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_codec.exporting.export import OPSETS, compare_once, export, validation_cases
+from qwen3_codec.exporting.export import export
+from qwen3_codec.exporting.tracing import OPSETS
+from qwen3_codec.exporting.validate import compare_once, validation_cases
 from qwen3_codec.model.dimensions import conv_memory
 from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.model.receptive_field import receptive_field
+from qwen3_codec.model.snake import Snake
 from qwen3_codec.runtime import CodecSession
-from qwen3_codec.runtime.metrics import chunks, max_error, mse
+from qwen3_codec.runtime.metrics import MAX_ERROR, chunks, max_error, mse
 from qwen3_codec.streaming.exact import ExactStreamingWrapper, OneShotWrapper
-from qwen3_codec.streaming.layers import ConvStates, Snake, StreamingConvTranspose1d
-from qwen3_codec.verification.decoder import MAX_ERROR, TorchSession, verify, wrapper_like
+from qwen3_codec.streaming.layers import ConvStates, StreamingConvTranspose1d
+from qwen3_codec.verification.decoder import TorchSession, verify
+from qwen3_codec.verification.graph import wrapper_like
 
 # float32 rounding of some forty layers, at a waveform of standard deviation 0.2: MSE 6e-13 where it was measured.
 EXACT_MSE = 1e-10
@@ -232,7 +236,7 @@ def test_a_transposed_conv_adds_its_bias_once(small):
 def test_folded_snake(small):
     snake = small.decoder.decoder[1].block[0]
     x = torch.randn(1, snake.in_features, 9)
-    torch.testing.assert_close(Snake(snake)(x, ConvStates([])), snake(x))
+    torch.testing.assert_close(Snake(snake)(x), snake(x))
 
 
 def test_half_precision_does_not_drift(tmp_path):

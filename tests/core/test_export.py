@@ -8,12 +8,16 @@ import torch
 from conftest import random_codes, small_checkpoint
 
 from qwen3_codec.exporting import validate
-from qwen3_codec.exporting.export import ExportError, check_graph, compare_once, export, trace, validation_cases
-from qwen3_codec.model.receptive_field import conv_reach
+from qwen3_codec.exporting.check import check_graph
+from qwen3_codec.exporting.export import export
+from qwen3_codec.exporting.tracing import ExportError, trace
+from qwen3_codec.exporting.validate import compare_once, validation_cases
+from qwen3_codec.model.receptive_field import conv_receptive_field
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.runtime.metrics import MAX_ERROR
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verification.decoder import verify, wrapper_like
+from qwen3_codec.verification.decoder import verify
+from qwen3_codec.verification.graph import wrapper_like
 
 
 def test_the_graph_agrees_chunk_by_chunk_and_state_by_state(small, exact_window, session):
@@ -30,7 +34,7 @@ def test_past_three_hundred_frames(small, exact_window, session):
 @pytest.mark.slow
 def test_dynamo_exports_the_same_wrapper(tiny, tmp_path):
     """Without look-ahead, where slices are empty; page 4 does it with one."""
-    wrapper = StatefulCodecONNXWrapper(tiny.decoder, conv_reach(tiny.decoder), lookahead_frames=0)
+    wrapper = StatefulCodecONNXWrapper(tiny.decoder, conv_receptive_field(tiny.decoder), lookahead_frames=0)
     done = export(tiny, wrapper, tmp_path / "decoder.onnx", "dynamo")
     assert done.validation_runs == 8 and done.warnings == ()
     report = verify(tiny, wrapper, random_codes(tiny.decoder, 90), [[1], [7, 1, 2]], CodecSession(done.path))

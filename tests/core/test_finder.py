@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
-from qwen3_codec.streaming.finder import find_states
+from qwen3_codec.model.inspection.finder import find_states
 
 STEPS = 40
 

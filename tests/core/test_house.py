@@ -42,3 +42,23 @@ def test_the_contracts_on_imports_are_kept():
     code = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
     run = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=False)
     assert run.returncode == 0 and "2 kept, 0 broken" in run.stdout, run.stdout + run.stderr
+
+
+# What one reads to know how it works, in the order of CONTRIBUTING: an evening's reading.
+CORE = [
+    "spec.py",
+    "runtime/session.py",
+    "runtime/stream.py",
+    "model/decoder.py",
+    "model/encoder.py",
+    "streaming/*.py",
+    "exporting/*.py",
+    "verification/decoder.py",
+]
+
+
+def test_the_core_is_an_evenings_reading():
+    files = [path for pattern in CORE for path in PACKAGE.glob(pattern)]
+    lines = {str(path.relative_to(PACKAGE)): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    assert len(files) > len(CORE) and sum(lines.values()) <= 2600, lines
+    assert max(lines.values()) <= 300 + 10, lines

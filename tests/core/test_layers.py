@@ -14,8 +14,8 @@ from transformers.models.mimi.configuration_mimi import MimiConfig
 from transformers.models.mimi.modeling_mimi import MimiConvTranspose1d, MimiTransformerModel
 
 from qwen3_codec.model.dimensions import conv_memory
+from qwen3_codec.model.inspection.finder import find_states
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
-from qwen3_codec.streaming.finder import find_states
 from qwen3_codec.streaming.kv_stack import keep_last, stream_layers
 from qwen3_codec.streaming.layers import (
     ConvStates,

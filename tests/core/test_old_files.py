@@ -8,8 +8,9 @@ import pytest
 
 from qwen3_codec.model import checkpoint
 from qwen3_codec.runtime import CodecSession, self_test
-from qwen3_codec.verification.decoder import verify, wrapper_like
+from qwen3_codec.verification.decoder import verify
 from qwen3_codec.verification.encoder import verify_encoder
+from qwen3_codec.verification.graph import wrapper_like
 
 ARCHIVE = Path(__file__).parents[1] / "old_files" / "format_1.zip"
 DECODERS = ("exact", "windowed", "fixed", "one_shot", "float16", "int8")

@@ -18,7 +18,8 @@ from qwen3_codec.spec import StateSpec
 from qwen3_codec.streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from qwen3_codec.streaming.fixed import FixedAxes
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verification.decoder import verify, wrapper_like
+from qwen3_codec.verification.decoder import verify
+from qwen3_codec.verification.graph import wrapper_like
 
 MAKE = {
     "exact": ExactStreamingWrapper,

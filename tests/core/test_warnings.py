@@ -11,10 +11,12 @@ from torch import nn
 from qwen3_codec.cli import main as cli
 from qwen3_codec.cli import options
 from qwen3_codec.exporting.diagnostics import captured
-from qwen3_codec.exporting.export import EXPORTERS, ExportError, export, trace
+from qwen3_codec.exporting.diagnostics.wording import described, tells_of_a_loss
+from qwen3_codec.exporting.export import export
 from qwen3_codec.exporting.precision.export import export_in, wrapper_in
-from qwen3_codec.exporting.wording import described, tells_of_a_loss
+from qwen3_codec.exporting.tracing import EXPORTERS, ExportError, trace
 from qwen3_codec.model.checkpoint import OtherModel
+from qwen3_codec.model.inspection.places import short
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.runtime import self_test as selftest
 from qwen3_codec.runtime.describe import description
@@ -22,7 +24,6 @@ from qwen3_codec.spec import StateSpec, TensorSpec, audio_codes_spec
 from qwen3_codec.streaming.encoder import StreamEncoderWrapper
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.fixed import FixedAxes
-from qwen3_codec.streaming.places import short
 from qwen3_codec.streaming.session import TorchSession
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 from qwen3_codec.verification.decoder import verify

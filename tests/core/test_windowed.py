@@ -14,12 +14,13 @@ from qwen3_codec.course.pitfalls.state import (
     TrimmedBeforeAttention,
 )
 from qwen3_codec.model.one_shot import one_shot, windowed_oracle
-from qwen3_codec.model.receptive_field import conv_reach
-from qwen3_codec.runtime.metrics import chunks, max_error, mse
+from qwen3_codec.model.receptive_field import conv_receptive_field
+from qwen3_codec.runtime.metrics import MAX_ERROR, chunks, max_error, mse
 from qwen3_codec.streaming.fixed import FixedAxes
 from qwen3_codec.streaming.kv_stack import drop_last, keep_last
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verification.decoder import MAX_ERROR, MAX_MSE, TorchSession, verify
+from qwen3_codec.verification.decoder import TorchSession, verify
+from qwen3_codec.verification.report import MAX_MSE
 
 LONG = 410  # past the 72-frame window, past upstream's own chunk of 300
 
@@ -52,13 +53,13 @@ def test_names_and_counts_are_those_of_the_notes(exact_window):
 def test_exact_with_history_at_the_receptive_field(small, shallow, schedule, lookahead):
     """All 8 layers; two of them where calls are many, which would take a quarter of a minute with 8."""
     loaded = shallow if max(schedule) < 12 else small
-    wrapper = StatefulCodecONNXWrapper(loaded.decoder, conv_reach(loaded.decoder), lookahead)
+    wrapper = StatefulCodecONNXWrapper(loaded.decoder, conv_receptive_field(loaded.decoder), lookahead)
     report = verify(loaded, wrapper, random_codes(loaded.decoder, LONG), [schedule])
     assert report.judged and report.passed, str(report)
 
 
 def test_exact_on_other_configs(other):
-    history = conv_reach(other.decoder)
+    history = conv_receptive_field(other.decoder)
     wrapper = StatefulCodecONNXWrapper(other.decoder, history, lookahead_frames=3)
     for frames, schedules in ((24, [[1]]), (90, [[12], [7, 1, 2]])):
         report = verify(other, wrapper, random_codes(other.decoder, frames, batch=2), schedules)
@@ -75,7 +76,7 @@ def test_exact_on_upstreams_checkpoint(upstream):
 @given(schedule=st.lists(st.integers(1, 40), min_size=1, max_size=5), lookahead=st.integers(0, 6))
 def test_any_schedule(shallow, schedule, lookahead):
     codes = random_codes(shallow.decoder, 90)
-    history = conv_reach(shallow.decoder)
+    history = conv_receptive_field(shallow.decoder)
     waveform = stream(StatefulCodecONNXWrapper(shallow.decoder, history, lookahead), codes, schedule)
     assert max_error(one_shot(shallow.decoder, codes), waveform) < MAX_ERROR
 
@@ -124,7 +125,7 @@ class TestOracle:
         codes = random_codes(tiny.decoder, 24)
         by_schedule = [windowed_oracle(tiny.decoder, codes, schedule, 1, 0) for schedule in ([3], [5])]
         assert max_error(*by_schedule) > 100 * MAX_ERROR
-        exact = windowed_oracle(tiny.decoder, codes, [3], conv_reach(tiny.decoder), 0)
+        exact = windowed_oracle(tiny.decoder, codes, [3], conv_receptive_field(tiny.decoder), 0)
         assert max_error(exact, one_shot(tiny.decoder, codes)) < MAX_ERROR
 
 
@@ -177,7 +178,7 @@ def test_saturating_positions_are_seen_past_the_window_alone(tiny):
     reports = {
         frames: verify(
             tiny,
-            SaturatingPositions(tiny.decoder, conv_reach(tiny.decoder), 0),
+            SaturatingPositions(tiny.decoder, conv_receptive_field(tiny.decoder), 0),
             random_codes(tiny.decoder, frames),
             [[1], [3]],
         )

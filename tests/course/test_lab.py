@@ -108,7 +108,7 @@ def test_an_utterance_is_the_demos_or_random(demo, small):
 def test_the_figure_draws_the_numbers(demo):
     result = run(demo, Settings(frames=8, trap="conv state lost"))
     drawn = experiment.figure(result)
-    stairs = drawn.axes[2].patches[0].get_data()
+    stairs = drawn.axes[3].patches[0].get_data()
     assert stairs.values.tolist() == result.chunk_mse and stairs.edges[-1] == pytest.approx(8 * 0.08)
     assert "conv state lost" in drawn.get_suptitle() and f"{result.snr_db:.1f} dB" in drawn.get_suptitle()
     assert all(axes.get_ylabel() for axes in drawn.axes)
@@ -117,7 +117,7 @@ def test_the_figure_draws_the_numbers(demo):
 
 def test_a_call_without_samples_is_not_drawn(demo):
     drawn = experiment.figure(run(demo, Settings(frames=12, design=WINDOWED, lookahead=7)))
-    assert len(drawn.axes[2].patches[0].get_data().values) == 2, "two of four calls held everything back"
+    assert len(drawn.axes[3].patches[0].get_data().values) == 2, "two of four calls buffered everything"
     plt.close(drawn)
 
 

@@ -1,4 +1,4 @@
-"""Notebook 7 in a real JupyterLab and a real browser: the lab answers to its controls, and to a wrong one in words.
+"""Page 0 in a real JupyterLab and a real browser: the lab answers to its controls, and to a wrong one in words.
 
 The server's log, the browser driver's log and a picture of the lab stay in `build/lab_browser/`.
 """
@@ -219,7 +219,7 @@ def test_the_lab_answers(lab):
 
 
 def test_a_wrong_schedule_is_answered_in_words(lab):
-    lab.choose("cut into", "a schedule of your own")
+    lab.choose("chunk schedule", "a schedule of your own")
     before = lab.drawn("chunks of 3,1,7")
     field = lab.control("schedule", "input")
     lab.wait("the field to be on", field.is_enabled)

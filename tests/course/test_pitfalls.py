@@ -29,11 +29,10 @@ from qwen3_codec.course.pitfalls.precision import precisions
 from qwen3_codec.course.pitfalls.state import dropped, short_histories, wrong_states
 from qwen3_codec.course.pitfalls.streams import exact_graph_bound, two_buffers
 from qwen3_codec.exporting.diagnostics import Diagnostic, captured
-from qwen3_codec.exporting.export import example_inputs, trace
+from qwen3_codec.exporting.tracing import example_inputs, trace
 from qwen3_codec.model.one_shot import one_shot
-from qwen3_codec.runtime.metrics import max_error, snr_db
+from qwen3_codec.runtime.metrics import MAX_ERROR, max_error, snr_db
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
-from qwen3_codec.verification.decoder import MAX_ERROR
 
 # Notebook 6 is executed with the tests, and stops where a trap or a fix that it shows is no longer as described, or
 # where what is said is not what is recorded. So each trap is run once, with nothing suppressed: on the page, or here.
@@ -188,7 +187,7 @@ class FrozenHistory(StatefulCodecONNXWrapper):
     [
         (StatefulCodecONNXWrapper, None, ()),
         (FrozenFrames, "frames", ("audio_codes",)),
-        (FrozenHistory, "history_frames", ("conv_h",)),
+        (FrozenHistory, "left_context_frames", ("conv_h",)),
     ],
 )
 def test_the_finder_names_the_axis_its_inputs_and_the_node(shallow, tmp_path, step, axis, inputs):

@@ -1,4 +1,4 @@
-"""Every figure has a title and named axes, and draws what it was given."""
+"""Every figure has a title and named axes, draws what it was given, and reads at 800 pixels."""
 
 from dataclasses import replace
 
@@ -8,12 +8,15 @@ import pytest
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from qwen3_codec.course.lab import plots
+from qwen3_codec.course.lab import plots, ruler, schematics
+from qwen3_codec.course.lab.plots import style
 from qwen3_codec.exporting.precision.export import Sensitivity
 from qwen3_codec.measure.bench import Row
 from qwen3_codec.measure.load import Load
+from qwen3_codec.model.dimensions import StageMemory
 from qwen3_codec.verification.report import ChunkResult, PathResult
 
 CHUNKS = [ChunkResult(3 * i, 3, 5760, 10.0**-i, 0.1, 0.0, 0.01 * (i + 1)) for i in range(5)]
@@ -50,12 +53,29 @@ FIGURES = {
         {"a": [(0, 1.0), (4, 1e-3), (10, 0.0)]}, 10, "history"
     ),
     "node_histogram": lambda: plots.node_histogram({"Mul": 5, "Add": 3}, "nodes"),
+    "differences": lambda: plots.differences(WAVE, {"a": 0.9 * WAVE, "b": WAVE}, 24000, "lost", [2400]),
+    "residual_by_codebook": lambda: plots.residual_by_codebook([0.5, 0.1, 0.0], {1: 3.0, 2: 9.0}, "residual"),
     "codes": lambda: plots.codes(np.arange(60).reshape(20, 3), 0.08, "codes", np.zeros((20, 3))),
     "frame_errors": lambda: plots.frame_errors({"a": [1e-3, 0.0], "b": [1.0, 1e-9]}, "edges", "error"),
     "agreement": lambda: plots.agreement({"a": [1.0, 0.5], "b": [1.0, 1.0]}, "agreement"),
     "stream_error": lambda: plots.stream_error(
-        WAVE, 0.9 * WAVE, 24000, [0, 2400, 2400], [0.0, 1e-3, 1e-12], "stream", 1e-9
+        WAVE, 0.9 * WAVE, 24000, [0, 2400, 2400], [0.0, 1e-3, 1e-12], "stream", 1e-9, {"window full": 2400}
     ),
+}
+
+MASK = np.tril(np.full((3, 5), 2), 2)
+STAGES = [StageMemory("pre_conv", 12.5, ("conv_00",), 160.0, 512), StageMemory("decoder.5", 24000.0, (), 0.0, 0)]
+SCHEMATICS = {
+    "calls_see": lambda: schematics.calls_see({"exact": schematics.exact_calls([3, 2])}, "calls"),
+    "memory_line": lambda: schematics.memory_line(STAGES, "memory"),
+    "step_loop": lambda: schematics.step_loop("a step", "3 frames", "38 tensors", "5760 samples"),
+    "masks": lambda: schematics.masks({"a row that has seen 2 frames": MASK, "another": MASK}, 2, "masks"),
+    "overlap": lambda: schematics.overlap(16, 8, 4, 2, "kernel 16, stride 8"),
+    "branches": lambda: schematics.branches({"a": 0, "b": 3}, {"a": 0, "b": 0}, "a branch", "frames"),
+}
+RULERS = {
+    "sliding": lambda: ruler.sliding(6, 2, 3, "a ruler"),
+    "positions": lambda: ruler.positions({"late": ruler.calls(ruler.FROM_LENGTH, 6, 2, 3)[-1]}, 6, "positions"),
 }
 
 
@@ -71,6 +91,48 @@ def test_a_figure_is_labelled(name):
     assert figure.get_suptitle() or any(axes.get_title() for axes in figure.axes)
     assert any(axes.get_ylabel() for axes in figure.axes) and any(axes.get_xlabel() for axes in figure.axes)
     figure.canvas.draw()
+
+
+@pytest.mark.parametrize("name", [*FIGURES, *SCHEMATICS, *RULERS])
+def test_a_figure_reads_at_800_pixels(name):
+    """At most 850 pixels wide, so that a page shrinks it hardly; no text below 9 points, and none outside."""
+    figure = (FIGURES | SCHEMATICS | RULERS)[name]()
+    assert figure.get_figwidth() <= 8.5 and figure.get_dpi() == 100
+    figure.canvas.draw()
+    shown = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    assert {text.get_text(): text.get_fontsize() for text in shown if text.get_fontsize() < 9} == {}
+    boxes = {text.get_text(): text.get_window_extent() for text in shown if text not in _ticks_outside(figure)}
+    assert [words for words, box in boxes.items() if box.x0 < 0 or box.x1 > figure.bbox.x1] == []
+
+
+def _ticks_outside(figure):
+    """Matplotlib keeps the labels of ticks that lie outside their axis, and draws none of them."""
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        yield from (tick.label1 for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high)
+
+
+@pytest.mark.parametrize(("module", "tried"), [(plots, FIGURES), (schematics, SCHEMATICS), (ruler, RULERS)])
+def test_every_figure_is_tried(module, tried):
+    drawing = {
+        name for name, value in vars(module).items() if getattr(value, "__annotations__", {}).get("return") is Figure
+    }
+    assert drawing == set(tried)
+
+
+def test_the_style_ends_with_the_figure_and_nothing_else_does():
+    """A notebook's backend turns `interactive` on when the first figure is made; it shows no later one without it."""
+    before = dict(plt.rcParams)
+
+    @style.styled
+    def draw():
+        plt.rcParams["interactive"] = True
+        assert plt.rcParams["font.size"] == style.SMALL
+
+    draw()
+    after = dict(plt.rcParams)
+    plt.rcParams["interactive"] = before["interactive"]
+    assert after == before | {"interactive": True}
 
 
 def test_a_progress_bar_is_no_error(capsys):
@@ -95,11 +157,11 @@ def test_a_table_and_a_player():
 def test_every_series_is_drawn_in_a_style_and_with_a_label_of_its_own():
     axes = plots.per_chunk_error([RESULT] * 28, "errors").axes[0]
     styles = {(line.get_marker(), line.get_linestyle()) for line in axes.lines}
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    labels = [text.get_text() for text in axes.get_figure().legends[0].get_texts()]
     assert len(axes.lines) == len(styles) == len(set(labels)) == 28
     assert labels[:2] == ["ONNX Runtime, chunks of 3", "ONNX Runtime, chunks of 3 (2)"]
     many = {str(index): [(0, 1.0), (4, 1e-3)] for index in range(9)}
-    assert len(plots.error_against_history(many, 10, "history").axes[0].get_legend().get_texts()) == 9
+    assert len(plots.error_against_history(many, 10, "history").legends[0].get_texts()) == 9
     designs = [replace(ROWS[0], design=str(index)) for index in range(9)]
     assert len(plots.latency(designs, "latency").axes[0].lines) == 9
     assert len(plots.error_against_cost(designs, "cost").axes[0].lines) == 9

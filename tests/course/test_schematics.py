@@ -1,7 +1,5 @@
 """Schematic pictures show the numbers that they are drawn from, and these are those of the designs."""
 
-import json
-
 import matplotlib
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ from conftest import random_codes
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-from qwen3_codec.course.lab import course, schematics
+from qwen3_codec.course.lab import ruler, schematics
 from qwen3_codec.course.pitfalls.state import StoredRotatedStack
 from qwen3_codec.model.dimensions import memory_stages
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
@@ -48,47 +46,51 @@ def test_windowed_calls_are_what_the_wrapper_does(shallow):
         assert call[schematics.HELD][1] == new + held - finalized <= lookahead
         given += range(first, first + finalized)
     assert given == list(range(14))
-    figure = schematics.calls_see(calls, "windowed")
-    assert {"call 1", "call 4", "held back", "decoded again: the conv stack's history"} <= words(figure)
+    figure = schematics.calls_see({"windowed": calls}, "calls")
+    assert {"windowed", "calls", "call 1", "call 4", schematics.HELD, schematics.AGAIN} <= words(figure)
 
 
-def test_exact_calls():
-    first, second = schematics.exact_calls([3, 2], window=8, start=4)
-    assert first == {schematics.KEYS: (0, 4), schematics.NEW: (4, 3)}
-    assert second == {schematics.KEYS: (0, 7), schematics.NEW: (7, 2)}
-    assert {"3", "2", "7", "new, given now"} <= words(schematics.calls_see([first, second], "exact"))
+def test_exact_calls_stand_beside_the_windowed_ones():
+    calls = schematics.exact_calls([3, 2])
+    assert calls == [{schematics.NEW: (0, 3)}, {schematics.NEW: (3, 2)}]
+    windowed = schematics.windowed_calls([(3, 1, 0, 0), (2, 4, 1, 2)])
+    shown = words(schematics.calls_see({"exact": calls, "windowed": windowed}, "both"))
+    assert {"both", "exact", "windowed", *schematics.KINDS} <= shown
 
 
 def test_the_memory_line_has_every_state(small):
     wrapper = ExactStreamingWrapper(small.decoder)
     stages = memory_stages(wrapper)
-    assert sum(states for *_, states in stages) == len(wrapper.spec.states) - 1  # the counter reaches nowhere
-    by_name = {name: (steps, ms) for name, steps, ms, _ in stages}
-    config, frame_ms = small.decoder.config, 1000 * small.decoder.samples_per_frame / small.sample_rate
-    assert by_name["pre_transformer"] == (1, pytest.approx((config.sliding_window - 1) * frame_ms))
-    assert by_name["pre_conv"] == (1, pytest.approx(2 * frame_ms))
-    assert {"pre_\nconv", "×1920", "160 ms\n1 state", "5.68 s\n16 states"} <= words(
-        schematics.memory_line(stages, "memory")
+    assert sorted(name for stage in stages for name in stage.states) == sorted(
+        before.name for before, _ in wrapper.spec.states
     )
+    assert sum(stage.bytes for stage in stages) == wrapper.spec.bytes_per_stream()
+    by_name = {stage.name: stage for stage in stages}
+    config, frame_ms = small.decoder.config, 1000 * small.decoder.samples_per_frame / small.sample_rate
+    assert by_name["pre_transformer"].reach_ms == pytest.approx((config.sliding_window - 1) * frame_ms)
+    assert by_name["pre_conv"].reach_ms == pytest.approx(2 * frame_ms)
+    wanted = {"pre_conv", "12.5 Hz", "24,000 Hz", "160 ms", "1 state", "5.68 s", "17 states", "no state"}
+    assert wanted <= words(schematics.memory_line(stages, "memory"))
 
 
-@pytest.mark.parametrize("calls", [0, 1, 5, 20])
-def test_positions_that_saturate_are_those_of_the_trap(calls):
-    """The picture's distances against the store that the trap uses, read off its rotated keys."""
+@pytest.mark.parametrize("count", [0, 1, 5, 20])
+def test_positions_that_saturate_are_those_of_the_trap(count):
+    """The picture's positions against the cache that the trap uses, read off its rotated keys."""
     window, chunk, width = 12, 3, 8
     angles = torch.arange(64)[:, None] * torch.full((1, width), 0.05)
     keys = [torch.zeros(1, 1, 0, width)]
     values = [torch.zeros(1, 1, 0, width)]
-    for new in [window] + [chunk] * calls:
+    for new in [window] + [chunk] * count:
         past = keys[0].size(2)
         cos, sin = angles[None, : past + new].cos(), angles[None, : past + new].sin()
         stack = StoredRotatedStack(keys, values, cos, sin, keep=window)
         every, _ = stack.update(_rotated(angles[past : past + new]), torch.zeros(1, 1, new, width), 0)
         keys, values = stack.keys, stack.values
-    positions = (torch.acos(every[0, 0, :, 0].clamp(-1, 1)) / 0.05).round().int().tolist()
-    true, seen = schematics.saturated(window, chunk, calls)
-    assert true == list(range(window))
-    assert seen == [positions[-1] - position for position in positions[::-1][:window]]
+    found = (torch.acos(every[0, 0, :, 0].clamp(-1, 1)) / 0.05).round().int().tolist()
+    call = ruler.calls(ruler.FROM_LENGTH, window, chunk, count)[-1]
+    assert call.positions == found
+    true, seen = call.distances(window)
+    assert true == [*range(window)] and (seen == true) == (count < 2)
 
 
 def _rotated(angles):
@@ -96,51 +98,29 @@ def _rotated(angles):
     return angles.cos()[None, None]
 
 
-def test_saturated_positions_are_right_until_the_window_is_full():
-    true, seen = schematics.saturated(8, 3, 0)
-    assert true == seen == list(range(8))
-    true, seen = schematics.saturated(8, 3, 5)
-    assert true == list(range(8)) and seen != true and max(seen) < 8
+@pytest.mark.parametrize("store", [ruler.PRE_ROPE, ruler.ABSOLUTE])
+def test_right_caches_keep_every_distance_and_one_of_them_grows(store):
+    calls = ruler.calls(store, 8, 3, 20)
+    assert all(true == seen for true, seen in (call.distances(8) for call in calls))
+    assert max(calls[-1].positions) == (8 + 3 - 1 if store == ruler.PRE_ROPE else 8 + 60 - 1)
+
+
+def test_the_ruler_shows_the_positions():
+    shown = words(ruler.sliding(6, 2, 3, "a ruler"))
+    assert {"a ruler", "call 4", "11", "0", ruler.FROM_LENGTH, ruler.WRONG} <= shown
+    call = ruler.calls(ruler.FROM_LENGTH, 6, 2, 3)[-1]
+    assert call.positions == [4, 5, 6, 7, 6, 7, 6, 7]
+    assert {"late", "positions"} <= words(ruler.positions({"late": call}, 6, "positions"))
 
 
 def test_masks_and_the_rest_are_labelled():
     right = np.array([[2, 2, 0], [0, 2, 2]])
     figure = schematics.masks({"right": right, "wrong": np.where(right == 2, 1, 0)}, 1, "masks")
-    assert {"masks", "right", "wrong", "is seen", "should be seen, and is lost", "hidden"} <= words(figure)
-    assert "should be seen, and is lost" not in words(schematics.masks({"right": right}, 1, "masks"))
+    assert {"masks", "right", "wrong", "attended to", "should be attended to, and is lost", "hidden"} <= words(figure)
+    assert "should be attended to, and is lost" not in words(schematics.masks({"right": right}, 1, "masks"))
     figure = schematics.overlap(16, 8, inputs=4, border=2, title="kernel 16, stride 8")
-    assert {"kernel 16, stride 8", "input 3", "a new chunk begins"} <= words(figure)
+    assert {"kernel 16, stride 8", "input 3", "a new chunk begins", "what it adds to this chunk: the state"} <= words(
+        figure
+    )
     figure = schematics.branches({"a": 0, "b": 3}, {"a": 0, "b": 0}, "a branch", "frames")
     assert {"a branch", "the module", "its graph", "frames", "3"} <= words(figure)
-    figure = schematics.distances({"right": (range(3), range(3))}, "distances")
-    assert {"distances", "right"} <= words(figure)
-
-
-def test_the_map_has_every_notebook():
-    pages = course.pages()
-    assert [page.name.split("_")[0] for page in pages] == [f"{n:02}" for n in range(1, len(pages) + 1)]
-    assert {int(page.name.split("_")[0]) for page in pages} == set(schematics.PLACES)
-    assert len(set(schematics.PLACES.values())) == len(schematics.PLACES)
-    assert all(page.minutes >= 1 and page.seconds > 0 for page in pages)
-    assert sum(page.exercises for page in pages) == 16
-    shown = " ".join(words(schematics.walkthrough_map(pages))).replace("\n", " ")
-    assert all(page.title in shown for page in pages) and "11 exercises" in shown
-
-
-def test_a_map_of_some_notebooks_that_were_never_run(tmp_path):
-    cell = {"cell_type": "markdown", "metadata": {}, "source": ["# 1 · A title\n", "and words"]}
-    code = {"cell_type": "code", "metadata": {"tags": ["exercise"]}, "source": ["1 + 1"], "outputs": []}
-    (tmp_path / "01_first.ipynb").write_text(json.dumps({"cells": [cell, code]}))
-    (page,) = course.pages(tmp_path)
-    assert page == schematics.Page("01_first", "1 · A title", 1.0, None, 1)
-    assert any("1 min to read\n1 exercise" in text for text in words(schematics.walkthrough_map([page])))
-    assert course.pages(tmp_path / "nothing") == []
-
-
-def test_the_reading_time_counts_what_cells_print_as_text(tmp_path):
-    printed = {"output_type": "display_data", "data": {"text/markdown": ["word " * 500, "word " * 494]}, "metadata": {}}
-    cell = {"cell_type": "code", "metadata": {}, "source": ["show()"], "outputs": [printed]}
-    title = {"cell_type": "markdown", "metadata": {}, "source": ["# 1 · A title\n"]}
-    (tmp_path / "01_first.ipynb").write_text(json.dumps({"cells": [title, cell]}))
-    (page,) = course.pages(tmp_path)
-    assert page.minutes == (5 + 1 + 994) / course.WORDS_A_MINUTE  # the title, the call, what it prints

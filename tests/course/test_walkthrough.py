@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pytest
 from bs4 import BeautifulSoup
 from nbconvert import HTMLExporter
 
 from qwen3_codec.course.exercises import EXERCISES, solution
-from qwen3_codec.course.pitfalls.pages import code
+from qwen3_codec.course.pitfalls.pages import code, excerpt
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
-from qwen3_codec.streaming.layers import StreamingConv1d
+from qwen3_codec.streaming.layers import ConvStates, StreamingConv1d
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,6 +42,17 @@ def test_a_page_loads_nothing_from_elsewhere(tmp_path):
     assert "Lab(children=" not in page.text
     plain = BeautifulSoup(HTMLExporter().from_notebook_node(nbformat.v4.new_notebook())[0], "html.parser")
     assert {"require", "mathjax", "mermaid"} <= set(re.findall("require|mathjax|mermaid", " ".join(loaded_by(plain))))
+
+
+def test_an_excerpt_follows_the_code_by_how_its_lines_begin():
+    shown = excerpt(ConvStates.extend, "joined =", "self._after").data
+    assert shown.startswith("`ConvStates.extend` in `qwen3_codec/streaming/layers.py`, in part:")
+    block = re.search(r"```python\n(.*)\n```", shown, re.DOTALL)[1].splitlines()
+    assert block[0].startswith("# ") and block[1].startswith("joined = ") and "self._after" not in block[-1]
+    assert excerpt(ConvStates.extend, "return").data.count("return joined") == 1
+    for first, until in (("nothing like it", ""), ("joined =", "nothing like it")):
+        with pytest.raises(ValueError, match="begins with 'nothing like it'"):
+            excerpt(ConvStates.extend, first, until)
 
 
 def test_code_that_is_shown_has_a_fixed_width_and_its_name():

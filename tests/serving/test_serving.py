@@ -21,12 +21,11 @@ from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.runtime import GraphError
 from qwen3_codec.runtime.codes import CodesError
 from qwen3_codec.runtime.console import run_module
-from qwen3_codec.runtime.metrics import chunks, max_error
+from qwen3_codec.runtime.metrics import MAX_ERROR, chunks, max_error
 from qwen3_codec.spec import TensorSpec
 from qwen3_codec.streaming.encoder import StreamEncoderWrapper
 from qwen3_codec.streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from qwen3_codec.streaming.fixed import FixedAxes
-from qwen3_codec.verification.decoder import MAX_ERROR
 
 repository = pytest.importorskip("qwen3_codec.serving.repository", reason="needs the extra [serve]")
 import grpc  # noqa: E402

@@ -63,7 +63,7 @@ HEAD_DIM = Exercise(
     cases=width_cases,
     mistakes=(width_by_formula, heads_of_queries, both_wrong, frames_first),
     hints=(
-        "Compare section 2's computed width with the config's.",
+        "Compare the computed width with the config's: section 4 of page 2 has both.",
         "Nothing has to be computed: every number has a name in the config.",
     ),
     difficulty=1,
@@ -73,44 +73,44 @@ HEAD_DIM = Exercise(
 # ---- empty is not zero ---------------------------------------------------------------------------
 
 
-def attend_to_the_real(query, keys, values, real):
-    """[B, 1, D], [B, W, D], [B, W, D], and [B, 1] of the W that are real, the last ones."""
+def attend_to_the_valid(query, keys, values, valid):
+    """[B, 1, D], [B, W, D], [B, W, D], and [B, 1] how many of the W slots are valid, the last ones."""
     scores = query @ keys.transpose(1, 2) / query.size(-1) ** 0.5
     places = torch.arange(keys.size(1))
-    scores = scores.masked_fill((places < keys.size(1) - real)[:, None], torch.finfo(scores.dtype).min)
+    scores = scores.masked_fill((places < keys.size(1) - valid)[:, None], torch.finfo(scores.dtype).min)
     return scores.softmax(dim=-1) @ values
 
 
-def zeros_have_weight(query, keys, values, real):
+def zeros_have_weight(query, keys, values, valid):
     """The count is not used. A zero key gives the score 0, and softmax gives 0 a weight like any other number."""
     return (query @ keys.transpose(1, 2) / query.size(-1) ** 0.5).softmax(dim=-1) @ values
 
 
-def masks_the_other_end(query, keys, values, real):
-    """The mask hides the wrong end: the real keys are the *last* ones."""
+def masks_the_other_end(query, keys, values, valid):
+    """The mask hides the wrong end: the valid keys are the *last* ones."""
     scores = query @ keys.transpose(1, 2) / query.size(-1) ** 0.5
     places = torch.arange(keys.size(1))
-    scores = scores.masked_fill((places >= real)[:, None], torch.finfo(scores.dtype).min)
+    scores = scores.masked_fill((places >= valid)[:, None], torch.finfo(scores.dtype).min)
     return scores.softmax(dim=-1) @ values
 
 
-def masks_the_weights(query, keys, values, real):
+def masks_the_weights(query, keys, values, valid):
     """The weights are zeroed behind the softmax and no longer add up to 1: the scores have to be hidden before it."""
     weights = (query @ keys.transpose(1, 2) / query.size(-1) ** 0.5).softmax(dim=-1)
     places = torch.arange(keys.size(1))
-    return weights.masked_fill((places < keys.size(1) - real)[:, None], 0.0) @ values
+    return weights.masked_fill((places < keys.size(1) - valid)[:, None], 0.0) @ values
 
 
-def asks_the_keys(query, keys, values, real):
-    """It looks for keys that are zero. A real key may be zero too; the count alone tells them apart."""
+def asks_the_keys(query, keys, values, valid):
+    """It looks for keys that are zero. A valid key may be zero too; the count alone tells them apart."""
     scores = query @ keys.transpose(1, 2) / query.size(-1) ** 0.5
     scores = scores.masked_fill((keys == 0).all(dim=-1)[:, None], torch.finfo(scores.dtype).min)
     return scores.softmax(dim=-1) @ values
 
 
-def one_count_for_all(query, keys, values, real):
+def one_count_for_all(query, keys, values, valid):
     """One count is used for all rows. Each row has an offset of its own."""
-    return attend_to_the_real(query, keys, values, real.max().expand_as(real))
+    return attend_to_the_valid(query, keys, values, valid.max().expand_as(valid))
 
 
 def empty_cases() -> list[Case]:
@@ -123,10 +123,10 @@ def empty_cases() -> list[Case]:
         for row, place in zero:
             keys[row, place] = 0
         query, wanted = 3 * normal(len(offsets), 1, width, seed=3), []
-        for row, offset in enumerate(offsets):  # each row alone, with its real keys and nothing else
-            real = slice(window - offset, None)
-            scores = query[row] @ keys[row, real].T / width**0.5
-            wanted.append(scores.softmax(dim=-1) @ values[row, real])
+        for row, offset in enumerate(offsets):  # each row alone, with its valid keys and nothing else
+            valid = slice(window - offset, None)
+            scores = query[row] @ keys[row, valid].T / width**0.5
+            wanted.append(scores.softmax(dim=-1) @ values[row, valid])
         inputs = query, keys, values, torch.tensor(offsets)[:, None]
         return Case(label, lambda a: result_of(a(*inputs), 1), [torch.stack(wanted)])
 
@@ -135,20 +135,20 @@ def empty_cases() -> list[Case]:
         case("two keys so far", [2]),
         case("one key so far, the new one's own", [1]),
         case("rows of three offsets", [1, 4, 6]),
-        case("a real key that is zero", [3, 5], zero=[(0, 4), (1, 2)]),
-        case("places that are not real hold something of before", [2, 4], rest=0.5),
+        case("a valid key that is zero", [3, 5], zero=[(0, 4), (1, 2)]),
+        case("places that are not valid hold something of before", [2, 4], rest=0.5),
     ]
 
 
 EMPTY = Exercise(
     name="empty is not zero",
-    notebook="05_exact_streaming",
-    solution=attend_to_the_real,
+    notebook="03_verify_wrapper",
+    solution=attend_to_the_valid,
     cases=empty_cases,
     mistakes=(zeros_have_weight, masks_the_other_end, masks_the_weights, asks_the_keys, one_count_for_all),
     hints=(
         "What is exp(0)? What does softmax make of a key of zeros?",
-        "Set the scores of the first W − real keys of each row to the dtype's lowest number, before the softmax.",
+        "Set the scores of the first W − valid keys of each row to the dtype's lowest number, before the softmax.",
     ),
     difficulty=2,
     minutes=10,
@@ -263,7 +263,7 @@ def attention_cases() -> list[Case]:
 
 KEYS = Exercise(
     name="keys and positions",
-    notebook="12_capstones",
+    notebook="03_verify_wrapper",
     solution=attention_step,
     cases=attention_cases,
     mistakes=(stored_rotated, positions_begin_anew, trimmed_before, trimmed_and_counted, never_trimmed, one_too_few),

@@ -1,4 +1,4 @@
-"""Exercises on convolutions that carry their past: the history, its length, the transposed kind."""
+"""Exercises on convolutions that carry their past: the left context, its length, the transposed kind."""
 
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ def seeded(make, *sizes, **options) -> nn.Module:
         return make(*sizes, **options).requires_grad_(False)
 
 
-# ---- the history of a causal convolution ---------------------------------------------------------
+# ---- the left context of a causal convolution -------------------------------------------------------
 
 
 def causal_step(conv, x, past):
@@ -24,8 +24,8 @@ def causal_step(conv, x, past):
 
 
 def from_the_new_alone(conv, x, past):
-    """The next past is cut from the new samples alone. Where a chunk is shorter than the history, older ones are needed
-    too.
+    """The next past is cut from the new samples alone. A chunk may be shorter than the left context, and
+    then older ones are needed too.
     """
     return conv(torch.cat([past, x], dim=2)), x[:, :, -past.size(2) :] if past.size(2) else past
 
@@ -48,33 +48,33 @@ def keeps_the_output(conv, x, past):
     return y, kept[:, :, kept.size(2) - past.size(2) :]
 
 
-def history_cases() -> list[Case]:
+def left_context_cases() -> list[Case]:
     cases = []
     for kernel, dilation in ((5, 1), (3, 4), (1, 1)):
         conv = seeded(nn.Conv1d, 3, 3, kernel, dilation=dilation)
-        history, x = dilation * (kernel - 1), normal(2, 3, 40)
-        whole = conv(F.pad(x, (history, 0)))
+        left_context, x = dilation * (kernel - 1), normal(2, 3, 40)
+        whole = conv(F.pad(x, (left_context, 0)))
         label = f"kernel {kernel}, dilation {dilation}"
 
         def step(answer, conv=conv):
             return lambda part, past: answer(conv, part, past)
 
-        cases += stream_cases(label, step, x, [torch.zeros(2, 3, history)], whole)
-        if history:
-            words, going = f"{label}, a stream that goes on", [x[:, :, :history]]
-            rest, wanted = x[:, :, history:], whole[:, :, history:]
+        cases += stream_cases(label, step, x, [torch.zeros(2, 3, left_context)], whole)
+        if left_context:
+            words, going = f"{label}, a stream that goes on", [x[:, :, :left_context]]
+            rest, wanted = x[:, :, left_context:], whole[:, :, left_context:]
             cases.append(Case(words, lambda a, s=step, r=rest, g=going: [streamed(s(a), r, g, (3,))], [wanted]))
     return cases
 
 
-HISTORY = Exercise(
-    name="history",
+LEFT_CONTEXT = Exercise(
+    name="left context",
     notebook="03_verify_wrapper",
     solution=causal_step,
-    cases=history_cases,
+    cases=left_context_cases,
     mistakes=(from_the_new_alone, zeros_each_time, the_past_stays, keeps_the_output),
     hints=(
-        "Which samples does the next call need where this one brought a single one?",
+        "Which samples does the next call need if this one brought a single one?",
         "Join the past and the new samples first; then cut the next past from what you joined. `past.size(2)` "
         "may be 0. "
         "",
@@ -136,7 +136,7 @@ def _measured_history(kernel: int, dilation: int, stride: int) -> int:
 
 LENGTH = Exercise(
     name="history length",
-    notebook="12_capstones",
+    notebook="02_inspect_dims",
     solution=history_length,
     cases=length_cases,
     mistakes=(without_dilation, without_stride, kernel_less_one, with_the_last_tap),
@@ -154,15 +154,15 @@ LENGTH = Exercise(
 class TransposedStep:
     def __init__(self, conv):
         self.conv, self.stride = conv, conv.stride[0]
-        self.history = -(-conv.kernel_size[0] // self.stride) - 1
+        self.left_context = -(-conv.kernel_size[0] // self.stride) - 1
 
     def start(self, batch):
-        return torch.zeros(batch, self.conv.in_channels, self.history)
+        return torch.zeros(batch, self.conv.in_channels, self.left_context)
 
     def __call__(self, x, past):
         joined = torch.cat([past, x], dim=2)
-        y = self.conv(joined)[:, :, self.history * self.stride : joined.size(2) * self.stride]
-        return y, joined[:, :, joined.size(2) - self.history :]
+        y = self.conv(joined)[:, :, self.left_context * self.stride : joined.size(2) * self.stride]
+        return y, joined[:, :, joined.size(2) - self.left_context :]
 
 
 class OverlapAdded:
@@ -186,7 +186,7 @@ class OneInputAlways(TransposedStep):
 
     def __init__(self, conv):
         super().__init__(conv)
-        self.history = 1
+        self.left_context = 1
 
 
 class NotTrimmed(TransposedStep):
@@ -196,7 +196,7 @@ class NotTrimmed(TransposedStep):
 
     def __call__(self, x, past):
         _, after = super().__call__(x, past)
-        return self.conv(torch.cat([past, x], dim=2))[:, :, self.history * self.stride :], after
+        return self.conv(torch.cat([past, x], dim=2))[:, :, self.left_context * self.stride :], after
 
 
 class ForgetsTheOverlap(TransposedStep):
@@ -229,7 +229,7 @@ def transposed_cases() -> list[Case]:
 
 TRANSPOSED = Exercise(
     name="transposed",
-    notebook="12_capstones",
+    notebook="03_verify_wrapper",
     solution=TransposedStep,
     cases=transposed_cases,
     mistakes=(OverlapAdded, OneInputAlways, NotTrimmed, ForgetsTheOverlap),

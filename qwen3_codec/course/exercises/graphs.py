@@ -187,7 +187,7 @@ def valid_cases() -> list[Case]:
 
 VALID = Exercise(
     name="valid samples",
-    notebook="12_capstones",
+    notebook="03_verify_wrapper",
     solution=deliver,
     cases=valid_cases,
     mistakes=(slices_by_the_flag, below_zero, max_of_a_size, holds_back_at_the_end, count_from_python),

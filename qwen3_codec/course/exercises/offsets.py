@@ -10,98 +10,98 @@ from .play import normal, result_of, stream_cases
 # ---- rows at different offsets ----------------------------------------------------------------------
 
 
-def visible(past, new, window, real):
-    """[B, new, past + new] of booleans; `real` [B] of the `past` stored keys are real, the last ones."""
+def visible(past, new, window, valid):
+    """[B, new, past + new] of booleans; `valid` [B] of the `past` stored keys are valid, the last ones."""
     places = torch.arange(past + new)
     distance = places[past:, None] - places
     inside = (distance >= 0) & (distance < window)
-    return inside & (places >= past - real[:, None])[:, None]
+    return inside & (places >= past - valid[:, None])[:, None]
 
 
-def offsets_forgotten(past, new, window, real):
+def offsets_forgotten(past, new, window, valid):
     """All rows see all stored keys, also those that are not there yet: the offset is missing."""
-    return visible(past, new, window, torch.full_like(real, past))
+    return visible(past, new, window, torch.full_like(valid, past))
 
 
-def offsets_from_the_front(past, new, window, real):
-    """The first `real` stored keys are let through. The real ones are the last."""
+def offsets_from_the_front(past, new, window, valid):
+    """The first `valid` stored keys are let through. The valid ones are the last."""
     places = torch.arange(past + new)
     distance = places[past:, None] - places
-    there = (places < real[:, None]) | (places >= past)
+    there = (places < valid[:, None]) | (places >= past)
     return ((distance >= 0) & (distance < window)) & there[:, None]
 
 
-def first_alone(past, new, window, real):
-    """The first `real` keys are let through and nothing else: the real ones are the last stored, and the new
+def first_alone(past, new, window, valid):
+    """The first `valid` keys are let through and nothing else: the valid ones are the last stored, and the new
     ones count too.
     """
     places = torch.arange(past + new)
     distance = places[past:, None] - places
-    return ((distance >= 0) & (distance < window)) & (places < real[:, None])[:, None]
+    return ((distance >= 0) & (distance < window)) & (places < valid[:, None])[:, None]
 
 
-def one_too_few_real(past, new, window, real):
-    """One real key is hidden: the places from past − real on are real, that one included."""
-    return visible(past, new, window, real - 1)
+def one_too_few_valid(past, new, window, valid):
+    """One valid key is hidden: the places from past − valid on are valid, that one included."""
+    return visible(past, new, window, valid - 1)
 
 
-def one_too_many_real(past, new, window, real):
-    """A place that is not real is let through, the one before the first real key."""
-    return visible(past, new, window, real + 1)
+def one_too_many_valid(past, new, window, valid):
+    """A place that is not valid is let through, the one before the first valid key."""
+    return visible(past, new, window, valid + 1)
 
 
-def window_one_narrower(past, new, window, real):
+def window_one_narrower(past, new, window, valid):
     """The window is one too narrow: a query sees itself and window − 1 before it."""
-    return visible(past, new, window - 1, real)
+    return visible(past, new, window - 1, valid)
 
 
-def window_one_wider(past, new, window, real):
+def window_one_wider(past, new, window, valid):
     """The window is one too wide: a query sees itself and window − 1 before it."""
-    return visible(past, new, window + 1, real)
+    return visible(past, new, window + 1, valid)
 
 
-def sees_the_chunk(past, new, window, real):
+def sees_the_chunk(past, new, window, valid):
     """A query sees the later ones of its own chunk. With chunks of 1 nobody notices."""
     places = torch.arange(past + new)
     inside = (places[past:, None] - places) < window
-    return inside & (places >= past - real[:, None])[:, None]
+    return inside & (places >= past - valid[:, None])[:, None]
 
 
 def mask_cases() -> list[Case]:
-    def case(label, past, new, window, real):
-        wanted = np.zeros((len(real), new, past + new), bool)
-        for row, count in enumerate(real):
+    def case(label, past, new, window, valid):
+        wanted = np.zeros((len(valid), new, past + new), bool)
+        for row, count in enumerate(valid):
             for query in range(new):
                 for key in range(past - count, past + query + 1):
                     wanted[row, query, key] = past + query - key < window
-        return Case(label, lambda a: result_of(a(past, new, window, torch.tensor(real)), 1), [wanted])
+        return Case(label, lambda a: result_of(a(past, new, window, torch.tensor(valid)), 1), [wanted])
 
     return [
         case("all rows full", 5, 3, 6, [5, 5]),
         case("one row empty, one full", 5, 3, 6, [0, 5]),
-        case("three ages, one new frame", 7, 1, 8, [0, 3, 7]),
+        case("three offsets, one new frame", 7, 1, 8, [0, 3, 7]),
         case("a chunk longer than the window", 3, 9, 4, [1, 3]),
     ]
 
 
 OFFSETS = Exercise(
-    name="rows of different ages",
-    notebook="12_capstones",
+    name="rows at different offsets",
+    notebook="03_verify_wrapper",
     solution=visible,
     cases=mask_cases,
     mistakes=(
         offsets_forgotten,
         offsets_from_the_front,
         first_alone,
-        one_too_few_real,
-        one_too_many_real,
+        one_too_few_valid,
+        one_too_many_valid,
         window_one_narrower,
         window_one_wider,
         sees_the_chunk,
     ),
     hints=(
-        "Draw it for one row: the stored keys, of which the last are real, and then the new ones.",
-        "Two conditions: the distance is at least 0 and below the window; and the key's place is at least past − real.",
+        "Draw it for one row: the stored keys, of which the last are valid, and then the new ones.",
+        "Two conditions: the distance is at least 0 and below the window; the key's place is at least past − valid.",
     ),
     difficulty=2,
     minutes=15,

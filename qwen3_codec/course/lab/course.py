@@ -2,15 +2,26 @@
 
 import json
 import re
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from ...files import CHECKOUT
-from .schematics import Page
 
 WORDS_A_MINUTE = 200
 # What nbclient notes at each cell.
 START, END = "iopub.execute_input", "shell.execute_reply"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A notebook: its title, the minutes that its words take, the seconds that it ran, exercises in it."""
+
+    name: str
+    title: str
+    minutes: float
+    seconds: float | None
+    exercises: int
 
 
 def pages(folder: Path = CHECKOUT / "notebooks") -> list[Page]:

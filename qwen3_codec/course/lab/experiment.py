@@ -19,7 +19,8 @@ from ...runtime.metrics import chunk_lengths, max_error, mse, parse_schedule, pe
 from ...runtime.progress import no_progress
 from ...streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from ...streaming.windowed import StatefulCodecONNXWrapper
-from ...verification.decoder import MAX_MSE, TorchSession
+from ...verification.decoder import TorchSession
+from ...verification.report import MAX_MSE
 from ..pitfalls.state import (
     HistoryFromNewFramesAlone,
     SaturatingPositions,
@@ -31,13 +32,13 @@ from . import plots
 
 EXACT, WINDOWED, ONE_SHOT, IN_8_BITS = "exact", "windowed", "one-shot", "exact, 8 bits"
 DESIGNS = {
-    EXACT: "Every layer keeps its own state: history and look-ahead do not exist here.",
-    WINDOWED: "The frames of history are decoded again with each chunk, the frames of look-ahead are held back. "
-    "A short history is an approximation in itself.",
+    EXACT: "Every layer keeps its own state: it needs no left context and no look-ahead.",
+    WINDOWED: "The left context is recomputed with each chunk, the look-ahead is buffered. "
+    "A short left context is an approximation in itself.",
     IN_8_BITS: "The exact design with its products in 8 bits: a quarter of the file, and a hiss that stays far below "
     "the speech. It has the same states, so the same traps.",
     ONE_SHOT: "A one-shot graph has no state: each chunk is decoded alone, as if the stream began with it. "
-    "So there is no history, no look-ahead, and no trap to switch on; the damage that you see is the design's own.",
+    "So there is no left context, no look-ahead, and no trap to switch on; the damage is the design's own.",
 }
 EQUAL, RANDOM, WRITTEN = "equal chunks", "random chunks", "a schedule of your own"
 LONGEST_RANDOM_CHUNK = 12
@@ -68,7 +69,7 @@ TRAPS = {
     WINDOWED: {
         NO_TRAP: Fault(),
         "all state lost": Fault(f"Every state is {_LOST}", dropped("")),
-        "conv state lost": Fault(f"The conv history is {_LOST}", dropped("pre_conv_h", "conv_h")),
+        "conv state lost": Fault(f"The left context of the convolutions is {_LOST}", dropped("pre_conv_h", "conv_h")),
         "keys and values lost": Fault("Attention forgets after every call: a haze, not a click.", dropped("past_")),
         "positions that saturate": Fault(
             "Positions stop growing when the attention window is full.",
@@ -85,7 +86,7 @@ TRAPS = {
             "Inside a chunk each frame sees the next one. Chunks of 1 frame have no next one.", wrapper=SeesTheFuture
         ),
         "history from the new frames alone": Fault(
-            "Only chunks shorter than the first convolution's history (2 frames, at the official kernel) are hurt.",
+            "Only chunks shorter than the left context of the first convolution (officially 2 frames) are hurt.",
             wrapper=HistoryFromNewFramesAlone,
         ),
     },
@@ -124,6 +125,7 @@ class Result:
     streamed: np.ndarray
     schedule: list[int]
     samples: list[int]
+    window_samples: int = 0
 
     @property
     def snr_db(self) -> float:
@@ -139,7 +141,7 @@ class Result:
 
     @property
     def chunk_mse(self) -> list[float]:
-        """MSE over the samples of each call; 0 for a call that held back all that it had."""
+        """MSE over the samples of each call; 0 for a call that buffered all that it had."""
         return per_chunk(mse, self.reference, self.streamed, self.samples)
 
     @property
@@ -212,6 +214,7 @@ def run(checkpoint: Checkpoint, settings: Settings, progress=no_progress) -> Res
         streamed=np.concatenate(pieces),
         schedule=lengths,
         samples=[piece.size for piece in pieces],
+        window_samples=checkpoint.decoder.config.sliding_window * checkpoint.decoder.samples_per_frame,
     )
 
 
@@ -219,7 +222,7 @@ def describe(settings: Settings) -> str:
     """Settings in a line, as a figure's title."""
     design, cut = settings.design, settings.cut
     if design == WINDOWED:
-        design += f", history {settings.history}, look-ahead {settings.lookahead}"
+        design += f", left context {settings.history}, look-ahead {settings.lookahead}"
     cuts = {
         EQUAL: f"chunks of {settings.chunk}",
         RANDOM: f"random chunks (seed {settings.seed})",
@@ -231,9 +234,10 @@ def describe(settings: Settings) -> str:
 def figure(result: Result) -> Figure:
     """Both waveforms, their difference, the error of each chunk, and where in time and frequency it lies."""
     title = f"{describe(result.settings)} ({result.weights}): SNR {result.numbers()['SNR']}"
-    return plots.stream_error(
-        result.reference, result.streamed, result.sample_rate, result.samples, result.chunk_mse, title, MAX_MSE
-    )
+    settings, waves = result.settings, (result.reference, result.streamed)
+    waits = TRAPS[settings.design][settings.trap].needs_full_window and result.window_samples < result.reference.size
+    marks = {"attention window full": result.window_samples} if waits else {}
+    return plots.stream_error(*waves, result.sample_rate, result.samples, result.chunk_mse, title, MAX_MSE, marks=marks)
 
 
 def _random_lengths(seed: int, count: int) -> list[int]:

@@ -3,264 +3,240 @@
 As in `plots`, each function takes numbers and returns a figure.
 """
 
-import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from itertools import accumulate
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Patch
 
-from .plots import fitted
+from .plots.style import fitted, legend_below, one_panel, panels, plain_log, styled
 
 # What a call does with a frame, and how it is drawn: a colour and a hatch.
 KINDS = {
-    "seen through keys and values": ("#dddddd", ""),
-    "decoded again: the conv stack's history": ("#c9b458", "//"),
-    "held back before, given now": ("#8db3e2", ".."),
-    "new, given now": ("#5b8f5b", ""),
-    "held back": ("#ffffff", "xx"),
+    "recomputed: left context": ("#c9b458", "//"),
+    "buffered before, emitted now": ("#8db3e2", ".."),
+    "new, emitted now": ("#5b8f5b", ""),
+    "buffered": ("#ffffff", "xx"),
 }
-AGAIN, BEFORE, NEW, HELD = list(KINDS)[1:]
-KEYS = next(iter(KINDS))
+AGAIN, BEFORE, NEW, HELD = KINDS
+BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1}
+MIDDLE = {"ha": "center", "va": "center", "bbox": BOX}
 
 
-def calls_see(calls: Sequence[Mapping[str, tuple[int, int]]], title: str) -> Figure:
-    """What each call works on.
+@styled
+def calls_see(designs: Mapping[str, Sequence[Mapping[str, tuple[int, int]]]], title: str) -> Figure:
+    """What each call works on, one call below the other: a panel for each of `designs`.
 
-    For each, {one of KINDS: (first frame, frames)}; the calls are drawn one below the other.
+    A call is {one of KINDS: (first frame, frames)}.
     """
-    figure, axes = plt.subplots(figsize=(11, 1.5 + 0.6 * len(calls)), layout="constrained")
-    for row, call in enumerate(calls):
-        for kind, (first, frames) in call.items():
-            if frames:
-                colour, hatch = KINDS[kind]
-                style = {"facecolor": colour, "hatch": hatch, "edgecolor": "black", "linewidth": 0.8}
-                axes.broken_barh([(first, frames)], (row - 0.35, 0.7), **style)
-                axes.annotate(
-                    str(frames),
-                    (first + frames / 2, row),
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    backgroundcolor="white",
-                )
-    axes.set_yticks(range(len(calls)), [f"call {index + 1}" for index in range(len(calls))])
-    axes.invert_yaxis()
-    axes.set(title=fitted(title, figure), xlabel="frame of the stream (numbers in the bars: frames)")
-    used = [kind for kind in KINDS if any(kind in call and call[kind][1] for call in calls)]
-    patches = [Patch(facecolor=KINDS[k][0], hatch=KINDS[k][1], edgecolor="black", label=k) for k in used]
-    figure.legend(handles=patches, loc="outside lower center", ncols=3, fontsize=8)
-    axes.grid(alpha=0.3, axis="x")
+    height = 1.1 + sum(0.6 + 0.36 * len(calls) for calls in designs.values())
+    figure, rows = panels(height, len(designs), sharex=True)
+    figure.suptitle(fitted(title, figure))
+    for axes, (label, calls) in zip(rows, designs.items(), strict=True):
+        for row, call in enumerate(calls):
+            _draw_call(axes, row, call)
+        axes.set_yticks(range(len(calls)), [f"call {index + 1}" for index in range(len(calls))])
+        axes.invert_yaxis()
+        axes.set_title(label, loc="left")
+        axes.grid(axis="x")
+    rows[-1].set_xlabel("frame of the stream (numbers in the bars: frames)")
+    used = {kind for calls in designs.values() for call in calls for kind, (_, frames) in call.items() if frames}
+    legend_below(rows[-1], 2, [_patch(*KINDS[kind], kind) for kind in KINDS if kind in used])
     return figure
+
+
+def _draw_call(axes: Axes, row: int, call: Mapping[str, tuple[int, int]]) -> None:
+    for kind, (first, frames) in call.items():
+        if frames:
+            colour, hatch = KINDS[kind]
+            style = {"facecolor": colour, "hatch": hatch, "edgecolor": "black", "linewidth": 0.8}
+            axes.broken_barh([(first, frames)], (row - 0.4, 0.8), **style)
+            axes.annotate(str(frames), (first + frames / 2, row), **MIDDLE)
 
 
 def windowed_calls(rows: Sequence[tuple[int, int, int, int]]) -> list[dict[str, tuple[int, int]]]:
     """Calls of the windowed design for `calls_see`.
 
-    For each (new, finalized, history before, held before), in frames.
+    For each (new, emitted, left context before, buffered before), in frames.
     """
     calls, done = [], 0
-    for new, finalized, history, held in rows:
-        before = min(held, finalized)
+    for new, emitted, context, buffered in rows:
+        before = min(buffered, emitted)
         calls.append(
             {
-                AGAIN: (done - history, history),
+                AGAIN: (done - context, context),
                 BEFORE: (done, before),
-                NEW: (done + before, finalized - before),
-                HELD: (done + finalized, held + new - finalized),
+                NEW: (done + before, emitted - before),
+                HELD: (done + emitted, buffered + new - emitted),
             }
         )
-        done += finalized
+        done += emitted
     return calls
 
 
-def exact_calls(lengths: Sequence[int], window: int, start: int = 0) -> list[dict[str, tuple[int, int]]]:
-    """Calls of the exact design for `calls_see`.
-
-    Nothing is decoded again or held back; keys reach back a window less one.
-    """
-    calls, done = [], start
-    for new in lengths:
-        reach = min(window - 1, done)
-        calls.append({KEYS: (done - reach, reach), NEW: (done, new)})
-        done += new
-    return calls
+def exact_calls(lengths: Sequence[int]) -> list[dict[str, tuple[int, int]]]:
+    """Calls of the exact design for `calls_see`: nothing is recomputed or buffered."""
+    starts = accumulate(lengths, initial=0)
+    return [{NEW: (start, new)} for start, new in zip(starts, lengths, strict=False)]
 
 
-def memory_line(stages: Sequence[tuple[str, int, float, int]], title: str) -> Figure:
-    """The decoder from left to right.
-
-    (stage, steps a frame, ms that it remembers, states) each, in the order of the data.
-    """
-    figure, axes = plt.subplots(figsize=(11.5, 3.2), layout="constrained")
-    for place, (name, steps, ms, states) in enumerate(stages):
-        box = FancyBboxPatch(
-            (place - 0.4, 0.55), 0.8, 0.55, boxstyle="round,pad=0.03", facecolor="#eef3fa", edgecolor="black"
-        )
-        axes.add_patch(box)
-        axes.annotate(re.sub(r"([._])", r"\1\n", name, count=1), (place, 0.83), ha="center", va="center", fontsize=7.5)
-        axes.annotate(f"×{steps}", (place, 1.2), ha="center", va="bottom", fontsize=8)
-        if states:
-            height = 0.12 + 0.1 * np.log10(max(ms, 0.01) / 0.01)
-            axes.bar(place, height, 0.5, bottom=0.45 - height, color="#c9b458", hatch="//", edgecolor="black")
-            length = f"{ms:.3g} ms" if ms < 1000 else f"{ms / 1000:.3g} s"
-            words = f"{length}\n{states} state{'s' * (states > 1)}"
-            axes.annotate(words, (place, 0.43 - height), ha="center", va="top", fontsize=7.5)
-        if place:
-            axes.annotate("", (place - 0.42, 0.83), (place - 0.58, 0.83), arrowprops={"arrowstyle": "->"})
-    axes.annotate("steps\na frame", (-0.75, 1.2), ha="right", va="bottom", fontsize=8)
-    axes.annotate("remembers\n(log scale)", (-0.75, 0.2), ha="right", va="center", fontsize=8)
-    axes.set(xlim=(-1.7, len(stages) - 0.4), ylim=(-0.5, 1.5), title=fitted(title, figure))
+@styled
+def step_loop(title: str, chunk: str, state: str, audio: str) -> Figure:
+    """A streaming step as a loop: chunk and state go in, audio and next state come out, and that goes in again."""
+    figure, (axes,) = panels(2.9)
+    figure.suptitle(fitted(title, figure))
+    places = (
+        (0.15, 0.8, f"chunk\n{chunk}", "#ffffff"),
+        (0.15, 0.35, f"state\n{state}", "#e8dfae"),
+        (0.5, 0.575, "streaming step\n(one call of the graph)", "#eef3fa"),
+        (0.84, 0.8, f"audio\n{audio}", "#ffffff"),
+        (0.84, 0.35, "next state\n(same names, same shapes)", "#e8dfae"),
+    )
+    for x, y, words, colour in places:
+        box = {"boxstyle": "round,pad=0.5", "facecolor": colour, "edgecolor": "black"}
+        axes.annotate(words, (x, y), ha="center", va="center", bbox=box, zorder=3)
+    arrow = {"arrowstyle": "-|>", "color": "black", "linewidth": 1.4}
+    for rise in (0.14, -0.14):
+        axes.annotate("", (0.36, 0.575 + rise / 3), (0.26, 0.575 + rise), arrowprops=arrow)
+        axes.annotate("", (0.74, 0.575 + rise), (0.64, 0.575 + rise / 3), arrowprops=arrow)
+    axes.plot([0.84, 0.84, 0.15], [0.22, 0.07, 0.07], color="black", linewidth=1.4)
+    axes.annotate("", (0.15, 0.21), (0.15, 0.06), arrowprops=arrow)
+    axes.annotate("goes in with the next chunk", (0.5, 0.07), **MIDDLE)
+    axes.set(xlim=(0, 1), ylim=(0, 0.95))
     axes.axis("off")
     return figure
 
 
-def masks(panels: Mapping[str, np.ndarray], past: int, title: str) -> Figure:
-    """Masks [N, past + N] side by side: 2 may be looked at, 1 should be and is lost, 0 is hidden."""
-    figure, row = plt.subplots(1, len(panels), figsize=(11, 3.4), layout="constrained", sharey=True, squeeze=False)
-    colours, labels = ("#ffffff", "#d62728", "#4c72b0"), ("hidden", "should be seen, and is lost", "is seen")
-    for axes, (label, mask) in zip(row[0], panels.items(), strict=True):
-        extent = (-past - 0.5, mask.shape[1] - past - 0.5, mask.shape[0] - 0.5, -0.5)
-        axes.imshow(
-            mask, cmap=ListedColormap(colours), vmin=0, vmax=2, aspect="auto", interpolation="nearest", extent=extent
-        )
-        lost = np.argwhere(mask == 1)
-        axes.plot(lost[:, 1] - past, lost[:, 0], "x", color="black", markersize=2, linestyle="none")
-        axes.axvline(-0.5, color="black", linewidth=0.8, linestyle="--")
-        axes.set(title=label, xlabel="key: stored before 0, new from 0 on")
-    row[0][0].set_ylabel("query of this call")
-    there = {value for mask in panels.values() for value in np.unique(mask)}
-    patches = [Patch(facecolor=colours[v], edgecolor="black", label=labels[v]) for v in sorted(there)]
-    figure.legend(handles=patches, loc="outside lower center", ncols=3, fontsize=8)
-    figure.suptitle(fitted(title, figure, 11), fontsize=11)
-    return figure
+@styled
+def memory_line(stages: Sequence, title: str) -> Figure:
+    """The codec on one line, from codes to waveform: each stage (`StageMemory`), its rate, and what a stream carries.
 
-
-def distances(series: Mapping[str, tuple[Sequence[int], Sequence[int]]], title: str) -> Figure:
-    """How far a key lies back, and how far the rotation takes it for: {label: (true distances, distances seen)}."""
-    figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
-    for (label, (true, seen)), style in zip(series.items(), ("-", "--", ":", "-."), strict=False):
-        axes.plot(true, seen, style, label=label, linewidth=1.6)
-    axes.set(
-        title=fitted(title, figure),
-        xlabel="frames that a key lies behind the query",
-        ylabel="frames that the rotation says",
-    )
-    axes.legend(fontsize=8)
-    axes.grid(alpha=0.3)
-    return figure
-
-
-def saturated(window: int, chunk: int, calls: int) -> tuple[list[int], list[int]]:
-    """(true, seen) distances of the newest query to the keys, `calls` chunks of `chunk` frames after the window filled.
-
-    Keys are stored rotated, at positions that begin at the length of the store; it stops growing at `window`.
+    Beside each stage that has a state: how far back it reaches, and its bytes.
     """
-    places, positions = list(range(window)), list(range(window))
-    for _ in range(calls):
-        past = min(len(positions), window)
-        places, positions = places[-past:], positions[-past:]
-        places += [places[-1] + 1 + i for i in range(chunk)]
-        positions += [past + i for i in range(chunk)]
-    query = places[-1], positions[-1]
-    true = [query[0] - place for place in places][::-1][:window]
-    seen = [query[1] - position for position in positions][::-1][:window]
-    return true, seen
+    ratios = {"width_ratios": (1.5, 1, 1)}
+    figure, (boxes, reach, sizes) = panels(0.31 * len(stages) + 1.5, 1, 3, sharey=True, gridspec_kw=ratios)
+    figure.suptitle(fitted(title, figure))
+    for place, stage in enumerate(stages):
+        shape = {"boxstyle": "round,pad=0.02", "facecolor": "#eef3fa", "edgecolor": "black"}
+        boxes.add_patch(FancyBboxPatch((0, place - 0.3), 1, 0.6, **shape))
+        count = len(stage.states)
+        words = f"{count} state{'s' * (count > 1)}" if count else "no state"
+        boxes.annotate(stage.name, (0.5, place), ha="center", va="center")
+        boxes.annotate(f"{stage.rate:,g} Hz", (1.08, place), va="center")
+        boxes.annotate(words, (-0.08, place), ha="right", va="center")
+        if place:
+            boxes.annotate("", (0.5, place - 0.28), (0.5, place - 0.72), arrowprops={"arrowstyle": "->"})
+    for place, words in ((-0.75, "codes"), (len(stages) - 0.25, "waveform")):
+        boxes.annotate(words, (0.5, place), ha="center", va="center", fontstyle="italic")
+    boxes.set(xlim=(-0.75, 1.85), ylim=(len(stages), -1), xticks=[], yticks=[])
+    boxes.spines[:].set_visible(False)
+
+    kept = [(place, stage) for place, stage in enumerate(stages) if stage.states]
+    plain_log(reach.xaxis, [stage.reach_ms for _, stage in kept])
+    low, high = reach.get_xlim()
+    reach.set(xlim=(low / 2, 100 * high), xlabel="reaches back (ms, log scale)")
+    reach.set_xticks([tick for tick in (0.1, 10, 1000) if low / 2 <= tick <= 2 * high])
+    for place, stage in kept:
+        if not stage.reach_ms:  # a window of one frame: nothing earlier is attended to
+            continue
+        reach.plot(stage.reach_ms, place, "o", color="black", markersize=5)
+        length = f"{stage.reach_ms:.3g} ms" if stage.reach_ms < 1000 else f"{stage.reach_ms / 1000:.3g} s"
+        reach.annotate(length, (stage.reach_ms, place), (6, 0), textcoords="offset points", va="center")
+        bar = sizes.barh(place, stage.bytes / 1024, 0.6, color="#c9b458", edgecolor="black", hatch="//")
+        sizes.bar_label(bar, [f"{stage.bytes / 1024:.1f}"], padding=3)
+    sizes.set(xlim=(0, 1.35 * max(stage.bytes for _, stage in kept) / 1024), xlabel="KiB of one stream")
+    for axes in (reach, sizes):
+        axes.grid(axis="x")
+    return figure
 
 
+@styled
+def masks(
+    shown: Mapping[str, np.ndarray],
+    past: int,
+    title: str,
+    window: int | None = None,
+) -> Figure:
+    """Masks [N, past + N] side by side: 2 may be attended to, 1 should be and is lost, 0 is hidden.
+
+    `window` is the attention window; by default the cache holds one frame less.
+    """
+    figure, row = panels(3.8, 1, len(shown), sharey=True)
+    figure.suptitle(fitted(title, figure))
+    colours, labels = ("#ffffff", "#d62728", "#8db3e2"), ("hidden", "should be attended to, and is lost", "attended to")
+    for axes, (label, mask) in zip(row, shown.items(), strict=True):
+        queries, last = len(mask), mask.shape[1] - past - 0.5
+        extent = (-past - 0.5, last, queries - 0.5, -0.5)
+        colour = {"cmap": ListedColormap(colours), "vmin": 0, "vmax": 2}
+        axes.imshow(mask, aspect="auto", interpolation="nearest", extent=extent, **colour)
+        lost = np.argwhere(mask == 1)
+        axes.plot(lost[:, 1] - past, lost[:, 0], "x", color="black", markersize=3, linestyle="none")
+        axes.axvline(-0.5, color="black", linewidth=1, linestyle="--")
+        edge = np.arange(queries) - (window or past + 1) + 0.5
+        axes.stairs(
+            edge, np.arange(queries + 1) - 0.5, orientation="horizontal", color="black", linewidth=1.4, baseline=None
+        )
+        width = int(8 * 72 / len(shown) / 6.5)
+        axes.set(title=textwrap.fill(label, width), xlabel="key", xlim=extent[:2], ylim=extent[2:])
+    row[0].set_ylabel("query of this call")
+    there = sorted({value for mask in shown.values() for value in np.unique(mask)})
+    patches = [_patch(colours[value], "", labels[value]) for value in there]
+    patches += [
+        Line2D([], [], color="black", linestyle="--", label="left: KV cache; right: new keys"),
+        Line2D([], [], color="black", label="window edge"),
+    ]
+    legend_below(row[0], 3, patches)
+    return figure
+
+
+@styled
 def overlap(kernel: int, stride: int, inputs: int, border: int, title: str) -> Figure:
     """A transposed convolution laid out in time: each input gives `kernel` samples, one every `stride`.
 
     A chunk begins at input `border`: what its first samples take from the input before it is hatched.
     """
-    figure, axes = plt.subplots(figsize=(11, 0.5 * inputs + 1.5), layout="constrained")
+    label = "output sample (each is the sum of a column, and the bias once)"
+    figure, axes = one_panel(0.45 * inputs + 1.9, title, xlabel=label)
     edge = border * stride
     for index in range(inputs):
         start, end = index * stride, index * stride + kernel
-        colour = "#8db3e2" if index < border else "#5b8f5b"
-        style = {"facecolor": colour, "edgecolor": "black", "linewidth": 0.8}
+        style = {"facecolor": "#8db3e2" if index < border else "#5b8f5b", "edgecolor": "black", "linewidth": 0.8}
         axes.broken_barh([(start, kernel)], (index - 0.35, 0.7), **style)
         if start < edge < end:
             axes.broken_barh([(edge, end - edge)], (index - 0.35, 0.7), hatch="xx", **style)
-        middle = {"ha": "center", "va": "center", "fontsize": 8, "backgroundcolor": "white"}
-        axes.annotate(f"input {index}", (start + kernel / 2, index), **middle)
+        axes.annotate(f"input {index}", (start + kernel / 2, index), **MIDDLE)
     axes.axvline(edge, color="black", linestyle="--")
-    axes.annotate(
-        "a new chunk begins", (edge, -0.62), xytext=(3, 0), textcoords="offset points", fontsize=8, va="center"
-    )
+    axes.annotate("a new chunk begins", (edge, -0.62), xytext=(3, 0), textcoords="offset points", va="center")
     axes.set_yticks([])
-    axes.set(
-        ylim=(inputs - 0.4, -0.9),
-        title=fitted(title, figure),
-        xlabel="output sample (each is the sum of a column, and the bias once)",
+    axes.set(ylim=(inputs - 0.4, -0.9), xticks=range(0, (inputs - 1) * stride + kernel + 1, stride))
+    legend = (
+        ("#8db3e2", "", "input of an earlier chunk"),
+        ("#8db3e2", "xx", "what it adds to this chunk: the state"),
+        ("#5b8f5b", "", "input of this chunk"),
     )
-    axes.set_xticks(range(0, (inputs - 1) * stride + kernel + 1, stride))
-    axes.grid(alpha=0.4, axis="x")
+    legend_below(axes, 3, [_patch(*each) for each in legend])
     return figure
 
 
+@styled
 def branches(module: Mapping[str, float], graph: Mapping[str, float], title: str, unit: str) -> Figure:
     """A trace that keeps one branch: results for each case, of the module and of its graph, {case: number}."""
-    figure, axes = plt.subplots(figsize=(8, 2.6), layout="constrained")
+    figure, axes = one_panel(2.8, title, xlabel=unit)
     places = np.arange(len(module))
     for shift, (label, results, hatch) in enumerate((("the module", module, ""), ("its graph", graph, "//"))):
-        bars = axes.barh(
-            places + 0.4 * shift, [results[case] for case in module], 0.38, label=label, hatch=hatch, alpha=0.8
-        )
-        axes.bar_label(bars, fmt="%g", fontsize=8, padding=2)
+        lengths = [results[case] for case in module]
+        bars = axes.barh(places + 0.4 * shift, lengths, 0.38, label=label, hatch=hatch, alpha=0.6)
+        axes.bar_label(bars, fmt="%g", padding=2)
     axes.set_yticks(places + 0.2, module)
     axes.invert_yaxis()
-    axes.set(title=fitted(title, figure), xlabel=unit)
-    figure.legend(fontsize=8, loc="outside right upper")
+    legend_below(axes)
     return figure
 
 
-@dataclass(frozen=True)
-class Page:
-    """A notebook on the map: its title, the minutes that its words take, the seconds that it ran, exercises in it."""
-
-    name: str
-    title: str
-    minutes: float
-    seconds: float | None
-    exercises: int
-
-
-# Where each notebook stands on the map, by its number, and which comes before it.
-PLACES = {1: (0, 0), 2: (1, 0), 3: (2, 0), 4: (3, 0), 5: (3, 1), 6: (2, 1), 7: (1, 1), 11: (0, 1)}
-PLACES |= {8: (3, 2), 9: (2, 2), 10: (1, 2), 12: (0, 2)}
-WAYS = ((1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (6, 7), (5, 8), (5, 9), (5, 10), (7, 11), (11, 12))
-
-
-def walkthrough_map(pages: Sequence[Page]) -> Figure:
-    """All notebooks, what comes before what, and how long each takes to read and to run."""
-    figure, axes = plt.subplots(figsize=(11, 4.6), layout="constrained")
-    for page in pages:
-        number = int(page.name.split("_")[0])
-        x, y = PLACES.get(number, (number % 4, 3))
-        colour = "#e5efe0" if page.exercises else "#eef3fa"
-        axes.add_patch(
-            FancyBboxPatch((x - 0.4, y - 0.3), 0.8, 0.6, boxstyle="round,pad=0.03", facecolor=colour, edgecolor="black")
-        )
-        times = f"{page.minutes:.0f} min to read" + (f", {page.seconds:.0f} s to run" if page.seconds else "")
-        tasks = f"\n{page.exercises} exercise{'s' * (page.exercises > 1)}" if page.exercises else ""
-        axes.annotate(textwrap.fill(page.title, 32), (x, y - 0.08), ha="center", va="center", fontsize=8)
-        axes.annotate(times + tasks, (x, y + 0.16), ha="center", va="center", fontsize=7)
-    there = {int(page.name.split("_")[0]) for page in pages}
-    for before, after in (way for way in WAYS if there.issuperset(way)):
-        (x0, y0), (x1, y1) = PLACES[before], PLACES[after]
-        scale = 0.44 if y0 == y1 else 0.0
-        rise = 0.0 if y0 == y1 else 0.35
-        start, end = (
-            (x0 + np.sign(x1 - x0) * scale, y0 + np.sign(y1 - y0) * rise),
-            (x1 - np.sign(x1 - x0) * scale, y1 - np.sign(y1 - y0) * rise),
-        )
-        axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": "0.3"})
-    rows = max(PLACES.get(int(page.name.split("_")[0]), (0, 3))[1] for page in pages)
-    axes.set(xlim=(-0.5, 3.5), ylim=(rows + 0.45, -0.45))
-    axes.axis("off")
-    return figure
+def _patch(colour: str, hatch: str, words: str) -> Patch:
+    return Patch(facecolor=colour, hatch=hatch, edgecolor="black", label=words)

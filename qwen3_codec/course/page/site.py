@@ -19,7 +19,7 @@ from ... import demo
 from ...exporting.export import exported
 from ...files import build_folder, folder_written_whole
 from ...model import checkpoint
-from ...model.receptive_field import conv_reach
+from ...model.receptive_field import conv_receptive_field
 from ...runtime import CodecSession
 from ...runtime.describe import description
 from ...runtime.progress import no_progress
@@ -86,7 +86,7 @@ MIT License: https://github.com/microsoft/onnxruntime/blob/main/LICENSE
 def _write_graphs(folder: Path, kept: Path, progress: Callable) -> None:
     """The demo's graphs, each with its description beside it. They are made anew only where they do not fit."""
     loaded = checkpoint.load("demo")
-    decoder, reach = loaded.decoder, conv_reach(loaded.decoder)
+    decoder, reach = loaded.decoder, conv_receptive_field(loaded.decoder)
     wrappers = {
         "exact": ExactStreamingWrapper(decoder),
         "windowed": StatefulCodecONNXWrapper(decoder, reach, LOOKAHEAD),

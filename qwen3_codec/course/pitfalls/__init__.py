@@ -9,7 +9,7 @@ says of the result and of what is reported on the way: warnings, log records, an
 from ...runtime.console import importing
 
 with importing(__name__):
-    from ...exporting.frozen_axes import FrozenAxis, axes_of, find_frozen_axes
+    from ...exporting.diagnostics.frozen_axes import FrozenAxis, axes_of, find_frozen_axes
     from . import branches, caches, clients, lengths, modules, precision, signatures, sound_in, streams
     from .trap import Outcome, Raises, Run, Says, Trap, Wrong, fails_with, signals
 

@@ -14,7 +14,7 @@ from ...runtime.console import importing, run_module
 with importing(__name__):
     from tqdm import tqdm
 
-from ...exporting.wording import gist
+from ...exporting.diagnostics.wording import gist
 from . import TRAPS
 
 ABOUT = "run every trap and say which are as described, about two minutes; exit 1 where one is not"

@@ -7,13 +7,13 @@ import numpy as np
 
 from ...model.checkpoint import example_codes
 from ...model.one_shot import one_shot
-from ...model.receptive_field import conv_reach
+from ...model.receptive_field import conv_receptive_field
 from ...runtime import CodecStream
 from ...runtime.metrics import MAX_ERROR, max_error, mse, per_chunk, snr_db
 from ...streaming.exact import ExactStreamingWrapper
 from ...streaming.session import TorchSession
 from ...streaming.windowed import StatefulCodecONNXWrapper
-from ...verification.decoder import MAX_MSE
+from ...verification.report import MAX_MSE
 from .precision import demo, heard
 from .state import SaturatingPositions, dropped, stream_with_changes
 from .trap import Outcome, Trap, Wrong
@@ -29,7 +29,7 @@ def exact() -> TorchSession:
 @cache
 def windowed() -> TorchSession:
     """With enough history to be exact, and 4 frames of look-ahead."""
-    return TorchSession(StatefulCodecONNXWrapper(demo().decoder, conv_reach(demo().decoder), 4))
+    return TorchSession(StatefulCodecONNXWrapper(demo().decoder, conv_receptive_field(demo().decoder), 4))
 
 
 def reset_all(streams: CodecStream, row: int) -> CodecStream:
@@ -130,7 +130,7 @@ def a_wrong_wrapper_is_tested(length: Callable) -> Outcome:
     """Positions that saturate, in the demo's windowed wrapper: does a test of this length notice?"""
     decoder, frames = demo().decoder, length()
     codes = example_codes(demo(), frames)
-    wrong = TorchSession(SaturatingPositions(decoder, conv_reach(decoder), 0)).stream()
+    wrong = TorchSession(SaturatingPositions(decoder, conv_receptive_field(decoder), 0)).stream()
     error = mse(one_shot(decoder, codes), stream_with_changes(wrong, codes, 3))
     return Outcome(
         NOTICED if error > MAX_MSE else MISSED, f"{frames} frames: MSE {error:.1e}, the limit is {MAX_MSE:.0e}"

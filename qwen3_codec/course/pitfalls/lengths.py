@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ...exporting.diagnostics import captured
-from ...exporting.export import EXPORTERS
+from ...exporting.tracing import EXPORTERS
 from .graphs import compare, converted, in_graph, row
 from .trap import REFUSED, RIGHT, WRONG, Outcome, Says, Trap, Wrong, signals
 

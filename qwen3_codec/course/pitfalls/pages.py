@@ -42,11 +42,40 @@ def code(*parts: Callable) -> Markdown:
     return Markdown("\n\n".join(map(source, parts)))
 
 
+def excerpt(part: Callable, first: str, until: str = "") -> Markdown:
+    """Lines of a class's or function's code, from the one that begins with `first` to the one before `until` does.
+
+    Comments above a line belong to it. Lines are named by their beginnings and not by numbers, so that a page follows
+    the code. Raises ValueError for a line that is not there.
+    """
+    lines = inspect.getsource(part).splitlines()
+    start = _place(lines, first, 0, part)
+    end = _place(lines, until, start + 1, part) if until else len(lines)
+    return Markdown(f"{_name(part)}, in part:\n\n{_python(lines[start:end])}")
+
+
+def _place(lines: list[str], first: str, start: int, part: Callable) -> int:
+    for place in range(start, len(lines)):
+        if lines[place].strip().startswith(first):
+            while lines[place - 1].strip().startswith("#"):
+                place -= 1
+            return place
+    raise ValueError(f"no line of {part.__qualname__} begins with {first!r}")
+
+
 def source(part: Callable) -> str:
     """The code of a class or function as a Markdown block, under its name and file."""
+    return f"{_name(part)}:\n\n{_python(inspect.getsource(part).splitlines())}"
+
+
+def _name(part: Callable) -> str:
     folder = Path(sys.modules[part.__module__.split(".")[0]].__file__).parents[1]
     file = Path(inspect.getsourcefile(inspect.unwrap(part))).relative_to(folder).as_posix()
-    return f"`{part.__qualname__}` in `{file}`:\n\n{_block(textwrap.dedent(inspect.getsource(part)), 'python')}"
+    return f"`{part.__qualname__}` in `{file}`"
+
+
+def _python(lines: list[str]) -> str:
+    return _block(textwrap.dedent("\n".join(lines)), "python")
 
 
 def _block(text: str, language: str = "text") -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ...model.receptive_field import conv_reach
+from ...model.receptive_field import conv_receptive_field
 from ...runtime import CodecStream
 from ...streaming.exact import ExactStreamingWrapper
 from ...streaming.kv_stack import TraceableKVStack, keep_last, sliding_window_mask
@@ -103,7 +103,7 @@ def wrong_states(decoder, codes: np.ndarray, chunk: int = 3, warm: int = 0) -> d
     """
     wrappers = (
         ExactStreamingWrapper(decoder),
-        SaturatingPositions(decoder, conv_reach(decoder), lookahead_frames=0),
+        SaturatingPositions(decoder, conv_receptive_field(decoder), lookahead_frames=0),
     )
     exact, saturating = (CodecStream(TorchSession(wrapper), codes.shape[0]) for wrapper in wrappers)
     if warm:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ...model import checkpoint
 from ...model.one_shot import one_shot
-from ...model.receptive_field import conv_reach
+from ...model.receptive_field import conv_receptive_field
 from ...runtime import CodecSession
 from ...runtime.metrics import MAX_ERROR, chunks, max_error
 from ...streaming.kv_stack import TraceableKVStack, sliding_window_mask
@@ -38,7 +38,7 @@ from .trap import Outcome, Trap, Wrong
 @cache
 def enough_history() -> int:
     """Frames of history that make the demo's windowed graph exact."""
-    return conv_reach(demo().decoder)
+    return conv_receptive_field(demo().decoder)
 
 
 def in_stream(chunk: int, frames: int) -> Callable[[Callable], Outcome]:
@@ -254,10 +254,10 @@ TRAPS = (
         fix=StatefulCodecONNXWrapper,
         demonstrate=in_stream(chunk=3, frames=60),
         today=Wrong(at_least=1e-2),
-        why="The conv stack looks back 10 frames at these rates, as `conv_reach` measures. With that many the windowed "
-        "design is exact; the exact design decodes no frame again at all.",
+        why="The conv stack looks back 10 frames at these rates, as `conv_receptive_field` measures. With that many "
+        "the windowed design is exact; the exact design decodes no frame again at all.",
         within=MAX_ERROR,
-        code=(too_little_history, conv_reach),
+        code=(too_little_history, conv_receptive_field),
     ),
     Trap(
         name="one buffer bound as input and output",

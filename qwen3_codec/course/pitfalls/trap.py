@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from ...exporting.diagnostics import STDERR, STDOUT, Diagnostic, captured, is_advice
-from ...exporting.wording import gist
+from ...exporting.diagnostics.wording import gist
 
 RIGHT, WRONG, REFUSED = "right", "wrong", "refused"
 

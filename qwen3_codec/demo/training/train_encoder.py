@@ -24,8 +24,9 @@ from ...files import written_whole
 from ...model import checkpoint
 from ...model.checkpoint import Checkpoint
 from ...model.checkpoint.encoder_config import encoder_config
+from ...model.checkpoint.upstream import mimi_config
 from ...model.decoder import CodecDecoder
-from ...model.encoder import CodecEncoder, mimi_config
+from ...model.encoder import CodecEncoder
 
 # Mimi's layers at small widths. 0.42 million parameters.
 ENCODER_CONFIG = {

@@ -4,32 +4,36 @@ Behind the transformer everything is laid out [B, T, C] here, each step's channe
 one matrix product over neighbouring steps, and what a transposed one gives needs no transpose.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import partial
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...model.decoder import CodecDecoder
+from ...model.snake import Snake, sine_squared
 from ...runtime.measured_snr import INT8
 from ...spec import DECODER, EXACT
 from ...streaming.designs import WRAPPERS
 from ...streaming.exact import ExactStreamingWrapper
-from ...streaming.kv_stack import stream_transformer
+from ...streaming.kv_stack import Streamed, stream_transformer
 from ...streaming.layers import (
     ConvStates,
-    Snake,
     StreamingConv1d,
     StreamingConvNeXt,
     StreamingConvTranspose1d,
     eval_own,
-    sine_squared,
 )
 from .integers import TRANSLATIONS, BlockProduct, IntegerProduct
 
 FLOAT, BLOCKS, ONE_TERM, TWO_TERMS = "float32", "block-wise int8", "int8", "two-term int8"
-PRODUCTS = {BLOCKS: BlockProduct, ONE_TERM: IntegerProduct, TWO_TERMS: partial(IntegerProduct, terms=2)}
+PRODUCTS: dict[str, Callable[..., nn.Module]] = {
+    BLOCKS: BlockProduct,
+    ONE_TERM: IntegerProduct,
+    TWO_TERMS: partial(IntegerProduct, terms=2),
+}
 # The table: which kind of layer gets which product. It comes from the demo, where each kind alone was given one term
 # (`precision.sensitivity`, page 8): transposed convolutions leave 37 to 43 dB, what comes before them 40 to 45, the
 # residual ones 39 to 46, the more the later their block; the weights alone, all of them, 37. At the official widths
@@ -77,11 +81,13 @@ class Int8StreamingWrapper(ExactStreamingWrapper):
             self.stages[index] = form(self.stages[index]) or _swap(self.stages[index], form)
         eval_own(self, decoder)
 
-    def transform(self, hidden, keys, values, past_frames, **parts):
+    def transform(
+        self, hidden: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], past_frames: Tensor, **parts: Any
+    ) -> Streamed:
         keep = self.decoder.config.sliding_window - 1
         return stream_transformer(self.transformer, hidden, keys, values, keep, past_frames, **parts)
 
-    def decode_latents(self, latents, convs: ConvStates):
+    def decode_latents(self, latents: Tensor, convs: ConvStates) -> Tensor:
         for stage in self.stages:
             latents = stage(latents, convs)
         return latents.squeeze(2).clamp(-1, 1)
@@ -97,7 +103,7 @@ class Transposed(nn.Module):
         super().__init__()
         self.part = part
 
-    def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
+    def forward(self, x: Tensor, states: ConvStates) -> Tensor:
         return self.part(x.transpose(1, 2), states).transpose(1, 2)
 
 
@@ -113,7 +119,7 @@ class StepConv(nn.Module):
         self.reach = torch.arange(conv.kernel_size[0]) * conv.dilation[0]
         self.product = product(conv.weight.transpose(1, 2).flatten(1), conv.bias)
 
-    def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
+    def forward(self, x: Tensor, states: ConvStates) -> Tensor:
         return _over_steps(self, x, states)
 
 
@@ -126,14 +132,16 @@ class StepTransConv(nn.Module):
         self.reach = torch.arange(layer.left_context + 1)
         # The layer's outputs are channel by channel, each with its strides; these are stride by stride.
         order = torch.arange(len(layer.weight)).view(-1, layer.stride).T.flatten()
-        self.product = product(layer.weight.transpose(1, 2).flatten(1)[order], layer.bias[order])
+        self.product = product(
+            layer.weight.transpose(1, 2).flatten(1)[order], None if layer.bias is None else layer.bias[order]
+        )
 
-    def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
+    def forward(self, x: Tensor, states: ConvStates) -> Tensor:
         y = _over_steps(self, x, states)
         return y.reshape(y.size(0), -1, self.layer.out_channels)
 
 
-def _over_steps(conv: StepConv | StepTransConv, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
+def _over_steps(conv: StepConv | StepTransConv, x: Tensor, states: ConvStates) -> Tensor:
     """The product of `conv` at each step of `x`, its past in front; `conv.reach` says how far a step's taps lie."""
     if not conv.layer.left_context:
         return conv.product(x)
@@ -147,13 +155,15 @@ class StepSnake(nn.Module):
     """`Snake` on [B, T, C]. Its sine has fewer terms: what it leaves is far below the rounding of 8 bits."""
 
     degree = 3  # within 9e-4
+    frequency: Tensor
+    scale: Tensor
 
     def __init__(self, layer: Snake):
         super().__init__()
         self.register_buffer("frequency", layer.frequency[:, 0].contiguous(), persistent=False)
         self.register_buffer("scale", layer.scale[:, 0].contiguous(), persistent=False)
 
-    def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         return x + self.scale * sine_squared(x * self.frequency, self.degree)
 
 
@@ -167,7 +177,7 @@ class StepConvNeXt(nn.Module):
         self.pwconv1 = product(block.pwconv1.weight, block.pwconv1.bias)
         self.pwconv2 = product(block.gamma[:, None] * block.pwconv2.weight, block.gamma * block.pwconv2.bias)
 
-    def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
+    def forward(self, x: Tensor, states: ConvStates) -> Tensor:
         return x + self.pwconv2(self.act(self.pwconv1(self.norm(self.dwconv(x, states)))))
 
 

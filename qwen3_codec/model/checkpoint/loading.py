@@ -23,11 +23,12 @@ from ...files import written_whole
 from ...runtime.audio import how_to_convert, read_waveform
 from ...runtime.codes import read_rows
 from ...spec import DECODER, ENCODER, random_codes
-from ..decoder import CodecDecoder, code2wav_config
-from ..encoder import CodecEncoder, mimi_config, upstream_name
+from ..decoder import CodecDecoder
+from ..encoder import CodecEncoder
 from .config import RANDOM_CONFIGS, READ_FIELDS, CheckpointError, check_config, complete, read_config
 from .encoder_config import ENCODER_DEFAULTS, encoder_config
 from .hub import CONFIG_FILE, download
+from .upstream import code2wav_config, mimi_config, upstream_name
 from .weights import WEIGHTS_FILE, explain_file, read_weights
 
 SUBFOLDER = "speech_tokenizer"

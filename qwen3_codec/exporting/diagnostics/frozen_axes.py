@@ -4,14 +4,15 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
 
-from ..runtime.metrics import MAX_ERROR, scaled_error
-from ..spec import StateSpec
+from ...runtime.metrics import MAX_ERROR, scaled_error
+from ...spec import StateSpec
 
 # Integer tensors up to this size are shapes, ends of slices and the like: their values count, not their sizes.
 SHAPE_LIKE = 16
@@ -84,14 +85,14 @@ def resized(example: Mapping[str, np.ndarray], places: Sequence[tuple[str, int]]
     return feeds
 
 
-def _failure(session, module: Callable, feeds: dict[str, np.ndarray]) -> tuple[str, str] | None:
+def _failure(session: Any, module: Callable, feeds: dict[str, np.ndarray]) -> tuple[str, str] | None:
     """(what is wrong, the node that says so or "") of one run, or None."""
     with torch.no_grad():
         expected = arrays_of(module(*map(torch.from_numpy, feeds.values())))
     try:
         outputs = run_with(session, feeds)
-    except Exception as error:  # ONNX Runtime's exceptions share no narrower base class
-        return why_it_stopped(error), failing_node(error)
+    except Exception as stop:  # ONNX Runtime's exceptions share no narrower base class
+        return why_it_stopped(stop), failing_node(stop)
     for value, wanted, array in zip(session.get_outputs(), expected, outputs, strict=True):
         if wanted.shape != array.shape:
             return f"{value.name} has the shape {list(array.shape)}, must be {list(wanted.shape)}", ""
@@ -144,13 +145,13 @@ def raw_session(model: Path | bytes, optimized: bool = True, log: bool = True) -
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def run_with(session, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None) -> list[np.ndarray]:
+def run_with(session: Any, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None) -> list[np.ndarray]:
     """Run with those of `feeds` that the graph takes: an export may have lost some of its inputs."""
     taken = {tensor.name for tensor in session.get_inputs()}
     return session.run(outputs, {name: array for name, array in feeds.items() if name in taken})
 
 
-def arrays_of(result) -> list[np.ndarray]:
+def arrays_of(result: Any) -> list[np.ndarray]:
     """A module's result as a list of arrays."""
     return [tensor.numpy() for tensor in (result if isinstance(result, tuple) else (result,))]
 

@@ -6,8 +6,8 @@ import traceback
 from collections.abc import Sequence
 from tempfile import gettempdir
 
-from ..streaming.places import LIBRARY, is_machinery, short
-from .diagnostics import STDERR, STDOUT, Diagnostic, is_advice
+from ...model.inspection.places import LIBRARY, is_machinery, short
+from .capture import STDERR, STDOUT, Diagnostic, is_advice
 
 # What a trace says where it keeps a Python value or an axis in place of what it was computed from, in our words. `code`
 # is the expression that the warning speaks of; the others are groups of the pattern.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = Path(__file__).parents[2]
 # Folders of ours that ask for a run: a wrapper of theirs is none of the user's.
 MACHINERY = tuple(str(PACKAGE / name) for name in ("runtime", "exporting", "verification", "cli"))
 # Where Python keeps its own modules, and what is installed.

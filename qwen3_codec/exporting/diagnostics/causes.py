@@ -7,16 +7,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..spec import SAMPLES
-from ..streaming.session import Operations
-from .diagnostics import Diagnostic, captured
+from ...model.inspection.operations import Operations
+from ...spec import SAMPLES
+from ...streaming.session import StreamingModule
+from .capture import Diagnostic, captured
 from .frozen_axes import axes_of, find_frozen_axes
 from .wording import TRACER, described, tells_of_a_loss
 
 Arrays = Mapping[str, np.ndarray]
 
 
-def complex_numbers(wrapper: torch.nn.Module, example: Arrays) -> list[str]:
+def complex_numbers(wrapper: StreamingModule, example: Arrays) -> list[str]:
     """The first operation that gives complex numbers, when `wrapper` runs on `example`; none, or one line."""
     operations = Operations()
     with suppress(Exception), captured(), torch.no_grad(), operations:  # what fails here has failed before, in words
@@ -30,7 +31,7 @@ def warned(said: Sequence[Diagnostic]) -> list[str]:
     return [*described([each for each in said if each.category == TRACER or tells_of_a_loss(each)])]
 
 
-def frozen_axes(wrapper: torch.nn.Module, graph: Path, example: Arrays, frames: Sequence[int]) -> list[str]:
+def frozen_axes(wrapper: StreamingModule, graph: Path, example: Arrays, frames: Sequence[int]) -> list[str]:
     """The axes that do not follow to `frames`, each with the node where that shows first, if the graph runs at all."""
     spec, found = wrapper.spec, []
     with suppress(Exception):  # it explains an error, and must not replace it

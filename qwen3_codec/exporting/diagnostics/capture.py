@@ -15,8 +15,9 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import FrameType
 
-from ..streaming.places import Place, short
+from ...model.inspection.places import Place, short
 
 STDOUT, STDERR = "stdout", "stderr"
 
@@ -102,7 +103,7 @@ def captured() -> Iterator[list[Diagnostic]]:
 def _diagnostic(message: Warning | str, category: type[Warning], source: str, line: int) -> Diagnostic:
     """A warning, with the expression that it speaks of: the frame that computes it is still there."""
     caller = sys._getframe(2)
-    frame = caller
+    frame: FrameType | None = caller
     while frame and (frame.f_code.co_filename, frame.f_lineno) != (source, line):
         frame = frame.f_back
     code = Place.of(frame).code if frame else ""
@@ -122,7 +123,8 @@ class _Collector(logging.Handler):
 def _records_into(said: list[Diagnostic]) -> Iterator[None]:
     """Every logger's handlers give way to one that collects. (torch's own loggers hand nothing on to the root.)"""
     known = [logging.getLogger(), *logging.root.manager.loggerDict.values()]
-    before = {logger: logger.handlers for logger in known if getattr(logger, "handlers", None)}
+    loggers = [logger for logger in known if isinstance(logger, logging.Logger)]
+    before = {logger: logger.handlers for logger in loggers if logger.handlers}
     collector = _Collector(said)
     for logger in before:
         logger.handlers = [] if logger.propagate and logger is not logging.root else [collector]

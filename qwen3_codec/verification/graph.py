@@ -1,0 +1,64 @@
+"""An exported graph, of either part, against the wrapper that it was made from."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ..exporting.precision import int8  # noqa: F401  its wrapper is one of `wrapper_of`'s
+from ..exporting.precision.export import EXAMPLE_FRAMES
+from ..model.checkpoint import Checkpoint, example_audio, example_codes
+from ..runtime import CodecSession
+from ..runtime.measured_snr import FLOAT32, measured_snr_of
+from ..runtime.progress import Progress, no_progress
+from ..spec import ENCODER, random_codes
+from ..streaming.designs import wrapper_of
+from ..streaming.fixed import FixedAxes
+from ..streaming.session import StreamingModule
+from .decoder import verify
+from .encoder import verify_encoder
+from .report import Verdict
+
+LEAST_FRAMES = 120
+
+
+def verify_graph(
+    checkpoint: Checkpoint,
+    session: CodecSession,
+    schedules: Sequence[Sequence[int]],
+    data: np.ndarray | None = None,
+    progress: Progress = no_progress,
+) -> Verdict:
+    """`session`'s graph against the wrapper that it was exported from, over codes or audio (default: `example`)."""
+    check: Callable[..., Verdict] = verify_encoder if session.spec.part == ENCODER else verify
+    data = example(checkpoint, session, schedules) if data is None else data
+    return check(checkpoint, wrapper_like(checkpoint, session), data, schedules, session, progress)
+
+
+def example(checkpoint: Checkpoint, session: CodecSession, schedules: Sequence[Sequence[int]]) -> np.ndarray:
+    """So long that the last call begins after all states are full: an encoder's audio; random codes, which find a fault
+    anywhere; of a file in fewer bits, those that its SNR was measured on.
+    """
+    spec = session.spec
+    frames = max(LEAST_FRAMES, spec.frames_to_fill + max(map(max, schedules)) + 1)
+    if spec.part == ENCODER:
+        return example_audio(checkpoint, frames)
+    reduced = measured_snr_of(session.metadata)
+    return example_codes(checkpoint, EXAMPLE_FRAMES) if reduced else random_codes(spec, frames)
+
+
+def wrapper_like(checkpoint: Checkpoint, session: CodecSession) -> StreamingModule:
+    """The wrapper that `session`'s graph was exported from, on the weights of `checkpoint`.
+
+    Raises ValueError where the graph was made from other weights or another config, CheckpointError where the config
+    was changed after it was loaded.
+    """
+    spec, metadata = session.spec, session.metadata
+    checkpoint.check_unchanged(spec.part)
+    wrapper = wrapper_of(checkpoint, spec.design, spec.part, metadata.get("precision", FLOAT32), **spec.settings)
+    if spec.fixed_frames or spec.fixed_batch:
+        wrapper = FixedAxes(wrapper, spec.fixed_frames, spec.fixed_batch)
+    if wrapper.spec != spec:
+        raise ValueError(f"{session.path}: its interface is not that of the checkpoint {checkpoint.source}")
+    if metadata.get("weights_sha256") != checkpoint.fingerprint(spec.part):
+        raise ValueError(f"{session.path}: was exported from other weights than the checkpoint {checkpoint.source} has")
+    return wrapper
