@@ -60,14 +60,14 @@ print(f"attention window: {window} frames; receptive field of the convolutional 
 # The decoder is a transformer with a convolutional decoder after it. Both designs keep the transformer's keys and values. They differ in what they keep for the convolutions:
 #
 # - The **windowed** design keeps the last few *latents*, which are the input of the convolutional decoder. Each call decodes them again
-#   (they are *recomputed*) so that the convolutions have a left context, and drops the samples that this gives.
+#   (they are [recomputed](guide/glossary.md#recomputed)) so that the convolutions have a [left context](guide/glossary.md#left-context), and drops the samples that this gives.
 # - The **exact** design keeps, for each convolution, the last steps of *its own* input. Nothing is recomputed.
 #
 # > **Why.** The windowed interface exists in the wild: the notes that this course follows describe it, with its 21 inputs and 23 outputs. Somebody who
 # > is given such a file has to be able to check it. So we reproduce it, measure what it costs, and do better.
 #
 # `steps` holds one of each, and all that follows treats them in the same way. The windowed one has the settings of the notes: 4 frames of left context
-# (`conv_history_frames` in the interface) and 4 frames of look-ahead.
+# (`conv_history_frames` in the interface) and 4 frames of [look-ahead](guide/glossary.md#look-ahead).
 
 # %%
 few = min(4, reach - 1)
@@ -107,7 +107,7 @@ excerpt(step_class.forward, "def forward", '"""')
 excerpt(step_class.forward, "quantized =", "pending =")
 
 # %% [markdown]
-# **From latents to audio.** `latent_buf` holds the latents that were *buffered* because of the look-ahead, and `conv_h` the left context. Both go in front of the new ones, the whole runs through the
+# **From latents to audio.** `latent_buf` holds the latents that were [buffered](guide/glossary.md#buffered-emitted) because of the look-ahead, and `conv_h` the left context. Both go in front of the new ones, the whole runs through the
 # convolutional decoder, and the samples of the left context are dropped: an earlier call has emitted them. Note `conv_h.size(2)`, a size that is used as it is. At the start of a stream it is 0,
 # and no `if` is needed, because a trace would keep one branch of it ([4 · Export](04_export_onnx.ipynb) shows how).
 
@@ -168,7 +168,7 @@ code(ExactStreamingWrapper.decode_latents)
 
 # %% [markdown]
 # **The state of the convolutions** is a list of tensors, handed out in the order in which data reaches the layers. `extend` puts the state in front of the new samples and cuts the next state from the end of
-# what is joined. A causal convolution of kernel k and dilation d has a left context of d·(k − 1) steps of its own input: that is its whole state, and its streaming counterpart is these two
+# what is joined. A causal convolution of kernel k and dilation d has a left context of d·(k − 1) steps of its own input: that is its whole state, and its [streaming counterpart](guide/glossary.md#streaming-counterpart) is these two
 # lines. (The second pads at the end if the convolution has a stride, so that an incomplete last step is computed too. The decoder has none.)
 
 # %%
@@ -275,17 +275,17 @@ assert not any(array.any() for array in steps["exact"].spec.zero_state().values(
 # ## 4. A KV cache of pre-RoPE keys
 #
 # Both designs share the transformer's part. The layers are called one by one, because the library's own `forward` would ask the cache for its length and build the mask from Python numbers. Here positions and mask
-# come from tensors. `positions` begins at 0 with the *oldest cached key*, in every call.
+# come from tensors. `positions` begins at 0 with the *oldest cached key*, in every call. (`mask` and `stack_type` are parameters, so that one can put in others: section 8 puts in a broken cache.)
 
 # %%
 excerpt(stream_layers, "past, window =")
 
 # %% [markdown]
 # `stack` stands in for transformers' cache. transformers applies RoPE *before* it calls `cache.update`. A post-RoPE cache would tie each key to an absolute position that must grow for ever. `update` therefore
-# rotates the new key by the negative angle and caches it **pre-RoPE**; each call applies RoPE anew to the cached keys, at positions counted from the start of the window. Attention depends on the distance of two
+# rotates the new key by the negative angle and caches it [pre-RoPE](guide/glossary.md#pre-rope-and-post-rope-cache); each call applies RoPE anew to the cached keys, at positions counted from the start of the window. Attention depends on the distance of two
 # positions alone, so this equals absolute positions.
 #
-# What is *returned* is not trimmed, only what is *stored*: the first query of a chunk still needs the oldest key, although the last one does not. (The windowed design stores `sliding_window` keys. One fewer
+# What is *returned* is not trimmed, only what is *stored*: the first query of a chunk still needs the oldest key, although the last one does not. (How many that is, `keep`, is the design's: the windowed one stores `sliding_window` keys. One fewer
 # is enough, because a frame looks at itself and at `sliding_window − 1` earlier ones; the exact design stores those.)
 
 # %%
@@ -350,7 +350,7 @@ solution("keys and positions")
 # ### Empty is not zero
 #
 # The exact design's caches have their full size from the start, filled with zeros. A zero key is not "no key": its score is 0, and softmax gives that a weight like any other number. `past_frames`
-# says how many cache slots are valid, and the mask hides the rest. It is counted in *frames*, while the mask wants *steps* of the transformer. Here a frame is one step; a codec that upsamples before its attention has
+# says how many [cache slots are valid](guide/glossary.md#valid-cache-slots), and the mask hides the rest. It is counted in *frames*, while the mask wants *steps* of the transformer. Here a frame is one step; a codec that upsamples before its attention has
 # several, and then the mask gets frames × steps, clamped at `sliding_window − 1`.
 
 # %%
@@ -492,7 +492,7 @@ figure = schematics.calls_see(panels, "What the convolutional decoder works on i
 #
 # ## 7. The comparison, in ten lines
 #
-# The reference is the *one-shot* waveform: the full sequence decoded by the decoder itself, with no state and no wrapper. A step is right if its stream equals that for every chunk schedule. The schedules here have single frames, chunks that
+# The reference is the [one-shot](guide/glossary.md#full-sequence-decode-one-shot) waveform: the full sequence decoded by the decoder itself, with no state and no wrapper. A step is right if its stream equals that for every [chunk schedule](guide/glossary.md#chunk-chunk-schedule). The schedules here have single frames, chunks that
 # are shorter than the left contexts, chunks of changing length, a last chunk that is shorter than the others, and one call for all.
 
 # %%
@@ -576,6 +576,8 @@ print("below the limit, so not seen:", ", ".join(words) or "none of these")
 
 # %% tags=["check"]
 assert rounding[0] < MAX_ERROR < quietest and rounding[1] < MAX_MSE
+loud = [distances[name][2] for name in (f"left context 0 in place of {reach}", "positions that saturate")]
+assert loaded.source != "demo" or max(loud) < 30 < min(snr for *_, snr in distances.values() if snr not in loud)
 
 # %% [markdown]
 # So 5e-5 is about 100 × the rounding that we measure (4e-7 on the demo), and below the quietest real mistake that we know (3e-4: two frames of left context too
@@ -584,12 +586,12 @@ assert rounding[0] < MAX_ERROR < quietest and rounding[1] < MAX_MSE
 # the first one sees a single sample.
 #
 # A graph in int8 cannot meet either limit: its rounding is larger than that. It is held to an SNR of at least 30 dB, which lies between what it has (35 dB on the demo, [8 · Quantization](08_fewer_bits.ipynb)) and the
-# mistakes that one hears (the last two rows). It lets the quieter ones through, so the float32 graph of the same code has to be checked as well.
+# mistakes that one hears (the last two rows, on the demo). It lets the quieter ones through, so the float32 graph of the same code has to be checked as well.
 #
 # ### What a short test does not show
 #
-# Positions that saturate are right up to the frame after the window. So a test of 40 frames passes a wrapper that is wrong from the sixth second on, and `verify` says in its last line
-# how far the test went.
+# > **Trap.** Positions that saturate are right up to the frame after the window. So a test of 40 frames passes a wrapper that is wrong from the sixth second on (on the demo). `verify` says in its last line
+# > how far the test went.
 #
 # > **Predict.** The stream below fills the window in one call and goes on frame by frame. Which frame after that is the first wrong one?
 #
@@ -628,7 +630,7 @@ assert int(np.ceil(added)) == reach
 #
 # > **Predict.** Which lowers the error more: two frames more of left context, or four frames more of look-ahead?
 #
-# <details><summary>Answer</summary>The left context, by a factor of some ten to a hundred. The look-ahead changes nothing, since the decoder never looks ahead.</details>
+# <details><summary>Answer</summary>The left context, by a factor of ten and more. The look-ahead changes nothing, since the decoder never looks ahead.</details>
 
 
 # %%
@@ -740,7 +742,9 @@ interact(
 # - Read a streaming step, of either design, and say for each line what would be wrong without it.
 # - Check a step in PyTorch over chunk schedules, past the window and with rows at different offsets, under limits that you can defend.
 # - Tell the error of a design from a mistake in it.
-# - Change a step and have it judged: [6 · Workbench](06_workbench.ipynb) has it in one cell.
+# - Change a step and have it judged: [6 · The workbench](06_workbench.ipynb) has it in one cell.
+# - Take the parts to another model. `find_states` lists what a model has to remember; `StreamingConv1d`, `StreamingConvTranspose1d` and `stream_layers` take the layers of any:
+#   [11 · Another codec](11_another_codec.ipynb) does it.
 #
 # > **Try it.** A longer stream: `QWEN3_CODEC_FRAMES=400` goes far past the demo's attention window of 72 frames.
 #

@@ -14,6 +14,7 @@ The public names, each loaded when it is asked for, so that a client of an expor
     TorchSession                  a wrapper behind a client's interface
     export                        a wrapper to an ONNX file that describes itself, checked before it has its name
     verify                        one-shot decoder, wrapper and graph over chunk schedules
+    judge                         a step that you changed: checks, export, and the likely cause of what is wrong
     parity                        any graph whose states are pairs X and next_X against its one-shot model
     CodecSession, AsyncStream     an exported graph, and a stream of it in a coroutine (see `qwen3_codec.runtime`)
 
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from .streaming.windowed import StatefulCodecONNXWrapper as StatefulCodecONNXWrapper
     from .verification.decoder import verify as verify
     from .verification.parity import parity as parity
+    from .verification.workbench import judge as judge
 
 __version__ = "0.1.0"
 
@@ -85,6 +87,7 @@ __getattr__, __dir__, __all__ = loaded_when_asked(
         "TorchSession": "streaming.session",
         "export": "exporting.export",
         "find_states": "model.inspection.finder",
+        "judge": "verification.workbench",
         "load": "model.checkpoint",
         "one_shot": "model.one_shot",
         "parity": "verification.parity",

@@ -7,7 +7,7 @@ the runtime, the verifier, the tests and the notebooks' tables read it back.
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import ceil, prod
 from typing import Any
@@ -20,7 +20,7 @@ BATCH, FRAMES, SAMPLES = "batch", "frames", "samples"
 DECODER, ENCODER = "decoder", "encoder"  # the parts of a checkpoint
 EXACT, WINDOWED, ONE_SHOT = "exact", "windowed", "one-shot"  # the designs, see `streaming.designs`
 WINDOWED_FRAMES = 4  # of left context and of look-ahead, where nobody says otherwise
-LEFT_CONTEXT = "left_context_frames"  # the axis of what the windowed design's conv stack recomputes
+LEFT_CONTEXT = "left_context_frames"  # the axis of what the windowed design's convolutions recompute
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class StateSpec:
     `inputs` and `outputs` are the tensors of one call; `states` are (input, output) pairs: what comes out under the
     second name goes in under the first at the next call. In the graph, inputs come before states, outputs likewise.
     `limits` holds the longest length of each axis that has one, and the largest value of each integer state; `settings`
-    what the design's wrapper was made with, under its own names.
+    what the design's wrapper was made with, under its own names. `modules` says which module of the model each state
+    belongs to; two graphs that differ in it alone have the same interface.
     """
 
     design: str
@@ -75,6 +76,7 @@ class StateSpec:
     limits: dict[str, int] = field(default_factory=dict)
     settings: dict[str, int] = field(default_factory=dict)
     part: str = DECODER
+    modules: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def all_inputs(self) -> list[TensorSpec]:
@@ -91,7 +93,7 @@ class StateSpec:
 
     @property
     def lookahead_frames(self) -> int:
-        """Frames that a stream holds back until later ones have come."""
+        """Frames that a stream buffers until later ones have come."""
         return self.settings.get("lookahead_frames", 0)
 
     @property
@@ -127,6 +129,10 @@ class StateSpec:
     def _fixed_axis(self, index: int) -> int | None:
         length = self._codes.shape[index]
         return length if isinstance(length, int) else None
+
+    def with_modules(self, names: Sequence[str]) -> "StateSpec":
+        """The same with `modules`: a name for each state, in their order."""
+        return replace(self, modules={before.name: name for (before, _), name in zip(self.states, names, strict=True)})
 
     def zero_state(self, batch: int = 1) -> dict[str, np.ndarray]:
         """The state of `batch` streams that have seen nothing: zeros, with every axis that grows at length 0."""
@@ -169,11 +175,6 @@ def _design_of_kind(kind: str, lookahead_frames: int, limits: dict[str, int]) ->
     if kind == WINDOWED:
         settings = {"conv_history_frames": limits[LEFT_CONTEXT], "lookahead_frames": lookahead_frames}
     return {"design": EXACT, "part": ENCODER} if kind == ENCODER else {"design": kind, "settings": settings}
-
-
-def random_codes(dims: Any, frames: int, batch: int = 1, seed: int = 0) -> np.ndarray:
-    """Seeded int64 codes [batch, frames, Q] for `dims`: a spec, or a decoder's config."""
-    return np.random.default_rng(seed).integers(dims.codebook_size, size=(batch, frames, dims.num_quantizers))
 
 
 def audio_codes_spec(num_quantizers: int) -> TensorSpec:
@@ -277,7 +278,7 @@ def _grown(
 
 def one_shot_spec(exact: StateSpec) -> StateSpec:
     """The interface of a graph without state: the exact one's codes and waveform alone."""
-    return replace(exact, design=ONE_SHOT, states=(), limits={})
+    return replace(exact, design=ONE_SHOT, states=(), limits={}, modules={})
 
 
 def with_fixed_axes(spec: StateSpec, frames: int | None = None, batch: int | None = None) -> StateSpec:
@@ -289,7 +290,7 @@ def with_fixed_axes(spec: StateSpec, frames: int | None = None, batch: int | Non
     if frames and spec.part == ENCODER:
         raise ValueError("an encoder's number of frames cannot be fixed: sound may end anywhere")
     lengths: dict[int | str, int | None] = {BATCH: batch, FRAMES: frames}
-    if frames and not spec.lookahead_frames:  # what is held back makes the first waveforms shorter
+    if frames and not spec.lookahead_frames:  # what is buffered makes the first waveforms shorter
         lengths[SAMPLES] = frames * spec.samples_per_frame
 
     def fixed(tensor: TensorSpec) -> TensorSpec:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from qwen3_codec import spec as states
-from qwen3_codec.exporting.export import exported
+from qwen3_codec.exporting.export import exported, write_draft
+from qwen3_codec.files import written_whole
 from qwen3_codec.model import checkpoint
 from qwen3_codec.model.checkpoint.config import small_config
 from qwen3_codec.runtime import CodecSession
@@ -67,6 +68,14 @@ def demo_graphs(graphs_folder):
     """The demo's, by their designs' names, as the page wants them."""
     (graphs_folder / "demo").mkdir(exist_ok=True)
     return graphs_folder / "demo"
+
+
+def drafted(loaded, wrapper, path):
+    """As `exported`, without its runs: for tests of what is done with graphs that other tests have exported and run."""
+    if not path.is_file():
+        with written_whole(path) as draft:
+            write_draft(loaded, wrapper, draft)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import argparse
 
 from ..runtime.console import Help, help_texts, run_command, unprintable_escaped
 from ..runtime.versions import versions
-from . import bench, card, compare, decode, describe, encode, export, inspect, page, selftest, triton, verify
+from . import bench, card, check, compare, decode, describe, encode, export, inspect, page, selftest, triton, verify
 
 COMMANDS = {
     "inspect": inspect,
@@ -12,6 +12,7 @@ COMMANDS = {
     "describe": describe,
     "selftest": selftest,
     "verify": verify,
+    "check": check,
     "decode": decode,
     "encode": encode,
     "compare": compare,
@@ -25,8 +26,8 @@ COMMANDS = {
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code.
 
-    0, 1 where a verification failed, 2 for anything that cannot be used, 3 where a verification measured and did not
-    judge.
+    0, 1 where a verification or a check failed, 2 for anything that cannot be used, 3 where a verification measured and
+    did not judge.
     """
     with unprintable_escaped():
         args = _parser().parse_args(argv)

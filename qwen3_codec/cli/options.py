@@ -12,6 +12,8 @@ CHECKPOINT_HELP = (
     "Qwen/Qwen3-TTS-Tokenizer-12Hz"
 )
 
+WINDOWED_FLAGS = {"--conv-history": "conv_history_frames", "--lookahead": "lookahead_frames"}
+
 
 def checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", default="demo", help=CHECKPOINT_HELP)
@@ -23,6 +25,10 @@ def part(parser: argparse.ArgumentParser) -> None:
 
 def design(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", choices=(EXACT, WINDOWED), default=EXACT, help="the design")
+    windowed(parser)
+
+
+def windowed(parser: argparse.ArgumentParser) -> None:
     for flag, meaning in (("--conv-history", "recomputed"), ("--lookahead", "buffered")):
         parser.add_argument(
             flag, type=int, metavar="FRAMES", help=f"windowed: frames {meaning} (default: {WINDOWED_FRAMES})"
@@ -49,12 +55,17 @@ def wrapper(checkpoint, args, precision: str = "float32"):
 
     if args.state == WINDOWED and args.part == ENCODER:
         raise ValueError("--part encoder has no --state windowed: the encoder's stream is exact")
-    flags = {"--conv-history": "conv_history_frames", "--lookahead": "lookahead_frames"}
-    given = {flag: frames for flag in flags if (frames := getattr(args, flag[2:].replace("-", "_"))) is not None}
-    if given and args.state != WINDOWED:
-        raise ValueError(f"--state {args.state} has no {' and no '.join(given)}: that is the windowed design's")
-    settings = {flags[flag]: frames for flag, frames in given.items()}
+    settings = windowed_settings(args)
+    if settings and args.state != WINDOWED:
+        flags = [flag for flag, name in WINDOWED_FLAGS.items() if name in settings]
+        raise ValueError(f"--state {args.state} has no {' and no '.join(flags)}: that is the windowed design's")
     return wrapper_of(checkpoint, args.state, args.part, precision, **settings)
+
+
+def windowed_settings(args) -> dict[str, int]:
+    """The windowed design's settings that were given, as its wrapper takes them."""
+    given = {name: getattr(args, flag[2:].replace("-", "_")) for flag, name in WINDOWED_FLAGS.items()}
+    return {name: frames for name, frames in given.items() if frames is not None}
 
 
 def graph(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""To ONNX: trace, check, compare with the wrapper, publish; `precision` has fewer bits."""
+"""To ONNX: trace, check, compare with the wrapper, publish; `precision` quantizes."""
 
 from .. import loaded_when_asked
 

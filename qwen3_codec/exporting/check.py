@@ -13,7 +13,7 @@ def check_limits(spec: StateSpec) -> None:
             if axis != BATCH and axis not in spec.limits:
                 raise ValueError(f"{tensor.name}: axis {index} ({axis}) grows, so the spec's limits must say how far")
         if tensor.dtype == "int64" and tensor.name not in spec.limits:
-            raise ValueError(f"{tensor.name} holds whole numbers, so the spec's limits must say the largest one")
+            raise ValueError(f"{tensor.name} holds integers, so the spec's limits must say the largest one")
 
 
 def check_graph(model: onnx.ModelProto, spec: StateSpec) -> None:

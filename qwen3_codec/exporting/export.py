@@ -103,10 +103,13 @@ def export(
     return Exported(path, path.stat().st_size, nodes, len(errors), max(errors), described(said))
 
 
-def write_draft(checkpoint: Checkpoint | OtherModel, wrapper: StreamingModule, path: str | os.PathLike) -> None:
-    """Trace, check the graph's form and describe it, straight to `path` and without a run."""
-    _run_and_trace(checkpoint, wrapper, path, EXPORTERS[0], OPSET)
-    _describe(path, wrapper.spec, metadata(checkpoint, wrapper.spec, EXPORTERS[0]))
+def write_draft(
+    checkpoint: Checkpoint | OtherModel, wrapper: StreamingModule, path: str | os.PathLike, exporter: str = EXPORTERS[0]
+) -> list[Diagnostic]:
+    """Trace, check the graph's form and describe it, straight to `path` and without a run; what was said but advice."""
+    said = _run_and_trace(checkpoint, wrapper, path, exporter, OPSET)
+    _describe(path, wrapper.spec, metadata(checkpoint, wrapper.spec, exporter))
+    return said
 
 
 def _run_and_trace(

@@ -40,9 +40,8 @@ def trace(wrapper: StreamingModule, path: str | os.PathLike, exporter: str, opse
         axes = {tensor.name: tensor.dynamic_axes for tensor in [*inputs, *outputs] if tensor.dynamic_axes}
         options |= {"dynamo": False, "dynamic_axes": axes}
     else:
-        own = {"custom_translation_table": getattr(wrapper, "translations", None)}
-        shapes = {"dynamic_shapes": _nested_shapes(wrapper)}
-        options |= {"dynamo": True, **shapes, **own, "external_data": False, "verbose": False}
+        options |= {"dynamo": True, "dynamic_shapes": _nested_shapes(wrapper), "external_data": False, "verbose": False}
+        options["custom_translation_table"] = getattr(wrapper, "translations", None)
     try:
         with torch.no_grad(), _modes_kept(wrapper), captured() as said:
             arrays = tuple(map(torch.from_numpy, example.values()))

@@ -18,11 +18,11 @@ from ..exporting.precision.export import PRECISIONS, export_in, wrapper_in
 from ..exporting.tracing import EXPORTERS, ExportError
 from ..model.checkpoint import Checkpoint, example_codes
 from ..runtime import CodecSession
+from ..runtime.codes import random_codes
 from ..runtime.cpu import usable_cores
 from ..runtime.measured_snr import FLOAT32, measured_snr_of
 from ..runtime.progress import no_progress
 from ..runtime.providers import CPU
-from ..spec import random_codes
 from ..verification.decoder import verify
 from .bench import Benchmark, benchmark
 

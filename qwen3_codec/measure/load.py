@@ -17,9 +17,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from ..files import written_whole
+from ..runtime.codes import random_codes
 from ..runtime.console import importing, run_module
 from ..runtime.metrics import parse_schedule
-from ..spec import random_codes
 
 with importing(__name__):
     import tritonclient.grpc.aio as triton_aio

@@ -171,8 +171,13 @@ class CodecDecoder(nn.Module):
         """Samples of waveform for one frame of codes."""
         return prod(self.config.upsampling_ratios) * prod(self.config.upsample_rates)
 
+    @property
+    def attention_names(self) -> list[str]:
+        """The module names of the attention layers, in the order of the data."""
+        return [f"pre_transformer.layers.{i}.self_attn" for i in range(len(self.pre_transformer.layers))]
+
     def stages(self):
-        """(name, module) of the conv stack, in the order of the data: each maps [B, C, T] to [B, C', T']."""
+        """(name, module) of the convolutional decoder, in the order of the data: each maps [B, C, T] to [B, C', T']."""
         for i, (trans_conv, block) in enumerate(self.upsample):
             yield f"upsample.{i}.0", trans_conv
             yield f"upsample.{i}.1", block
@@ -180,12 +185,12 @@ class CodecDecoder(nn.Module):
             yield f"decoder.{i}", block
 
     def latents(self, codes: torch.Tensor) -> torch.Tensor:
-        """What the conv stack decodes: int64 codes [B, N, Q] -> [B, N, latent_dim]."""
+        """What the convolutional decoder takes: int64 codes [B, N, Q] -> [B, N, latent_dim]."""
         hidden = self.pre_conv(self.quantizer.decode(codes))
         return self.pre_transformer(hidden.transpose(1, 2))
 
     def decode_latent(self, latent: torch.Tensor) -> torch.Tensor:
-        """The conv stack: [B, latent_dim, N] -> waveform [B, N * samples_per_frame]."""
+        """The convolutional decoder: [B, latent_dim, N] -> waveform [B, N * samples_per_frame]."""
         for _, stage in self.stages():
             latent = stage(latent)
         return latent.squeeze(1).clamp(-1, 1)

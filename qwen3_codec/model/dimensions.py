@@ -110,7 +110,7 @@ def encoder_dimensions(encoder: CodecEncoder) -> list[Dimension]:
 
 
 def stages(decoder: CodecDecoder) -> list[Stage]:
-    """Shapes and rates along the way, read off a run with hooks on the parts: codes, latents, conv stack, waveform."""
+    """Shapes and rates along the way, read off a run with hooks: codes, latents, convolutions, waveform."""
     frames = 2
     frame_rate = decoder.config.output_sample_rate / decoder.samples_per_frame
     codes = torch.zeros(1, frames, decoder.config.num_quantizers, dtype=torch.int64)

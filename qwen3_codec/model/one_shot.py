@@ -17,7 +17,7 @@ def one_shot(decoder, codes: np.ndarray) -> np.ndarray:
     """Reference waveform [B, N * samples_per_frame] of codes [B, N, Q], with no state and no wrapper.
 
     More than PIECE_FRAMES frames are decoded in pieces: the latents with all the frames that attention reaches, the
-    waveform with all the latents that the conv stack reaches.
+    waveform with all the latents that the convolutions reach.
     """
     codes = torch.from_numpy(codes)
     with torch.no_grad():

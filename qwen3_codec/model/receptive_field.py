@@ -14,7 +14,7 @@ from .decoder import CodecDecoder
 class ReceptiveField:
     """Which part of the output one frame's codes reach, in samples and frames (a part of a frame counts as one).
 
-    `conv_frames`: earlier frames that the conv stack needs to have the samples of a frame right.
+    `conv_frames`: earlier frames that the convolutional decoder needs to have the samples of a frame right.
     `attention_frames`: earlier frames that the transformer and `pre_conv` reach, through all layers.
     `first_sample`: the first sample that moves when a frame's codes change, relative to that frame's start: 0 says that
     the decoder is causal and starts at once.
@@ -54,14 +54,14 @@ def attention_influence(decoder: CodecDecoder, frames: int, at: int = 0, seed: i
 
 
 def attention_receptive_field(config, pre_conv_left_context: int) -> int:
-    """Earlier frames that a latent can depend on: a window less one for each layer, and what `pre_conv` looks back."""
+    """Earlier frames that a latent can depend on: a window less one for each layer, and `pre_conv`'s left context."""
     return config.num_hidden_layers * (config.sliding_window - 1) + pre_conv_left_context
 
 
 def receptive_field(decoder: CodecDecoder) -> ReceptiveField:
     """Measure it: change one frame, see which samples move. Computed in float64, so that rounding moves nothing.
 
-    The conv stack and the transformer are measured apart: the one looks back some frames, the other
+    The convolutional decoder and the transformer are measured apart: the one reaches some frames, the other
     (sliding_window - 1) frames for each layer. The edge of a field through all layers is faint where weights are small;
     what is reported is the farthest frame that moves at all.
     """
@@ -98,7 +98,7 @@ def _in_double(decoder: CodecDecoder) -> CodecDecoder:
 
 
 class _NoFloat32(TorchFunctionMode):
-    """Whoever asks for float32 gets float64: softmax and RMSNorm in transformers do, whatever comes in."""
+    """Who asks for float32 gets float64: softmax and RMSNorm in transformers do, whatever comes in."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         def widened(value):

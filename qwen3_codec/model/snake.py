@@ -27,7 +27,7 @@ class Snake(nn.Module):
 def sine_squared(turns: torch.Tensor, degree: int = 6) -> torch.Tensor:
     """sin(pi turns)^2 as a polynomial: ONNX Runtime computes Sin on one thread, some ten times slower than a product.
 
-    It has the period 1, so `turns` are taken less their nearest whole number; it is even, so the square of what is left
+    It has the period 1, so `turns` are taken less their nearest integer; it is even, so the square of what is left
     is enough. With the degree 6 in that square it is within 7e-9.
     """
     rest = turns - turns.round()

@@ -4,7 +4,7 @@ session = CodecSession("decoder.onnx")
 stream = session.stream()
 for codes in chunks:                 # int64 [N, Q], any N of at least 1
     play(stream.push(codes)[0])      # float32 [1, samples]
-play(stream.finish()[0])             # what a graph with look-ahead still held back
+play(stream.finish()[0])             # what a graph with look-ahead still buffers
 
 In a coroutine: `stream = AsyncStream(session.stream())`, and `await stream.push(codes)`.
 """

@@ -7,7 +7,10 @@ from typing import Self
 
 
 class Atomic:
-    """Copying and pickling, too, see it whole: never in the middle of a change."""
+    """A call that fails leaves the object as it was, and until a call returns no attribute has changed.
+
+    Copying and pickling see it whole too. A second thread gets a RuntimeError, and the object goes on for the first.
+    """
 
     finished: bool
 

@@ -63,7 +63,7 @@ def pcm16(waveform: np.ndarray) -> np.ndarray:
 def check_audio(audio: np.ndarray, batch: int, of_row: int | None = None) -> np.ndarray:
     """Samples [M] or [B, M] as float32 [B, M]. Values beyond [-1, 1] are taken, with a warning that says the peak.
 
-    Raises ValueError for whole numbers, for what is no number, and for another number of rows, which may be channels;
+    Raises ValueError for integers, for what is no number, and for another number of rows, which may be channels;
     it names `of_row` where the samples are one of many rows.
     """
     audio = np.asarray(audio)

@@ -119,7 +119,7 @@ def cut_rows(
     """The first `lengths[i]` entries of each row; `error` where there is not one length for each, in its row."""
     given = np.asarray(lengths)
     if given.shape != (len(rows),) or given.dtype.kind not in "iu":
-        raise error(f"lengths are {given.tolist()}, must be {len(rows)} whole numbers, one for each row")
+        raise error(f"lengths are {given.tolist()}, must be {len(rows)} integers, one for each row")
     for index, (row, length) in enumerate(zip(rows, given, strict=True)):
         if not 1 <= length <= len(row):
             raise error(f"the length of row {index} is {length}, must be in 1..{len(row)}")
@@ -148,3 +148,8 @@ def _first_nan(codes: np.ndarray) -> str:
     if codes.dtype.kind != "f" or not np.isnan(codes).any():
         return ""
     return f"; the first NaN is at {np.argwhere(np.isnan(codes))[0].tolist()}"
+
+
+def random_codes(dims: Any, frames: int, batch: int = 1, seed: int = 0) -> np.ndarray:
+    """Seeded int64 codes [batch, frames, Q] for `dims`: a spec, or a decoder's config."""
+    return np.random.default_rng(seed).integers(dims.codebook_size, size=(batch, frames, dims.num_quantizers))

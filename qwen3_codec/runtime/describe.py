@@ -85,7 +85,7 @@ def _notes(spec: StateSpec, empty: list[str]) -> list[str]:
         )
     if spec.lookahead_frames:
         notes.append(
-            f"Of the waveform, the first valid_samples are finished; {spec.lookahead_frames} frames are held back "
+            f"Of the waveform, the first valid_samples are finished; {spec.lookahead_frames} frames are buffered "
             "until later ones have come, or until is_last is 1."
         )
     if spec.part == ENCODER:

@@ -1,4 +1,4 @@
-"""A file in fewer bits: its precision, and the SNR against float32 that was measured when it was written."""
+"""A file in reduced precision: its precision, and the SNR against float32 that was measured when it was written."""
 
 import hashlib
 from dataclasses import dataclass

@@ -77,7 +77,7 @@ def parse_schedule(text: str) -> list[int]:
     lengths = []
     for part in text.split(","):
         if not part.strip().isdecimal() or int(part) < 1:
-            raise ValueError(f"{part.strip()!r} in the chunk schedule {text!r} is not a whole number of at least 1")
+            raise ValueError(f"{part.strip()!r} in the chunk schedule {text!r} is not an integer of at least 1")
         lengths.append(int(part))
     return lengths
 

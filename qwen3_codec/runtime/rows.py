@@ -15,7 +15,7 @@ from .protocols import Session
 class Rows(Atomic):
     """What a stream carries; every array has the rows first.
 
-    `frames` holds the number of frames that each row has seen, int64 [batch]. `_pending` is what is held back, of which
+    `frames` holds the number of frames that each row has seen, int64 [batch]. `_pending` is what is buffered, of which
     nobody is to hear the first `_suppressed` samples: they are the end of what `prime` was given.
     """
 
@@ -77,11 +77,9 @@ class Rows(Atomic):
                     f"the streams' {name} have the shapes {shapes}: this graph joins streams at one offset only"
                 )
         if len({stream._suppressed for stream in streams}) > 1:
-            raise ValueError(
-                "a stream that was just primed cannot be joined with one that was not: this graph holds back"
-            )
+            raise ValueError("a stream that was just primed cannot be joined with one that was not: this graph buffers")
         if len({stream._pending.shape[1] for stream in streams}) > 1:
-            raise ValueError("the streams hold back different numbers of samples, so they cannot share a call")
+            raise ValueError("the streams buffer different numbers of samples, so they cannot share a call")
         return self._with(lambda get: np.concatenate([get(stream) for stream in streams]))
 
     def _with(self, rows: Callable[[Callable[[Self], np.ndarray]], np.ndarray]) -> Self:

@@ -12,8 +12,9 @@ from math import gcd
 
 import numpy as np
 
-from ..spec import ENCODER, random_codes
+from ..spec import ENCODER
 from . import CodecSession
+from .codes import random_codes
 from .metrics import max_error
 from .protocols import Session
 from .stream import CodecStream, Stream, stream_of
@@ -99,7 +100,7 @@ def _encoded(session: Session, schedule: Sequence[int]) -> np.ndarray:
 
 
 def _noise(samples: int, value: int = 1) -> np.ndarray:
-    """Noise in [-0.5, 0.5) in whole-number arithmetic (the generator of Park and Miller, CACM 31, 1988)."""
+    """Noise in [-0.5, 0.5) in integer arithmetic (the generator of Park and Miller, CACM 31, 1988)."""
     values = []
     for _ in range(samples):
         value = 16807 * value % (2**31 - 1)

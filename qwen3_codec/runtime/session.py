@@ -65,7 +65,7 @@ class CodecSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or usable_cores()
         options.log_severity_level = 3
-        # Between two chunks a stream waits. By default the threads then spin, which slows whoever else needs the cores.
+        # Between two chunks a stream waits. By default the threads then spin, which slows others that need the cores.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if sums_overflow():  # the slower products are exact; where there is no need for them, they cost half the time
             options.add_session_config_entry("session.x64quantprecision", "1")

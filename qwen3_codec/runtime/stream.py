@@ -21,12 +21,10 @@ CHUNK_FRAMES = 12  # where nobody says otherwise
 
 
 class Stream(Rows):
-    """The state of `batch` rows that advance together, over any graph with a `StateSpec`.
+    """The state of `batch` rows that advance together, over any `session` with a `spec` and a `run`.
 
-    `session` is anything with a `spec` and a `run`. `frames` holds the number of frames that each row has seen, int64
-    [batch]. Each method, copying and pickling too, does all or nothing: a call that fails leaves the stream as it was,
-    and until a call returns every attribute has the value from before it. One thread at a time may use the stream; a
-    second one gets a RuntimeError, and the stream goes on for the first.
+    `Rows` says what it carries. Each method does all or nothing, and one thread at a time may use the stream; see
+    `Atomic`.
     """
 
     def __init__(self, session: Session, batch: int | None = None):
@@ -49,7 +47,7 @@ class Stream(Rows):
     def push(self, data: np.ndarray, last: bool = False) -> np.ndarray:
         """One chunk in, of one row or [B, n, ...]; what it finished out, [B, m, ...] (m may be 0).
 
-        `last` says that no more will come: nothing is held back. Raises ValueError for data that do not fit (for codes
+        `last` says that no more will come: nothing stays buffered. Raises ValueError for data that do not fit (codes:
         CodesError, which is one), RuntimeError after the last chunk.
         """
         with self._changed(going=True) as stream:
@@ -82,7 +80,7 @@ class Stream(Rows):
         return np.concatenate([*self.pushes(data, schedule, progress)], axis=1)
 
     def reset(self) -> None:
-        """Back to the start: nothing seen, nothing held back."""
+        """Back to the start: nothing seen, nothing buffered."""
         with self._changed() as stream:
             stream._start(self.batch)
 
@@ -90,7 +88,7 @@ class Stream(Rows):
 class CodecStream(Stream):
     """A stream of a decoder: codes [N, Q] or [B, N, Q] in, the samples that they finish out, float32 [B, n].
 
-    n is N * samples_per_frame, less what a graph with look-ahead still holds back. An exact graph is given many frames
+    n is N * samples_per_frame, less what a graph with look-ahead still buffers. An exact graph is given many frames
     in pieces. A graph whose number of frames is fixed wants a multiple of it; the last push alone may have fewer, they
     are filled up and the waveform is cut.
     """
@@ -148,10 +146,10 @@ class CodecStream(Stream):
         return _and_last(chunks(check_codes(codes, spec, self.batch), schedule))
 
     def finish(self) -> np.ndarray:
-        """End the stream and return the samples still held back, float32 [B, n]; a stream that has ended gives none.
+        """End the stream and return the samples still buffered, float32 [B, n]; a stream that has ended gives none.
 
         For a producer that learns only afterwards that a chunk was the last. The graph had already decoded the frames
-        that it held back, and being causal it would give the same samples again, so nothing is run.
+        that it buffered, and being causal it would give the same samples again, so nothing is run.
         """
         with self._changed() as stream:
             tail, stream._pending = stream._pending, stream._pending[:, :0]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def write(stream: "Rows", path: str | os.PathLike) -> None:
     """Write a `Stream`, whole or not at all. It fits each session of the same weights and the same spec, and no other:
-    a graph in fewer bits, or the wrapper in PyTorch, too.
+    a graph in reduced precision, or the wrapper in PyTorch, too.
     """
     session = stream.session
     header: dict[str, object] = {"state_spec": session.spec.to_json(), "weights_sha256": weights_of(session)}
@@ -83,7 +83,7 @@ def _problem(
         return f"frames are {frames.tolist()}, must be at least one number from 0 on"
     if problem := _state_problem(spec, state, len(frames)):
         return problem
-    # A decoder holds back the frames that it looks ahead, an encoder what does not fill a frame.
+    # A decoder buffers the frames that it looks ahead, an encoder what does not fill a frame.
     frame, encoder = spec.samples_per_frame, spec.part == ENCODER
     most = frame - 1 if encoder else spec.lookahead_frames * frame
     if problem := TensorSpec("held_back", (BATCH, SAMPLES)).problem(held_back, {SAMPLES: most}):
@@ -97,7 +97,7 @@ def _problem(
     if type(finished) is not bool:
         return f"finished is {finished!r}, must be true or false"
     if finished and held_back.size:
-        return f"the stream is finished and holds back {held_back.shape[1]} samples"
+        return f"the stream is finished and buffers {held_back.shape[1]} samples"
     most = 0 if encoder else most - held_back.shape[1]
     if type(unheard) is not int or not 0 <= unheard <= most:
         return f"unheard is {unheard!r}, must be a number of samples in 0..{most}"

@@ -18,8 +18,7 @@ WRAPPERS: dict[tuple[str, str, str], Callable[..., StreamingModule]] = {
     (DECODER, ONE_SHOT, FLOAT32): OneShotWrapper,
     (ENCODER, EXACT, FLOAT32): StreamEncoderWrapper,
 }
-# As a wrapper takes them and its spec has them.
-SETTINGS = {WINDOWED: ("conv_history_frames", "lookahead_frames")}
+SETTINGS = {WINDOWED: ("conv_history_frames", "lookahead_frames")}  # as a wrapper takes them and its spec has them
 
 
 def wrapper_of(

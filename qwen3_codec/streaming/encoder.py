@@ -11,51 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..model.code_gap import code_gap
 from ..model.encoder import CodecEncoder
+from ..model.quantizers import Quantizer
 from ..runtime.metrics import scaled_error
 from ..spec import ENCODER, StateSpec, exact_spec
 from .kv_stack import split_states, stream_layers
-from .layers import ConvStates, StreamingConv1d, StreamingSequence, eval_own, layers_with_state, states_of
-
-
-class NearestVector(nn.Module):
-    """One codebook: |x - e|^2 is smallest where e . x - |e|^2 / 2 is largest, so one matrix product finds the entry."""
-
-    table: Tensor
-    half_norms: Tensor
-
-    def __init__(self, table: Tensor):
-        super().__init__()
-        self.register_buffer("table", table, persistent=False)
-        self.register_buffer("half_norms", table.square().sum(dim=1, keepdim=True) / 2, persistent=False)
-
-    def forward(self, residual: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, codebook_dim, N] -> the codes [B, N], and what they leave over, [B, codebook_dim, N]."""
-        codes = (torch.matmul(self.table, residual) - self.half_norms).argmax(dim=1)
-        return codes, residual - F.embedding(codes, self.table).transpose(1, 2)
-
-
-class StreamQuantizer(nn.Module):
-    """Residual quantisation in two groups of codebooks, each behind a projection of its own (RVQ: arXiv:2107.03312)."""
-
-    def __init__(self, encoder: CodecEncoder):
-        super().__init__()
-        self.projections = nn.ModuleList(part.input_proj or nn.Identity() for part, _ in encoder.groups())
-        self.groups = nn.ModuleList(nn.ModuleList(map(NearestVector, tables)) for _, tables in encoder.groups())
-
-    def forward(self, latents: Tensor) -> Tensor:
-        """[B, hidden_size, N] -> int64 [B, N, Q]."""
-        codes = []
-        groups: Any = self.groups
-        for projection, codebooks in zip(self.projections, groups, strict=True):
-            residual = projection(latents)
-            for codebook in codebooks:
-                chosen, residual = codebook(residual)
-                codes.append(chosen)
-        return torch.stack(codes, dim=-1)
+from .layers import StreamingConv1d, StreamingSequence, eval_own
+from .states import ConvStates, layers_with_state, states_of
 
 
 class StreamEncoderWrapper(nn.Module):
@@ -72,7 +36,7 @@ class StreamEncoderWrapper(nn.Module):
         downsample: Any = encoder.model.downsample
         # Upstream pads this one with copies of the edge, all others with zeros.
         self.downsample = StreamingConv1d(downsample.conv, pad_mode="replicate")
-        self.quantizer = StreamQuantizer(encoder)
+        self.quantizer = Quantizer(encoder)
         eval_own(self, encoder)
 
     @property
@@ -84,7 +48,7 @@ class StreamEncoderWrapper(nn.Module):
     @cached_property
     def spec(self) -> StateSpec:
         encoder = self.encoder
-        return exact_spec(
+        spec = exact_spec(
             encoder.config,
             encoder.samples_per_frame,
             states_of(self),
@@ -93,6 +57,10 @@ class StreamEncoderWrapper(nn.Module):
             steps_per_frame=encoder.steps_per_frame,
             sample_rate=encoder.config.sampling_rate,
             num_quantizers=encoder.num_quantizers,
+        )
+        attention = [f"encoder_transformer.layers.{i}.self_attn" for i in range(encoder.config.num_hidden_layers)]
+        return spec.with_modules(
+            ["encoder_transformer", *(name for name, _ in self.conv_layers), *attention, *attention]
         )
 
     def forward(self, audio: Tensor, past_frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:

@@ -2,7 +2,7 @@
 
 The decoder is causal. A convolution needs the last samples of *its own* input, a transposed convolution one sample,
 attention the keys and values of its window. With those carried over, a chunk of any length continues the stream as if
-it had never been cut: nothing is decoded twice or held back, and the result is the one-shot decoder's to rounding.
+it had never been cut: nothing is recomputed or buffered, and the result is the one-shot decoder's to rounding.
 (The idea of explicit state for each layer is that of moshi's `modules/streaming.py`.)
 """
 
@@ -12,40 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ..model.decoder import NUM_SEMANTIC_QUANTIZERS, CodecDecoder
+from ..model.decoder import CodecDecoder
+from ..model.quantizers import Dequantizer
 from ..spec import BATCH, StateSpec, exact_spec, one_shot_spec
 from .kv_stack import Streamed, split_states, stream_transformer
-from .layers import ConvStates, StreamingConv, eval_own, layers_with_state, states_of, to_streaming
-
-
-class StreamQuantizer(nn.Module):
-    """All codebooks as one table, looked up once: [B, N, Q] -> [B, codebook_dim, N].
-
-    The division by the counts is done here, once. Each group's vectors add up; the two sums side by side go through
-    the two projections as one matrix. (Projecting the tables themselves would double their size.)
-    """
-
-    table: Tensor
-    offsets: Tensor
-    projection: Tensor
-
-    def __init__(self, decoder: CodecDecoder):
-        super().__init__()
-        first, rest = decoder.quantizer.rvq_first, decoder.quantizer.rvq_rest
-        tables = [*first.tables(), *rest.tables()]
-        offsets = torch.arange(len(tables)) * decoder.config.codebook_size
-        projection = torch.cat([first.output_proj.weight, rest.output_proj.weight], dim=1)[..., 0]
-        self.register_buffer("table", torch.cat(tables), persistent=False)
-        self.register_buffer("offsets", offsets, persistent=False)
-        self.register_buffer("projection", projection, persistent=False)
-
-    def forward(self, codes: Tensor) -> Tensor:
-        vectors = F.embedding(codes + self.offsets, self.table)
-        first, rest = vectors[:, :, :NUM_SEMANTIC_QUANTIZERS], vectors[:, :, NUM_SEMANTIC_QUANTIZERS:]
-        sums = torch.cat([first.sum(dim=2), rest.sum(dim=2)], dim=-1)
-        return F.linear(sums, self.projection).transpose(1, 2)
+from .layers import StreamingConv, eval_own, to_streaming
+from .states import ConvStates, layers_with_state, states_of
 
 
 class ExactStreamingWrapper(nn.Module):
@@ -61,7 +34,7 @@ class ExactStreamingWrapper(nn.Module):
     def __init__(self, decoder: CodecDecoder):
         super().__init__()
         self.decoder = decoder
-        self.quantizer = StreamQuantizer(decoder)
+        self.quantizer = Dequantizer(decoder)
         self.pre_conv = to_streaming(decoder.pre_conv)
         self.stages = nn.ModuleList(to_streaming(stage) for _, stage in decoder.stages())
         eval_own(self, decoder)
@@ -74,8 +47,9 @@ class ExactStreamingWrapper(nn.Module):
 
     @cached_property
     def spec(self) -> StateSpec:
-        config = self.decoder.config
-        return exact_spec(config, self.decoder.samples_per_frame, states_of(self), attention=config)
+        config, attention = self.decoder.config, self.decoder.attention_names
+        spec = exact_spec(config, self.decoder.samples_per_frame, states_of(self), attention=config)
+        return spec.with_modules(["pre_transformer", *(name for name, _ in self.conv_layers), *attention, *attention])
 
     def forward(self, audio_codes: Tensor, past_frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Decode N new frames to N * samples_per_frame samples. Shapes, names and order of everything: `spec`."""
@@ -102,7 +76,7 @@ class ExactStreamingWrapper(nn.Module):
         )
 
     def decode_latents(self, latents: Tensor, convs: ConvStates) -> Tensor:
-        """The conv stack, [B, N, latent_dim] -> [B, N * samples_per_frame]; for a subclass that changes the latents."""
+        """The convolutions, [B, N, latent_dim] -> [B, N * samples_per_frame]; for a subclass that changes latents."""
         hidden = latents.transpose(1, 2)
         for stage in self.stages:
             hidden = stage(hidden, convs)
@@ -112,7 +86,7 @@ class ExactStreamingWrapper(nn.Module):
 class OneShotWrapper(ExactStreamingWrapper):
     """The same operations without a state: codes [B, N, Q] in, the whole waveform [B, N * samples_per_frame] out.
 
-    For whoever decodes whole utterances, and as the benchmark's floor.
+    For those who decode whole utterances, and as the benchmark's floor.
     """
 
     def __init__(self, decoder: CodecDecoder):

@@ -10,10 +10,10 @@ from .session import StreamingModule
 
 
 class FixedAxes(nn.Module):
-    """Any design's `wrapper` with numbers on the axes of frames and of rows (None leaves one free).
+    """Any design's `wrapper` with numbers on the axes of frames and of rows (None leaves one dynamic).
 
-    `spec` has the numbers, so that the export does not declare those axes as dynamic and the client cuts and fills its
-    chunks to `frames`. In a windowed graph the states still grow.
+    `spec` has the numbers: the export declares no such axis as dynamic, and the client cuts and fills its chunks to
+    `frames`. In a windowed graph the states still grow.
     """
 
     def __init__(self, wrapper: StreamingModule, frames: int | None = None, batch: int | None = None):

@@ -124,7 +124,7 @@ def stream_layers(
     Window, positions and count are in the transformer's own steps: a codec that upsamples before its attention has
     several a frame. The layers are called one by one: its own `forward` would ask the cache for its length and build
     its masks from Python numbers; here both come from tensors. A norm behind the layers is the caller's affair.
-    `stack_type` and `mask` are for whoever wants to try others. Raises ValueError for a rotary embedding that scales:
+    `stack_type` and `mask` are for those who try others. Raises ValueError for a rotary embedding that scales:
     to turn a key back would then not give the key.
     """
     if (scale := getattr(transformer.rotary_emb, "attention_scaling", 1.0)) != 1.0:

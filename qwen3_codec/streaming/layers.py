@@ -1,12 +1,11 @@
-"""The conv stack's parts with their state: what each needs of the past goes in and comes out as a tensor.
+"""The convolutional decoder's parts with their state: what each needs of the past goes in and comes out as a tensor.
 
 A convolution needs the last samples of *its own* input, a transposed convolution one sample; everything else works on
 each step alone. `to_streaming(module)` gives the streaming counterpart of a part of the one-shot decoder.
 `StreamingConv1d` and `StreamingConvTranspose1d` take torch's own convolutions, of any model.
 """
 
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from inspect import signature
 from math import ceil
 from typing import Any
@@ -24,38 +23,12 @@ from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import (
 
 from ..model.decoder import CausalConv, CausalTransConv
 from ..model.snake import Snake
-from .kv_stack import keep_last
+from ..model.weight_norm import folded
+from .recurrent import StreamingGRU, StreamingLSTM
+from .states import ConvStates
 
-
-class ConvStates:
-    """Hands out the layers' states in the order of the data and collects what they become."""
-
-    def __init__(self, before: Iterable[torch.Tensor]):
-        self._before, self._after = deque(before), list[torch.Tensor]()
-
-    @property
-    def after(self) -> list[torch.Tensor]:
-        """The next states; raises ValueError where a state was not asked for, so that its `next_` one is missing."""
-        if self._before:
-            total = len(self._before) + len(self._after)
-            raise ValueError(f"{len(self._before)} of {total} states were not used: no convolution asked for them")
-        return self._after
-
-    def extend(self, x: torch.Tensor, left_context: int, channels_last: bool = False) -> torch.Tensor:
-        """`x` [B, C, T] with its past in front, [B, C, left_context + T]; its last `left_context` samples are next.
-
-        With `channels_last` x is [B, T, C] and so is the result. The state is [B, C, left_context] all the same.
-        """
-        if not left_context:
-            return x
-        if not self._before:
-            raise ValueError(f"there are {len(self._after)} states, and one more convolution asks for its own")
-        before, time = self._before.popleft(), 1 if channels_last else 2
-        # Cut from what is joined: a chunk may be shorter than the left context.
-        joined = torch.cat([before.transpose(1, 2) if channels_last else before, x], dim=time)
-        after = keep_last(joined, left_context, dim=time)
-        self._after.append(after.transpose(1, 2) if channels_last else after)
-        return joined
+# {class: what makes the streaming counterpart of a module of that class}
+Counterparts = Mapping[type[nn.Module], Callable[[Any], nn.Module]]
 
 
 class StreamingConv(nn.Module):
@@ -82,7 +55,7 @@ class StreamingConv1d(StreamingConv):
 
     def __init__(self, conv: nn.Conv1d, pad_mode: str = "constant"):
         super().__init__()
-        self.conv, self.pad_mode = conv, pad_mode
+        self.conv, self.pad_mode = folded(conv), pad_mode
         self.channels, stride = conv.in_channels, conv.stride[0]
         self.left_context, self.completion = conv.dilation[0] * (conv.kernel_size[0] - 1) + 1 - stride, stride - 1
         if conv.padding not in ((0,), "valid"):
@@ -94,7 +67,8 @@ class StreamingConv1d(StreamingConv):
 
     def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
         x = states.extend(x, self.left_context)
-        return self.conv(F.pad(x, (0, self.completion), self.pad_mode) if self.completion else x)
+        x = F.pad(x, (0, self.completion), self.pad_mode) if self.completion else x
+        return nn.Conv1d.forward(self.conv, x)  # a subclass's own `forward` may pad
 
 
 class StreamingConvTranspose1d(StreamingConv):
@@ -113,6 +87,7 @@ class StreamingConvTranspose1d(StreamingConv):
         super().__init__()
         if (conv.padding, conv.output_padding, conv.dilation) != ((0,), (0,), (1,)):
             raise ValueError(f"a transposed convolution with padding or dilation: {conv}")
+        conv = folded(conv)
         self.stride, self.out_channels, self.groups = conv.stride[0], conv.out_channels, conv.groups
         taps = ceil(conv.kernel_size[0] / self.stride)
         self.channels, self.left_context = conv.in_channels, taps - 1
@@ -162,10 +137,12 @@ class StreamingSequence(nn.Module):
     added.
     """
 
-    def __init__(self, parts: Iterable[nn.Module], shortcut: nn.Module | None = None):
+    def __init__(
+        self, parts: Iterable[nn.Module], shortcut: nn.Module | None = None, counterparts: Counterparts | None = None
+    ):
         super().__init__()
-        self.parts = nn.ModuleList(map(to_streaming, parts))
-        self.shortcut = shortcut and to_streaming(shortcut)
+        self.parts = nn.ModuleList(to_streaming(part, counterparts) for part in parts)
+        self.shortcut = shortcut and to_streaming(shortcut, counterparts)
 
     def forward(self, x: torch.Tensor, states: ConvStates) -> torch.Tensor:
         y = x
@@ -174,29 +151,23 @@ class StreamingSequence(nn.Module):
         return y + self.shortcut(x, states) if self.shortcut else y
 
 
-def layers_with_state(module: nn.Module) -> list[Any]:
-    """The layers in `module` that carry a state, in the order in which they stand there, which must be the data's."""
-    return [layer for layer in module.modules() if getattr(layer, "state_shapes", None)]
-
-
-def states_of(module: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
-    """(kind, shape without the rows) of each state of the layers in `module`, as `exact_spec` takes them."""
-    return [state for layer in layers_with_state(module) for state in layer.state_shapes.items()]
-
-
 def eval_own(wrapper: nn.Module, shared: nn.Module) -> None:
-    """`wrapper.eval()` for all but the modules of `shared`: it belongs to whoever gave it, who may be training it."""
+    """`wrapper.eval()` for all but the modules of `shared`: it belongs to who gave it, and may be training it."""
     theirs = {*shared.modules()}
     for module in wrapper.modules():
         if module not in theirs:
             module.training = False
 
 
-def to_streaming(module: nn.Module) -> nn.Module:
-    """The streaming counterpart of one part of the conv stack: `forward(x, states)` in place of `forward(x)`.
+def to_streaming(module: nn.Module, counterparts: Counterparts | None = None) -> nn.Module:
+    """The streaming counterpart of one part of a decoder: `forward(x, states)` in place of `forward(x)`.
 
-    A part that takes `states` already stays as it is. Raises TypeError for a part that is not known here.
+    A part that takes `states` already stays as it is. `counterparts` has those of classes that are not known here, and
+    comes first. Raises TypeError for a part of any other class.
     """
+    for kind, counterpart in (counterparts or {}).items():
+        if isinstance(module, kind):
+            return counterpart(module)
     if "states" in signature(module.forward).parameters:
         return module
     match module:
@@ -214,6 +185,10 @@ def to_streaming(module: nn.Module) -> nn.Module:
             return StreamingSequence(module.block)
         case MimiResnetBlock():
             return StreamingSequence(module.block, module.shortcut)
+        case nn.LSTM():
+            return StreamingLSTM(module)
+        case nn.GRU():
+            return StreamingGRU(module)
         case nn.ELU() | nn.Identity():
             return Stateless(module)
     raise TypeError(f"no streaming counterpart for {type(module).__name__}")

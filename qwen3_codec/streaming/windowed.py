@@ -1,7 +1,7 @@
 """The windowed design: a few frames of left context are recomputed with each chunk, and a few frames are buffered.
 
 This is the design that the project's notes describe (21 inputs and 23 outputs at 8 layers). The transformer's state is
-exact; the conv stack's is a window of its input, exact only where `conv_history_frames` reaches the receptive field.
+exact; the convolutions' is a window of its input, exact only where `conv_history_frames` reaches the receptive field.
 """
 
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ from .layers import eval_own
 class StatefulCodecONNXWrapper(nn.Module):
     """One streaming step of `decoder`, with all state passed in and out. `spec` declares the tensors.
 
-    `conv_history_frames`: finished frames that the conv stack recomputes, so that its convolutions have their left
+    `conv_history_frames`: finished frames that are recomputed, so that its convolutions have their left
     context.
-    `lookahead_frames`: frames held back until later ones have come. The decoder is causal, so holding back changes no
+    `lookahead_frames`: frames buffered until later ones have come. The decoder is causal, so buffering changes no
     sample; the setting is here because the design that users know has it.
 
     To trace, the code below never makes a Python number of a size: a bare `size()` in a slice, an `arange` or a sum of
@@ -51,14 +51,11 @@ class StatefulCodecONNXWrapper(nn.Module):
 
     @cached_property
     def spec(self) -> StateSpec:
-        decoder = self.decoder
-        return windowed_spec(
-            decoder.config,
-            decoder.samples_per_frame,
-            decoder.pre_conv.left_context,
-            self.conv_history_frames,
-            self.lookahead_frames,
-        )
+        decoder, frames = self.decoder, (self.conv_history_frames, self.lookahead_frames)
+        spec = windowed_spec(decoder.config, decoder.samples_per_frame, decoder.pre_conv.left_context, *frames)
+        first_stage, _ = next(decoder.stages())
+        attention = decoder.attention_names
+        return spec.with_modules(["pre_conv", "pre_transformer", first_stage, *attention, *attention])
 
     def forward(
         self,
@@ -71,7 +68,7 @@ class StatefulCodecONNXWrapper(nn.Module):
     ) -> tuple[Tensor, ...]:
         """Decode N new frames. Shapes, names and order of everything: `spec`.
 
-        `is_last` above 0.5 finishes the stream: nothing is held back. The states that come out are then of no use.
+        `is_last` above 0.5 finishes the stream: nothing stays buffered. The states that come out are then of no use.
         `final_wav` has the samples of every frame not yet finished; the first `valid_samples` of them are finished in
         this call. Its length depends on the inputs' shapes alone, so that a runtime can plan its buffers.
         """
@@ -114,7 +111,7 @@ class StatefulCodecONNXWrapper(nn.Module):
 
     def oracle(self, decoder: CodecDecoder, codes: np.ndarray, calls: Sequence[int]) -> np.ndarray | None:
         """What the design must give for codes [B, N, Q] in `calls`, where that is not the one-shot waveform of
-        `decoder`: where the conv stack looks back beyond what is recomputed.
+        `decoder`: where the receptive field goes beyond what is recomputed.
         """
         if self.conv_history_frames >= conv_receptive_field(decoder):
             return None

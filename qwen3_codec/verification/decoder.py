@@ -50,7 +50,7 @@ def verify(
     design must give something else, that, schedule by schedule. How far it is from one-shot is measured beside it. A
     wrapper that is meant to differ brings a `reference` of its own, codes [B, N, Q] -> waveform [B, N *
     samples_per_frame], in the place of both. Graph against wrapper is always judged, states included. `limits` are the
-    project's unless given, or the accuracy bound of a graph in fewer bits.
+    project's unless given, or the accuracy bound of a graph in reduced precision.
 
     Raises ValueError for a wrapper that does not give what its spec declares, and for another model without a
     `reference`; CheckpointError where the decoder's config is no longer the checkpoint's.

@@ -8,9 +8,10 @@ from ..exporting.precision import int8  # noqa: F401  its wrapper is one of `wra
 from ..exporting.precision.export import EXAMPLE_FRAMES
 from ..model.checkpoint import Checkpoint, example_audio, example_codes
 from ..runtime import CodecSession
+from ..runtime.codes import random_codes
 from ..runtime.measured_snr import FLOAT32, measured_snr_of
 from ..runtime.progress import Progress, no_progress
-from ..spec import ENCODER, random_codes
+from ..spec import ENCODER
 from ..streaming.designs import wrapper_of
 from ..streaming.fixed import FixedAxes
 from ..streaming.session import StreamingModule
@@ -36,7 +37,7 @@ def verify_graph(
 
 def example(checkpoint: Checkpoint, session: CodecSession, schedules: Sequence[Sequence[int]]) -> np.ndarray:
     """So long that the last call begins after all states are full: an encoder's audio; random codes, which find a fault
-    anywhere; of a file in fewer bits, those that its SNR was measured on.
+    anywhere; of a file in reduced precision, those that its SNR was measured on.
     """
     spec = session.spec
     frames = max(LEAST_FRAMES, spec.frames_to_fill + max(map(max, schedules)) + 1)

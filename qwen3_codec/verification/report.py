@@ -12,7 +12,7 @@ from ..runtime.metrics import MAX_ERROR, chunk_lengths
 ONE_SHOT, WRAPPER, ONNX = "one-shot", "PyTorch wrapper", "ONNX Runtime"
 # Mean over a chunk: a root mean square of 3e-5, stricter than MAX_ERROR where an error is as large everywhere.
 MAX_MSE = 1e-9
-# Of a graph in fewer bits, over a state's largest value: a state that is wrong is off by about 1.
+# Of a graph in reduced precision, over a state's largest value: a state that is wrong is off by about 1.
 REDUCED_STATE_ERROR = 0.25
 PASSED, FAILED, NOT_JUDGED = "passed", "failed", "not judged"
 SCHEDULES = ((3,), (1,), (12,), (7, 1, 2))
@@ -24,7 +24,7 @@ class Limits:
     """How far apart is too far: samples and a chunk's MSE against the oracle, states against the wrapper's.
 
     The states' limit is over a state's largest value where that is above 1. Where `min_snr_db` is set, the audio is
-    judged by that alone: it is the accuracy bound of a graph in fewer bits.
+    judged by that alone: it is the accuracy bound of a graph in reduced precision.
     """
 
     max_error: float = MAX_ERROR
@@ -34,7 +34,7 @@ class Limits:
 
     @classmethod
     def of(cls, metadata: dict[str, str], codes: np.ndarray) -> "Limits":
-        """The project's, or the accuracy bound that a file in fewer bits carries in its metadata."""
+        """The project's, or the accuracy bound that a file in reduced precision carries in its metadata."""
         measured = measured_snr_of(metadata)
         return cls(min_snr_db=measured.least(codes), state_error=REDUCED_STATE_ERROR) if measured else cls()
 
@@ -189,7 +189,7 @@ class Verdict:
 class Report(Verdict):
     """What `verify` measured.
 
-    `judged` is False for a file in fewer bits alone without an accuracy bound for these codes: it is measured, and
+    `judged` is False for a file in reduced precision without an accuracy bound for these codes: it is measured, and
     `verdict` is "not judged".
     """
 

@@ -250,7 +250,7 @@ class TestInterfaces:
 
     def test_whole_numbers_need_a_limit(self, tiny, tmp_path):
         wrapper = WithSpec(tiny.decoder, spec=lambda spec: replace(spec, limits={}))
-        with pytest.raises(ValueError, match="past_frames holds whole numbers, so the spec's limits must say"):
+        with pytest.raises(ValueError, match="past_frames holds integers, so the spec's limits must say"):
             export(tiny, wrapper, tmp_path / "x.onnx")
 
     def test_an_output_that_is_no_state(self, tiny, tmp_path):

@@ -247,7 +247,7 @@ NORM = "decoder.pre_transformer.norm.weight"
         (lambda f: shard(f)[1].write_bytes(shard(f)[1].read_bytes()[:-9]), "00002-of-00002.safetensors: truncated"),
         (lambda f: shard(f, "../{}.safetensors"), "is not the name of a safetensors file beside it"),
         (lambda f: (shard(f), (f / INDEX_FILE).write_text("{}")), "not an index of safetensors files"),
-        (lambda f: edit_config(f, sliding_window="72"), "sliding_window is '72', must be a whole number"),
+        (lambda f: edit_config(f, sliding_window="72"), "sliding_window is '72', must be an integer"),
         (lambda f: edit_config(f, codebook_size=0), "codebook_size is 0, must be at least 1"),
         (lambda f: edit_config(f, upsample_rates=[8, 5, 4]), "decode_upsample_rate is 1920"),
         (lambda f: edit_config(f, num_key_value_heads=3), "does not divide"),

@@ -126,7 +126,7 @@ def spoiled(place, value):
         (spoiled((1, 3, 2), -2), None, "code -2 at row 1, frame 3"),
         (spoiled(1, -1), None, r"row 1 of the codes holds no frame \(N is 0\)"),
         (spoiled((1, 3), -1), [4, 4], "code -1 at row 1, frame 3"),
-        (GOOD, [4], r"lengths are \[4\], must be 2 whole numbers"),
+        (GOOD, [4], r"lengths are \[4\], must be 2 integers"),
         (GOOD, [4, 5], r"the length of row 1 is 5, must be in 1..4"),
         (GOOD, [0, 4], r"the length of row 0 is 0, must be in 1..4"),
         (GOOD, [1.5, 4], r"lengths are \[1.5, 4.0\]"),

@@ -123,8 +123,8 @@ def test_rows_of_unequal_length_with_a_fixed_batch(upstream, wrapper, audio):
         (lambda a: np.zeros((0, 9), np.float32), None, "audio holds no row"),
         (lambda a: [a[:9], a[:7]], [9, 8], r"the length of row 1 is 8, must be in 1..7"),
         (lambda a: [a[:9], a[:7]], [9, 0], r"the length of row 1 is 0, must be in 1..7"),
-        (lambda a: [a[:9], a[:7]], [9], r"lengths are \[9\], must be 2 whole numbers"),
-        (lambda a: [a[:9], a[:7]], [9.0, 7.0], "must be 2 whole numbers"),
+        (lambda a: [a[:9], a[:7]], [9], r"lengths are \[9\], must be 2 integers"),
+        (lambda a: [a[:9], a[:7]], [9.0, 7.0], "must be 2 integers"),
     ],
 )
 def test_what_is_no_row_of_sound_is_named(session, audio, rows, lengths, words):
@@ -193,7 +193,7 @@ def test_rows_join_fork_save_and_go_on(session, upstream, tmp_path):
     codes = np.concatenate([second[1:], third, rest.finish()], axis=1)
     assert (codes == wanted[1:]).mean() > 0.999
     assert (np.concatenate([first, second[:1]], axis=1) == wanted[:1, :25]).mean() > 0.999
-    with pytest.raises(ValueError, match="hold back different numbers of samples"):
+    with pytest.raises(ValueError, match="buffer different numbers of samples"):
         uneven = session.stream()
         uneven.push(sound[0, :7])
         uneven.join(session.stream())

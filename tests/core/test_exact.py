@@ -54,6 +54,10 @@ def test_the_interface_at_eight_layers(small):
         "decoder.1.block.1",
         "decoder.1.block.2.conv1",
     ]
+    modules = dict(small.decoder.named_modules())
+    assert list(spec.modules) == names[1:] and set(spec.modules.values()) <= set(modules)
+    assert [spec.modules[f"conv_{i:02}"] for i in range(21)] == layers
+    assert spec.modules["key_03"] == spec.modules["value_03"] == "pre_transformer.layers.3.self_attn"
     zero = spec.zero_state(2)
     assert not any(array.any() for array in zero.values()) and zero["key_03"].shape == (2, 4, 71, 16)
     lengths = {array.shape[2] for name, array in zero.items() if name.startswith("conv")}

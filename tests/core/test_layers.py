@@ -196,7 +196,7 @@ def test_a_count_beyond_its_limit_is_refused(small):
 class TestStatesAreHandedOut:
     def test_a_state_that_is_missing_or_left_over_is_named(self):
         conv, x = StreamingConv1d(nn.Conv1d(1, 1, 3)), torch.zeros(1, 1, 4)
-        with pytest.raises(ValueError, match="there are 0 states, and one more convolution"):
+        with pytest.raises(ValueError, match="there are 0 states, and one more layer"):
             conv(x, ConvStates([]))
         states = ConvStates(2 * [torch.zeros(1, 1, 2)])
         conv(x, states)

@@ -31,7 +31,7 @@ def test_lengths_that_differ_are_not_compared():
 
 @pytest.mark.parametrize("text", ["", "3,", "0", "3,-1", "2.5", "three"])
 def test_a_wrong_schedule_names_the_part(text):
-    with pytest.raises(ValueError, match="is not a whole number of at least 1"):
+    with pytest.raises(ValueError, match="is not an integer of at least 1"):
         metrics.parse_schedule(text)
 
 

@@ -312,7 +312,7 @@ class TestSaved:
             ("decoding", {"unheard": True}, "unheard is True"),
             ("decoding", {"finished": "no"}, "finished is 'no', must be true or false"),
             ("decoding", {"finished": 1}, "finished is 1, must be true or false"),
-            ("decoding", {"finished": True}, "the stream is finished and holds back 12 samples"),
+            ("decoding", {"finished": True}, "the stream is finished and buffers 12 samples"),
             ("decoding", {"state_spec": "{}"}, "not a saved stream, or truncated"),
             ("decoding", {"state_spec": 5}, "not a saved stream, or truncated"),
             ("decoding", {"weights_sha256": None}, "another weights sha256"),

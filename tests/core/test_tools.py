@@ -145,7 +145,7 @@ def test_describe_in_words(graphs, capsys):
     assert (
         "At the start 7 states are empty" in words
         and "use an exact graph" in words
-        and "3 frames are held back" in words
+        and "3 frames are buffered" in words
     )
     assert cli.main(["describe", str(graphs["exact 4x2"])]) == 0
     words = capsys.readouterr().out

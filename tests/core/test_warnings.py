@@ -231,7 +231,7 @@ def test_a_state_that_grows_or_counts_needs_a_limit(dtype, tmp_path):
 
     words = {
         "float32": r"past: axis 1 \(steps\) grows, so the spec's limits must say",
-        "int64": "past holds whole numbers",
+        "int64": "past holds integers",
     }
     with pytest.raises(ValueError, match=words[dtype]):
         export(model_of(Grows()), Grows(), tmp_path / "x.onnx")

@@ -45,10 +45,10 @@ def test_a_page_loads_nothing_from_elsewhere(tmp_path):
 
 
 def test_an_excerpt_follows_the_code_by_how_its_lines_begin():
-    shown = excerpt(ConvStates.extend, "joined =", "self._after").data
-    assert shown.startswith("`ConvStates.extend` in `qwen3_codec/streaming/layers.py`, in part:")
+    shown = excerpt(ConvStates.extend, "joined =", "self.give").data
+    assert shown.startswith("`ConvStates.extend` in `qwen3_codec/streaming/states.py`, in part:")
     block = re.search(r"```python\n(.*)\n```", shown, re.DOTALL)[1].splitlines()
-    assert block[0].startswith("# ") and block[1].startswith("joined = ") and "self._after" not in block[-1]
+    assert block[0].startswith("# ") and block[1].startswith("joined = ") and "self.give" not in block[-1]
     assert excerpt(ConvStates.extend, "return").data.count("return joined") == 1
     for first, until in (("nothing like it", ""), ("joined =", "nothing like it")):
         with pytest.raises(ValueError, match="begins with 'nothing like it'"):

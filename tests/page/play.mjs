@@ -4,12 +4,11 @@ import { pathToFileURL } from "node:url";
 
 const { player: file, rate, samples, pieces, slowness } = JSON.parse(readFileSync(0, "utf8"));
 const started = [];
-const gain = () => ({ gain: { value: 0 }, connect() {} });
 let now = 0;
-globalThis.AudioContext = class {
-  get currentTime() { return now; }
-  createGain() { return gain(); }
-  createBuffer() { return { copyToChannel() {} }; }
+const context = {
+  get currentTime() { return now; },
+  createGain: () => ({ gain: { value: 1 }, connect() {} }),
+  createBuffer: () => ({ copyToChannel() {} }),
 };
 globalThis.AudioBufferSourceNode = class {
   connect() {}
@@ -19,7 +18,7 @@ Object.defineProperty(globalThis, "navigator", { value: {} });
 
 const { Player } = await import(pathToFileURL(file));
 const player = new Player();
-player.start(rate);
+player.start(rate, 0, context);
 for (let n = 0; n < pieces; n++) {
   now += (slowness * samples) / rate;
   player.push(new Float32Array(samples), new Float32Array(0));

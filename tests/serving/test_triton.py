@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from qwen3_codec.model.one_shot import one_shot
+from qwen3_codec.runtime.codes import random_codes
 from qwen3_codec.runtime.console import run_module
 from qwen3_codec.runtime.metrics import MAX_ERROR, chunks, max_error
-from qwen3_codec.spec import random_codes
 
 pytest.importorskip("tritonclient.grpc", reason="needs the extra [serve]")
 from qwen3_codec.measure import load

@@ -15,7 +15,7 @@ from types import CodeType
 
 from ...files import CHECKOUT, build_folder, written_whole
 from ..lab.display import table
-from . import attention, block, convolutions, frozen, graphs, names, offsets, parity_test, quantization
+from . import attention, block, convolutions, frozen, graphs, names, offsets, parity_test, quantization, recurrent
 from .exercise import Exercise, Verdict, codes_of, grade
 
 # In the order of the notebooks; in `12_capstones` from small to large.
@@ -23,20 +23,21 @@ EXERCISES: dict[str, Exercise] = {
     exercise.name: exercise
     for exercise in (
         attention.HEAD_DIM,
+        convolutions.LENGTH,
         graphs.VALID,
         convolutions.LEFT_CONTEXT,
         convolutions.TRANSPOSED,
         attention.KEYS,
         attention.EMPTY,
         offsets.OFFSETS,
-        graphs.IF,
-        frozen.FROZEN,
-        convolutions.LENGTH,
         graphs.LENGTHS,
+        graphs.IF,
         names.NAMES,
+        frozen.FROZEN,
         quantization.TWO_TERMS,
         offsets.UPSAMPLED,
         names.PAIRS,
+        recurrent.GATES,
         block.COUNTERPART,
         parity_test.PARITY_TEST,
     )

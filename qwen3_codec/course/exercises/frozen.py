@@ -125,7 +125,7 @@ def finder_cases() -> list[Case]:
 
 
 FROZEN = Exercise(
-    name="the frozen axis",
+    name="axis baked in",
     notebook="05_verify_onnxruntime",
     solution=frozen_axes,
     cases=finder_cases,

@@ -115,8 +115,8 @@ def frozen_cases() -> list[Case]:
 
 
 LENGTHS = Exercise(
-    name="frozen lengths",
-    notebook="12_capstones",
+    name="lengths baked in",
+    notebook="04_export_onnx",
     solution=length_step,
     cases=frozen_cases,
     mistakes=(none_freed, range_left, max_left, int_left),

@@ -82,7 +82,7 @@ def named_cases() -> list[Case]:
 
 NAMES = Exercise(
     name="names and axes",
-    notebook="12_capstones",
+    notebook="04_export_onnx",
     solution=export_names,
     cases=named_cases,
     mistakes=(one_name_for_all, past_stays_static, outputs_before, two_layers),

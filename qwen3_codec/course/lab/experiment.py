@@ -1,4 +1,4 @@
-"""One stream under chosen settings, beside the one-shot decoder: what the interactive lab and notebook 7 run.
+"""One stream under chosen settings, beside the one-shot decoder: what the interactive lab and page 0 run.
 
 `run` takes a `Settings` and gives a `Result`, and `figure` draws it. A trap is a mistake of `course.pitfalls.state`.
 """

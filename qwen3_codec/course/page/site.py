@@ -23,14 +23,16 @@ from ...model.receptive_field import conv_receptive_field
 from ...runtime import CodecSession
 from ...runtime.describe import description
 from ...runtime.progress import no_progress
+from ...spec import WINDOWED_FRAMES
 from ...streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from ...streaming.windowed import StatefulCodecONNXWrapper
 from ..pitfalls.state import SaturatingPositions
+from . import layers
 
 SOURCES = Path(__file__).parent / "static"
 LOCKED = ("package.json", "package-lock.json")
 RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-LOOKAHEAD = 4
+LOOKAHEAD = WINDOWED_FRAMES
 
 
 class PageError(RuntimeError):
@@ -84,17 +86,21 @@ MIT License: https://github.com/microsoft/onnxruntime/blob/main/LICENSE
 
 
 def _write_graphs(folder: Path, kept: Path, progress: Callable) -> None:
-    """The demo's graphs, each with its description beside it. They are made anew only where they do not fit."""
+    """The demo's graphs, each with its description beside it, and the decoder's layers. Graphs are made anew only where
+
+    they do not fit.
+    """
     loaded = checkpoint.load("demo")
     decoder, reach = loaded.decoder, conv_receptive_field(loaded.decoder)
     wrappers = {
         "exact": ExactStreamingWrapper(decoder),
         "windowed": StatefulCodecONNXWrapper(decoder, reach, LOOKAHEAD),
-        "short": StatefulCodecONNXWrapper(decoder, 4, LOOKAHEAD),
+        "short": StatefulCodecONNXWrapper(decoder, WINDOWED_FRAMES, LOOKAHEAD),
         "saturating": SaturatingPositions(decoder, reach, LOOKAHEAD),
         "one-shot": OneShotWrapper(decoder),
     }
     folder.mkdir()
+    (folder / "layers.json").write_text(json.dumps(layers.parts(decoder)))
     for name, wrapper in progress(list(wrappers.items()), unit="graph"):
         session = CodecSession(exported(loaded, wrapper, kept / f"{name}.onnx"))
         shutil.copy(session.path, folder)

@@ -1,10 +1,11 @@
-"""Run every trap and say which are as described: for anyone trying a new torch, transformers or onnxruntime.
+"""Run every trap and say which are as recorded: for anyone trying a new torch, transformers or onnxruntime.
 
-python -m qwen3_codec.course.pitfalls            # all of them, about two minutes
+python -m qwen3_codec.course.pitfalls            # all of them, about a minute
 python -m qwen3_codec.course.pitfalls head_dim   # those with the word in their name
+python -m qwen3_codec.course.pitfalls --record   # write measured.json anew, whole
 
-As described means: the result is as wrong as recorded, and what is said on the way (warnings, log, what is printed) is
-what is recorded. Behind a trap stands how it is reported: by an error, by a warning, or by nothing.
+As recorded means: each side is as right or wrong as before, first seen at the same place, and what is said on the way
+(warnings, log, what is printed) is the same. After a trap stands how it is reported by each exporter.
 """
 
 import sys
@@ -14,38 +15,48 @@ from ...runtime.console import importing, run_module
 with importing(__name__):
     from tqdm import tqdm
 
-from ...exporting.diagnostics.wording import gist
-from . import TRAPS
+from . import TRAPS, record
 
-ABOUT = "run every trap and say which are as described, about two minutes; exit 1 where one is not"
+ABOUT = "run every trap and say which are as recorded, about a minute; exit 1 if one is not"
 EXAMPLE = "head_dim"
 
 
 def add_options(parser) -> None:
     parser.add_argument("word", nargs="?", default="", help="run the traps with this word in their name")
+    parser.add_argument("--record", action="store_true", help=f"write {record.FILE.name}, which the page is made from")
 
 
 def run(args) -> int:
+    if args.record:
+        return _record()
     chosen = [trap for name, trap in TRAPS.items() if args.word in name]
     if not chosen:
         raise ValueError(f"no trap has {args.word!r} in its name; there are: {', '.join(TRAPS)}")
     changed = 0
     for trap in tqdm(chosen, unit="trap"):
-        for role, run, well in (
-            ("naive", trap.run_naive, f"as described, reported by: {trap.reported}"),
-            ("fix", trap.run_fix, "as described"),
-        ):
-            try:
-                verdict = well
-                run()
-            except Exception as error:  # whatever it is, it is not what the record says
-                verdict, changed = f"CHANGED: {gist(error, lines=1)}", changed + 1
-            tqdm.write(f"{trap.name} ({role}): {verdict}")
+        changes = record.changes(trap)
+        changed += len(changes)
+        naive = record.recorded(trap, "naive")
+        reported = ", ".join(f"{exporter} {run.verdict}".strip() for exporter, run in naive.items())
+        for line in changes or [f"{trap.name}: as recorded: {reported}"]:
+            tqdm.write(f"CHANGED: {line}" if changes else line)
+    if changed and record.recorded_versions() != record.versions():
+        tqdm.write(f"recorded with {record.recorded_versions()}, this is {record.versions()}")
     return min(changed, 1)
 
 
+def _record() -> int:
+    found: dict[str, dict[str, dict]] = {}
+    for trap in tqdm(TRAPS.values(), unit="trap"):
+        for exporter, side, run in record.measured(trap):
+            found.setdefault(trap.name, {}).setdefault(exporter, {})[side] = run
+    record.write(found)
+    print(f"written: {record.FILE.name}, {len(found)} traps")
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Returns 0 where each trap and each fix is as described, else 1; 2 where no trap has the word."""
+    """Returns 0 if each trap and each fix is as recorded, else 1; 2 if no trap has the word."""
     return run_module(sys.modules[__name__], "qwen3_codec.course.pitfalls", arguments)
 
 

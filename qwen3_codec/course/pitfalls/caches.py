@@ -18,8 +18,8 @@ from ...model.checkpoint import random_checkpoint
 from ...model.checkpoint.config import small_config
 from ...runtime.metrics import max_error
 from ...streaming.kv_stack import keep_last, sliding_window_mask, stream_transformer
-from .graphs import converted, raw_session
-from .trap import Outcome, Raises, Says, Trap, Wrong
+from .graphs import raw_session
+from .trap import BOTH_EXPORTERS, Outcome, Trap, caught_by
 
 FRAMES, CHUNK = 150, 3
 
@@ -56,7 +56,7 @@ def no_past(head_dim: int | None = None, frames: int = 0) -> list[torch.Tensor]:
 
 class CacheAsInput(nn.Module):
     def forward(self, hidden, past_cache):
-        return library_forward(hidden, cache=past_cache, use_cache=True)
+        return library_forward(hidden, cache=past_cache, use_cache=True)  # trap
 
 
 class TensorsAsInputs(nn.Module):
@@ -76,28 +76,25 @@ class RebuiltCache(nn.Module):
         for i in range(layers):
             rebuilt.update(past[i], past[layers + i], i)
         hidden = library_forward(hidden, cache=rebuilt, use_cache=True)
-        keys = [keep_last(layer.keys, window, dim=2) for layer in rebuilt.layers]
+        keys = [keep_last(layer.keys, window, dim=2) for layer in rebuilt.layers]  # trap
         values = [keep_last(layer.values, window, dim=2) for layer in rebuilt.layers]
         return hidden, *keys, *values
 
 
-def exported_and_streamed(exporter: str) -> Callable[[type[nn.Module]], Outcome]:
+@caught_by("parity past the window: the graph in chunks against all frames at once")
+def exported_and_streamed(step: type[nn.Module], exporter: str) -> Outcome:
     """A demonstration: export the step, then stream frames through the graph and compare with all frames at once."""
-
-    def demonstrate(step: type[nn.Module]) -> Outcome:
-        past = [DynamicCache()] if step is CacheAsInput else no_past(frames=5)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "step.onnx"
-            _export(step().eval(), hidden_frames(CHUNK), past, path, exporter)
-            session = raw_session(path)
-        hidden, state, pieces = hidden_frames(), [tensor.numpy() for tensor in no_past()], []
-        names = [tensor.name for tensor in session.get_inputs()]
-        for chunk in hidden.split(CHUNK, dim=1):
-            piece, *state = session.run(None, dict(zip(names, [chunk.numpy(), *state], strict=True)))
-            pieces.append(piece)
-        return against_all_at_once(hidden, np.concatenate(pieces, axis=1))
-
-    return demonstrate
+    past = [DynamicCache()] if step is CacheAsInput else no_past(frames=5)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "step.onnx"
+        _export(step().eval(), hidden_frames(CHUNK), past, path, exporter)
+        session = raw_session(path)
+    hidden, state, pieces = hidden_frames(), [tensor.numpy() for tensor in no_past()], []
+    names = [tensor.name for tensor in session.get_inputs()]
+    for chunk in hidden.split(CHUNK, dim=1):
+        piece, *state = session.run(None, dict(zip(names, [chunk.numpy(), *state], strict=True)))
+        pieces.append(piece)
+    return against_all_at_once(hidden, np.concatenate(pieces, axis=1))
 
 
 def _export(step: nn.Module, hidden: torch.Tensor, past: list, path: Path, exporter: str) -> None:
@@ -119,15 +116,16 @@ def against_all_at_once(hidden: torch.Tensor, found: np.ndarray) -> Outcome:
         wanted = transformer()(hidden).numpy()
     by_frame = np.abs(wanted - found).max(axis=(0, 2))
     wrong = np.flatnonzero(~(by_frame <= 1e-4))  # so written, NaN is wrong
-    first = f"wrong from frame {wrong[0]} on" if wrong.size else f"right for all {len(by_frame)} frames"
+    words = f"wrong from frame {wrong[0]} on" if wrong.size else f"right for all {len(by_frame)} frames"
     error = max_error(wanted, found)
-    return Outcome(error, f"{first}; largest error {error:.1e} (values up to {np.abs(wanted).max():.1f})")
+    text = f"{words}; largest error {error:.1e} (values up to {np.abs(wanted).max():.1f})"
+    return Outcome(error, text, f"frame {wrong[0]}" if wrong.size else "")
 
 
 # --- A home-made cache for the library's forward
 
 
-class MinimalCache:
+class MinimalCache:  # trap
     def __init__(self):
         self.keys, self.values = {}, {}
 
@@ -137,7 +135,7 @@ class MinimalCache:
         return self.keys[layer_idx], self.values[layer_idx]
 
 
-class MinimalCacheWithOffset(MinimalCache):
+class MinimalCacheWithOffset(MinimalCache):  # trap
     def get_query_offset(self, layer_idx=0):
         return self.keys[layer_idx].shape[2] if layer_idx in self.keys else 0
 
@@ -164,6 +162,7 @@ def our_own_stack() -> np.ndarray:
     return torch.cat(pieces, dim=1).numpy()
 
 
+@caught_by("the first call in PyTorch")
 @torch.no_grad()
 def in_pytorch(stream: Callable[[], np.ndarray]) -> Outcome:
     """A demonstration without any export: 30 frames as `stream` gives them, against all at once."""
@@ -176,7 +175,7 @@ def in_pytorch(stream: Callable[[], np.ndarray]) -> Outcome:
 
 def restarting_positions() -> np.ndarray:
     """30 frames in one call, with positions that begin again at the 15th: 0..14, 0..14."""
-    positions = (torch.arange(30) % 15)[None]
+    positions = (torch.arange(30) % 15)[None]  # trap
     return library_forward(hidden_frames(30), position_ids=positions, use_cache=False).numpy()
 
 
@@ -189,13 +188,14 @@ def positions_that_go_on() -> np.ndarray:
     return library_forward(hidden_frames(30), **options).numpy()
 
 
+@caught_by("parity with all frames at once, in one call whose positions restart")
 @torch.no_grad()
 def beside_the_second_half_alone(run: Callable[[], np.ndarray]) -> Outcome:
     """As `in_pytorch`, and how far frames 15 to 29 are from those of a decode that never saw the first 15."""
     found, alone = run(), transformer()(hidden_frames(30)[:, 15:]).numpy()
     outcome = against_all_at_once(hidden_frames(30), found)
     words = f"frames 15 to 29 differ by {max_error(alone, found[:, 15:]):.1e} from a decode that never saw the others"
-    return Outcome(outcome.error, f"{outcome.text}\n{words}")
+    return Outcome(outcome.error, f"{outcome.text}\n{words}", outcome.first)
 
 
 # --- head_dim
@@ -203,13 +203,14 @@ def beside_the_second_half_alone(run: Callable[[], np.ndarray]) -> Outcome:
 
 def head_dim_by_formula() -> int:
     config = transformer().config
-    return config.hidden_size // config.num_attention_heads
+    return config.hidden_size // config.num_attention_heads  # trap
 
 
 def head_dim_from_config() -> int:
     return transformer().config.head_dim
 
 
+@caught_by("the first call with an example past")
 @torch.no_grad()
 def with_dummy_past(head_dim: Callable[[], int]) -> Outcome:
     """One call with an example past of that head_dim, as an export needs one; the error is against the same past."""
@@ -220,43 +221,36 @@ def with_dummy_past(head_dim: Callable[[], int]) -> Outcome:
 
 TRAPS = (
     Trap(
-        name="DynamicCache as an input, torchscript",
+        name="DynamicCache as an input",
         notes="2",
         naive=CacheAsInput,
         fix=TensorsAsInputs,
-        demonstrate=exported_and_streamed("torchscript"),
-        today=Raises(RuntimeError, "Only tuples, lists and Variables.*DynamicCache"),
-        why="A graph's inputs are tensors. Hand the keys and values over as tensors, one for each layer, and walk the"
-        " layers yourself.",
+        demonstrate=exported_and_streamed,
+        exporters=BOTH_EXPORTERS,
+        symptoms=("export",),
+        why="A graph's inputs are tensors. TorchScript's exporter takes apart tuples and lists, `torch.export` dicts "
+        "too, and neither this class. Hand the keys and values over as tensors, one for each layer, and walk the "
+        "layers yourself.",
+        sources=("pytorch/pytorch#155862", "pytorch/pytorch#42391"),
     ),
     Trap(
-        name="DynamicCache as an input, dynamo",
-        notes="2",
-        naive=CacheAsInput,
-        fix=TensorsAsInputs,
-        demonstrate=exported_and_streamed("dynamo"),
-        today=Raises(torch.onnx.OnnxExporterError, "Unsupported input type.*DynamicCache"),
-        why="`torch.export` takes apart tuples, lists and dicts, not this class, unless it is told how. The same "
-        "tensors pass.",
-    ),
-    Trap(
-        name="a home-made cache: get_query_offset",
+        name="a cache class of one's own: get_query_offset",
         notes="2",
         naive=home_made(MinimalCache),
         fix=our_own_stack,
         demonstrate=in_pytorch,
-        today=Raises(AttributeError, "get_query_offset"),
+        symptoms=("export", "update"),
         why="The library's mask functions ask the cache about its length, by methods that change between releases "
         "(transformers 5.24 asks for this one). Whoever walks the layers alone needs `update()` only.",
         code=(MinimalCache, our_own_stack),
     ),
     Trap(
-        name="a home-made cache: get_mask_sizes",
+        name="a cache class of one's own: get_mask_sizes",
         notes="2",
         naive=home_made(MinimalCacheWithOffset),
         fix=our_own_stack,
         demonstrate=in_pytorch,
-        today=Raises(AttributeError, "get_mask_sizes"),
+        symptoms=("export", "update"),
         why="Give it the method that it asked for, and it asks for the next. Whoever goes on so writes the "
         "library's own cache again, for one release of it.",
         code=(MinimalCacheWithOffset, our_own_stack),
@@ -266,16 +260,13 @@ TRAPS = (
         notes="2",
         naive=RebuiltCache,
         fix=TensorsAsInputs,
-        demonstrate=exported_and_streamed("torchscript"),
-        today=Wrong(at_least=0.1),
-        why="It exports and it runs. The warnings name lines of the library, and none of them says what is wrong: the "
-        "stored keys are rotated, and the library takes a frame's position from the cache's length, which stops "
-        "growing at the window. From there on every distance is wrong. "
-        "`TraceableKVStack` stores keys unrotated and rotates them at places within the window.",
-        warns=(
-            converted("boolean"),
-            Says("TracerWarning", "torch.tensor results are registered as constants in the trace"),
-        ),
+        demonstrate=exported_and_streamed,
+        exporters=BOTH_EXPORTERS,
+        symptoms=("window",),
+        why="The stored keys are post-RoPE, and the library takes a frame's position from the cache's length, which "
+        "stops growing at the window. From there on every distance is wrong. TorchScript's exporter warns of lines of "
+        "the library, none of which is this. `TraceableKVStack` stores pre-RoPE keys and rotates them at places "
+        "within the window.",
     ),
     Trap(
         name="positions that restart",
@@ -283,10 +274,10 @@ TRAPS = (
         naive=restarting_positions,
         fix=positions_that_go_on,
         demonstrate=beside_the_second_half_alone,
-        today=Wrong(at_least=0.1),
-        why="Where positions jump, the library believes that several sequences were packed into one row, and lets none "
-        "see another: the second half comes out as if the first had never been. Nothing reports it. Let positions go "
-        "on (attention looks at distances alone), and make the mask yourself.",
+        symptoms=("chunking", "borders"),
+        why="When positions jump, the library believes that several sequences were packed into one row, and lets none "
+        "see another: the second half comes out as if the first had never been. Let positions go on (attention looks "
+        "at distances alone), and make the mask yourself.",
         sources=("huggingface/transformers#39194",),
     ),
     Trap(
@@ -295,7 +286,7 @@ TRAPS = (
         naive=head_dim_by_formula,
         fix=head_dim_from_config,
         demonstrate=with_dummy_past,
-        today=Raises(RuntimeError, "Sizes of tensors must match"),
+        symptoms=("export",),
         why="`hidden_size / num_attention_heads` is a habit, not a rule: the codec's config sets `head_dim` itself "
         "(64, where the formula gives 32). Read the config.",
     ),

@@ -11,7 +11,7 @@ from torch import nn
 
 from ...exporting.diagnostics.frozen_axes import arrays_of, raw_session, run_with, why_it_stopped
 from ...runtime.metrics import max_error
-from .trap import REFUSED, RIGHT, WRONG, Outcome, Says
+from .trap import REFUSED, RIGHT, WRONG, Outcome, caught_by
 
 Tensors = Mapping[str, torch.Tensor]
 # Graph and step do the same few float32 operations.
@@ -43,11 +43,6 @@ def export_step(
     torch.onnx.export(step.eval(), tuple(example.values()), path, input_names=inputs, opset_version=18, **options)
 
 
-def converted(kind: str) -> Says:
-    """What TorchScript's trace says where a tensor, a size among them, becomes a Python integer, float or boolean."""
-    return Says("TracerWarning", f"Converting a tensor to a Python {kind} might cause the trace to be incorrect")
-
-
 def compare(step: Callable, path: Path, cases: Sequence[Tensors]) -> Outcome:
     """Run the graph at `path` and `step` on each case: the largest error, and a line of words for each case."""
     session = raw_session(path)
@@ -56,8 +51,16 @@ def compare(step: Callable, path: Path, cases: Sequence[Tensors]) -> Outcome:
     lines = [f"{label}: {words}" for label, _, _, words in results]
     if lost := [name for name in cases[0] if name not in taken]:
         lines.insert(0, f"the graph has no input {', '.join(lost)}")
-    _, verdicts, errors, _ = zip(*results, strict=True)
-    return Outcome(float(np.max(errors)), "\n".join(lines), verdicts)
+    labels, verdicts, errors, _ = zip(*results, strict=True)
+    return Outcome(float(np.max(errors)), "\n".join(lines), _first(labels, verdicts), verdicts)
+
+
+def _first(labels: Sequence[str], verdicts: Sequence[str]) -> str:
+    """The first case that is not right, of cases that begin with the example or go from short to long."""
+    wrong = [f"{label} ({verdict})" for label, verdict in zip(labels, verdicts, strict=True) if verdict != RIGHT]
+    if len(wrong) > 1 and len(wrong) == len(labels) - 1:
+        return f"any other than the example's; {wrong[0]}"
+    return wrong[0] if wrong else ""
 
 
 def _label(case: Tensors) -> str:
@@ -80,10 +83,12 @@ def _compare_one(session, case: Tensors, expected: list[np.ndarray]) -> tuple[st
     return (RIGHT, error, RIGHT) if error < SAME else (WRONG, error, f"off by {error:.2g}")
 
 
-def in_graph(exporter: str, example: Tensors, cases: Sequence[Tensors]) -> Callable[[type[nn.Module]], Outcome]:
-    """A demonstration: export the step by `exporter` with `example`, then compare graph and step on `cases`."""
+def in_graph(example: Tensors, cases: Sequence[Tensors]) -> Callable[[type[nn.Module], str], Outcome]:
+    """A demonstration: export the step with `example`, then compare graph and step on `cases`."""
 
-    def demonstrate(step: type[nn.Module]) -> Outcome:
+    @caught_by("the graph against its module, at other lengths and values than the example's")
+    @torch.no_grad()
+    def demonstrate(step: type[nn.Module], exporter: str) -> Outcome:
         module = step()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "step.onnx"

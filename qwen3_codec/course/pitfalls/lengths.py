@@ -1,26 +1,23 @@
-"""Lengths that become constants, each beside the code that stays symbolic, under both exporters."""
+"""Lengths baked in as constants, each beside the code that stays symbolic, under both exporters."""
 
 import math
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ...exporting.diagnostics import captured
-from ...exporting.tracing import EXPORTERS
-from .graphs import compare, converted, in_graph, row
-from .trap import REFUSED, RIGHT, WRONG, Outcome, Says, Trap, Wrong, signals
+from .graphs import compare, export_step, in_graph, row
+from .trap import BOTH_EXPORTERS, Outcome, Trap, caught_by
 
 MOST = 8
 
 
 class IntOfSize(nn.Module):
     def forward(self, x):
-        return x + torch.zeros(1, int(x.size(1)))
+        return x + torch.zeros(1, int(x.size(1)))  # trap
 
 
 class BareSize(nn.Module):
@@ -30,7 +27,7 @@ class BareSize(nn.Module):
 
 class FloatOfSize(nn.Module):
     def forward(self, x):
-        return x / float(x.size(1))
+        return x / float(x.size(1))  # trap
 
 
 class ZerosPlusSize(nn.Module):
@@ -40,17 +37,17 @@ class ZerosPlusSize(nn.Module):
 
 class CeilOfSize(nn.Module):
     def forward(self, x):
-        return F.pad(x, (0, math.ceil(x.size(1) / 4) * 4 - x.size(1)))
+        return F.pad(x, (0, math.ceil(x.size(1) / 4) * 4 - x.size(1)))  # trap
 
 
-class WholeArithmetic(nn.Module):
+class IntegerArithmetic(nn.Module):
     def forward(self, x):
         return F.pad(x, (0, (x.size(1) + 3) // 4 * 4 - x.size(1)))
 
 
 class MinOfSize(nn.Module):
     def forward(self, x):
-        return x[:, : min(x.size(1), MOST)]
+        return x[:, : min(x.size(1), MOST)]  # trap
 
 
 class SliceEnd(nn.Module):
@@ -60,7 +57,7 @@ class SliceEnd(nn.Module):
 
 class IfOnSize(nn.Module):
     def forward(self, x):
-        if x.size(1) > MOST:
+        if x.size(1) > MOST:  # trap
             x = x[:, -MOST:]
         return x * 1
 
@@ -73,7 +70,7 @@ class NegativeSlice(nn.Module):
 class RangeOfSize(nn.Module):
     def forward(self, x):
         total = torch.zeros(1)
-        for i in range(x.size(1)):
+        for i in range(x.size(1)):  # trap
             total = total + x[:, i]
         return total
 
@@ -86,7 +83,7 @@ class SumOverAxis(nn.Module):
 class MaxOfSize(nn.Module):
     def forward(self, x, past):
         joined = torch.cat([past, x], 1)
-        return joined[:, max(0, past.size(1) - 1) :]
+        return joined[:, max(0, past.size(1) - 1) :]  # trap
 
 
 class LastOfPast(nn.Module):
@@ -94,137 +91,11 @@ class LastOfPast(nn.Module):
         return torch.cat([past[:, -1:], x], 1)
 
 
-@dataclass(frozen=True)
-class Length:
-    """One way to freeze a length, and its export-safe rewrite.
-
-    `frozen_by` are the exporters that fall for it today, with the least error that this gives (inf: a wrong shape, or a
-    graph that refuses other lengths); `warns` is what an exporter says of it; `past` says that the step has a second
-    input, the past.
-    """
-
-    name: str
-    naive: type[nn.Module]
-    fix: type[nn.Module]
-    frozen_by: dict[str, float]
-    why: str
-    warns: dict[str, tuple[Says, ...]] = field(default_factory=dict)
-    past: bool = False
-
-    def demonstration(self, exporter: str):
-        """Made with a length of 5; run with shorter and longer ones, an empty past among them."""
-        return in_graph(exporter, self.example, self.cases)
-
-    @property
-    def example(self) -> dict[str, torch.Tensor]:
-        return self.cases[2]
-
-    @property
-    def cases(self) -> list[dict[str, torch.Tensor]]:
-        if self.past:
-            return [{"x": row(n), "past": row(p, seed=1)} for n, p in ((2, 0), (1, 1), (5, 3), (3, 9))]
-        return [{"x": row(n)} for n in (1, 2, 5, 9, 12)]
-
-
-INF = float("inf")
-LENGTHS = (
-    Length(
-        "int()",
-        IntOfSize,
-        BareSize,
-        {"torchscript": INF, "dynamo": INF},
-        "`int()` of a size is a Python number. The trace writes it down; `torch.export` makes the whole axis static, "
-        "although it was declared dynamic. A bare `size()` stays symbolic.",
-        {"torchscript": (converted("integer"),)},
-    ),
-    Length(
-        "float()",
-        FloatOfSize,
-        ZerosPlusSize,
-        {"torchscript": 0.1, "dynamo": INF},
-        "As `int()`, but in a trace no shape is wrong: the samples are, and that is all. (Dynamo makes the axis "
-        "static.) A zero tensor plus the size is a tensor in the graph.",
-        {"torchscript": (converted("float"),)},
-    ),
-    Length(
-        "math.ceil",
-        CeilOfSize,
-        WholeArithmetic,
-        {"torchscript": INF},
-        "`math.ceil` of a division is a Python number in a trace (`torch.export` knows the function). Whole-number "
-        "arithmetic on sizes stays symbolic in both.",
-        {"torchscript": (converted("float"),)},
-    ),
-    Length(
-        "min()",
-        MinOfSize,
-        SliceEnd,
-        {"torchscript": INF},
-        "`min` compares, and a comparison in a trace is decided once. A slice clips by itself.",
-        {"torchscript": (converted("boolean"),)},
-    ),
-    Length(
-        "max()",
-        MaxOfSize,
-        LastOfPast,
-        {"torchscript": INF, "dynamo": INF},
-        "With an example whose past is not empty, both exporters take `past - 1` for the larger number. With an empty "
-        "past the start becomes -1, the last sample: the first call of every stream is wrong. TorchScript's exporter "
-        "warns, dynamo does not.",
-        {"torchscript": (converted("boolean"),)},
-        past=True,
-    ),
-    Length(
-        "if",
-        IfOnSize,
-        NegativeSlice,
-        {"torchscript": INF, "dynamo": INF},
-        "The branch is decided by the example, under `torch.export` as well, which does not even warn. A negative "
-        "slice does the same without a branch.",
-        {"torchscript": (converted("boolean"),)},
-    ),
-    Length(
-        "range()",
-        RangeOfSize,
-        SumOverAxis,
-        {"torchscript": INF, "dynamo": INF},
-        "A Python loop is unrolled as often as the example asks for, and neither exporter warns. Use an operation over "
-        "the axis.",
-    ),
-)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """At how many of the lengths tried a graph of the naive code is right, wrong without an error, or refuses to run.
-
-    `warns` are the categories of what was said of the naive code. `fix` is at how many lengths the graph of its
-    export-safe rewrite is right; all in all there are `lengths`.
-    """
-
-    name: str
-    exporter: str
-    right: int
-    wrong: int
-    refused: int
-    fix: int
-    lengths: int
-    warns: tuple[str, ...] = ()
-
-
-def verdicts() -> list[Verdict]:
-    """Every way to freeze a length under both exporters, measured now."""
-    found = []
-    for length in LENGTHS:
-        for exporter in EXPORTERS:
-            with captured() as said:
-                naive = length.demonstration(exporter)(length.naive).cases
-            warns = tuple(dict.fromkeys(each.category for each in signals(said)))
-            with captured() as said:
-                fix = length.demonstration(exporter)(length.fix).cases
-            counts = [naive.count(verdict) for verdict in (RIGHT, WRONG, REFUSED)]
-            found.append(Verdict(length.name, exporter, *counts, fix.count(RIGHT), len(fix), warns))
-    return found
+# Made with a length of 5, run with shorter and longer ones, an empty past among them.
+CASES = [{"x": row(n)} for n in (1, 2, 5, 9, 12)]
+EXAMPLE = CASES[2]
+CASES_WITH_PAST = [{"x": row(n), "past": row(p, seed=1)} for n, p in ((2, 0), (1, 1), (5, 3), (3, 9))]
+EXAMPLE_WITH_PAST = CASES_WITH_PAST[2]
 
 
 class Joined(nn.Module):
@@ -232,40 +103,91 @@ class Joined(nn.Module):
         return torch.cat([past, x], 1)
 
 
-def example_exported(make: Callable[[], dict[str, torch.Tensor]]) -> Outcome:
-    """A demonstration: through `torch.export` with `Dim.AUTO`, which makes dynamic what can be, then to ONNX."""
+@caught_by("the graph against its module, at other lengths and values than the example's")
+def example_exported(make: Callable[[], dict[str, torch.Tensor]], exporter: str) -> Outcome:
+    """A demonstration: TorchScript's exporter, or `torch.export` with `Dim.AUTO`, which makes dynamic what can be."""
     example = make()
-    auto = {name: {1: torch.export.Dim.AUTO} for name in example}
-    program = torch.export.export(Joined(), tuple(example.values()), dynamic_shapes=auto)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "step.onnx"
-        names = {"input_names": list(example)}
-        torch.onnx.export(program, (), path, dynamo=True, external_data=False, verbose=False, **names)
+        if exporter == "torchscript":
+            export_step(Joined(), example, path, exporter)
+        else:
+            auto = {name: {1: torch.export.Dim.AUTO} for name in example}
+            program = torch.export.export(Joined(), tuple(example.values()), dynamic_shapes=auto)
+            names = {"input_names": list(example)}
+            torch.onnx.export(program, (), path, dynamo=True, external_data=False, verbose=False, **names)
         return compare(Joined(), path, [{"x": row(n), "past": row(p)} for n, p in ((1, 2), (3, 2), (5, 4))])
 
 
 def example_of_one():
-    return {"x": row(1), "past": row(2)}
+    return {"x": row(1), "past": row(2)}  # trap
 
 
 def example_of_three():
     return {"x": row(3), "past": row(2)}
 
 
+def on_a_length(name: str, naive: type[nn.Module], fix: type[nn.Module], why: str, **fields) -> Trap:
+    """A trap of a length that becomes a Python value, with its export-safe rewrite."""
+    demonstrate = fields.pop("demonstrate", in_graph(EXAMPLE, CASES))
+    return Trap(
+        f"{name} on a length", naive, fix, demonstrate, why, notes="5", exporters=BOTH_EXPORTERS,
+        symptoms=fields.pop("symptoms", ("lengths",)), **fields,
+    )  # fmt: skip
+
+
 TRAPS = (
-    *(
-        Trap(
-            name=f"{length.name} on a length, {exporter}",
-            notes="5",
-            naive=length.naive,
-            fix=length.fix,
-            demonstrate=length.demonstration(exporter),
-            today=Wrong(at_least=error),
-            why=length.why,
-            warns=length.warns.get(exporter, ()),
-        )
-        for length in LENGTHS
-        for exporter, error in length.frozen_by.items()
+    on_a_length(
+        "int()",
+        IntOfSize,
+        BareSize,
+        "`int()` of a size is a Python number. The trace writes it down; `torch.export` makes the whole axis static, "
+        "although it was declared dynamic. A bare `size()` stays symbolic.",
+        sources=("yakhyo/face-parsing#7", "idiap/coqui-ai-TTS#390"),
+    ),
+    on_a_length(
+        "float()",
+        FloatOfSize,
+        ZerosPlusSize,
+        "As `int()`, but in a trace no shape is wrong: the values are, and that is all. (dynamo makes the axis "
+        "static.) A zero tensor plus the size is a tensor in the graph.",
+        symptoms=("factor", "lengths"),
+    ),
+    on_a_length(
+        "math.ceil",
+        CeilOfSize,
+        IntegerArithmetic,
+        "`math.ceil` of a division is a Python number in a trace (`torch.export` knows the function). Integer "
+        "arithmetic on sizes stays symbolic in both.",
+    ),
+    on_a_length(
+        "min()",
+        MinOfSize,
+        SliceEnd,
+        "`min` compares, and a comparison in a trace is decided once. A slice clips by itself.",
+    ),
+    on_a_length(
+        "max()",
+        MaxOfSize,
+        LastOfPast,
+        "With an example whose past is not empty, both exporters take `past - 1` for the larger number. With an empty "
+        "past the start becomes -1, the last sample: the first call of every stream is wrong.",
+        demonstrate=in_graph(EXAMPLE_WITH_PAST, CASES_WITH_PAST),
+        symptoms=("start", "lengths"),
+    ),
+    on_a_length(
+        "if",
+        IfOnSize,
+        NegativeSlice,
+        "The example decides which branch is exported, under `torch.export` as well. A negative slice does the same "
+        "without a branch.",
+    ),
+    on_a_length(
+        "range()",
+        RangeOfSize,
+        SumOverAxis,
+        "A Python loop is unrolled as often as the example asks for. Use an operation over the axis.",
+        symptoms=("factor", "lengths"),
     ),
     Trap(
         name="an example of length 1",
@@ -273,10 +195,10 @@ TRAPS = (
         naive=example_of_one,
         fix=example_of_three,
         demonstrate=example_exported,
-        today=Wrong(at_least=INF),
+        exporters=BOTH_EXPORTERS,
+        symptoms=("lengths",),
         why="`torch.export` takes a length of 0 or 1 in the example for a constant, since both mean something else to "
         "broadcasting; one line of its log says so. Give every dynamic axis at least 2.",
-        warns=(Says("WARNING", r"dimension inputs\['x'\]\.shape\[1\] 0/1 specialized"),),
         sources=("pytorch/pytorch#151582",),
     ),
 )

@@ -20,7 +20,7 @@ from ...streaming.exact import ExactStreamingWrapper
 from ...streaming.session import TorchSession
 from .graphs import export_step, in_graph, raw_session, row
 from .precision import demo, heard
-from .trap import Outcome, Says, Trap, Wrong
+from .trap import BOTH_EXPORTERS, Outcome, Trap, caught_by
 
 
 class CutBothSides(nn.Module):
@@ -29,7 +29,7 @@ class CutBothSides(nn.Module):
     def forward(self, x, conv):
         over = conv.kernel_size[0] - conv.stride[0]
         y = conv(x)
-        return y[..., over : y.size(2) - over]
+        return y[..., over : y.size(2) - over]  # trap
 
 
 class CutRight(nn.Module):
@@ -41,6 +41,7 @@ class CutRight(nn.Module):
         return y[..., : y.size(2) - over]
 
 
+@caught_by("count the samples of each chunk")
 @torch.no_grad()
 def at_the_official_rates(cut: type[nn.Module], frames: int = 12, chunk: int = 3) -> Outcome:
     """Samples that four transposed convolutions give for `frames` latent frames, at once and in chunks."""
@@ -57,13 +58,14 @@ def at_the_official_rates(cut: type[nn.Module], frames: int = 12, chunk: int = 3
     whole, pieces = length(x), sum(map(length, x.split(chunk * prod(dims["upsampling_ratios"]), dim=2)))
     wanted = steps * prod(rates)
     text = f"{frames} frames at once: {wanted - whole} of {wanted} samples are missing; in chunks of {chunk}: "
-    return Outcome(0.0 if whole == pieces == wanted else float("inf"), f"{text}{wanted - pieces}")
+    right = whole == pieces == wanted
+    return Outcome(0.0 if right else float("inf"), f"{text}{wanted - pieces}", "" if right else "the first chunk's end")
 
 
 def attending_to_everything(decoder):
     """A decoder whose mask has no window."""
     changed = deepcopy(decoder)
-    changed.config.sliding_window = changed.config.max_position_embeddings
+    changed.config.sliding_window = changed.config.max_position_embeddings  # trap
     return changed
 
 
@@ -72,6 +74,7 @@ def attending_to_the_window(decoder):
     return decoder
 
 
+@caught_by("parity with the full-sequence decode past the window")
 def past_the_window(make: Callable) -> Outcome:
     """The demo's one-shot decoder against itself with `make`'s attention: within the window, and beyond."""
     decoder, window = demo().decoder, demo().decoder.config.sliding_window
@@ -80,19 +83,20 @@ def past_the_window(make: Callable) -> Outcome:
     full = window * decoder.samples_per_frame
     inside = max_error(wanted[:, :full], found[:, :full])
     outcome = heard(wanted[:, full:], found[:, full:])
-    return Outcome(
-        outcome.error, f"the first {window} frames: largest error {inside:.1e}; the next {window}: {outcome.text}"
-    )
+    text = f"the first {window} frames: largest error {inside:.1e}; the next {window}: {outcome.text}"
+    first = int(outcome.first.split()[-1]) + window if outcome.first else 0
+    return Outcome(max(inside, outcome.error), text, f"frame {first}" if first else "")
 
 
 def mask_of_minus_inf(visible: torch.Tensor) -> torch.Tensor:
-    return torch.zeros(visible.shape).masked_fill(~visible, float("-inf"))
+    return torch.zeros(visible.shape).masked_fill(~visible, float("-inf"))  # trap
 
 
 def mask_of_the_lowest_number(visible: torch.Tensor) -> torch.Tensor:
     return torch.zeros(visible.shape).masked_fill(~visible, torch.finfo(torch.float32).min)
 
 
+@caught_by("a row that is all padding: is everything still a number?")
 def a_row_that_sees_nothing(mask: Callable) -> Outcome:
     """Attention of two rows, of which the second is all padding: is the first one's sum with it still a number?"""
     visible = torch.tensor([[True, True, False], [False, False, False]])
@@ -101,10 +105,9 @@ def a_row_that_sees_nothing(mask: Callable) -> Outcome:
     used, unused = attended.flatten().tolist()
     # The unused row's weight is 0, and 0 times NaN is NaN: it spreads through every sum that it is part of.
     total = used + 0.0 * unused
-    return Outcome(
-        abs(total - 1) if np.isfinite(total) else float("inf"),
-        f"the row of padding gives {unused:g}, the sum {total:g}",
-    )
+    finite = bool(np.isfinite(total))
+    text = f"the row of padding gives {unused:g}, the sum {total:g}"
+    return Outcome(abs(total - 1) if finite else float("inf"), text, "" if finite else "a row without a valid key")
 
 
 class BufferState(nn.Module):
@@ -116,7 +119,7 @@ class BufferState(nn.Module):
 
     def forward(self, x):
         joined = torch.cat([self.past[None], x], dim=1)
-        self.past = x[0, -1:]
+        self.past = x[0, -1:]  # trap
         return joined[:, :-1] + x
 
 
@@ -128,36 +131,33 @@ class StateInAndOut(nn.Module):
         return joined[:, :-1] + x, x[0, -1:]
 
 
-def two_calls(exporter: str) -> Callable[[type[nn.Module]], Outcome]:
+@caught_by("two calls of the graph against its module at once")
+def two_calls(step: type[nn.Module], exporter: str) -> Outcome:
     """A demonstration: export the step, call the graph with two chunks of 4, and compare with all 8 at once."""
-
-    def demonstrate(step: type[nn.Module]) -> Outcome:
-        example = {"x": row(4), "past": torch.zeros(1)} if step is StateInAndOut else {"x": row(4)}
-        with tempfile.TemporaryDirectory() as folder:
-            export_step(step(), example, Path(folder) / "step.onnx", exporter)
-            session = raw_session(Path(folder) / "step.onnx")
-        whole, feeds, found = row(8, seed=1), {name: tensor.numpy() for name, tensor in example.items()}, []
-        for chunk in whole.split(4, dim=1):
-            samples, *states = session.run(None, feeds | {"x": chunk.numpy()})
-            found.append(samples)
-            feeds |= {"past": states[0]} if states else {}
-        wanted = whole.numpy() + np.pad(whole.numpy(), ((0, 0), (1, 0)))[:, :-1]
-        errors = np.abs(wanted - np.concatenate(found, axis=1))[0]
-        wrong = ", ".join(map(str, np.flatnonzero(errors > 1e-6))) or "none"
-        return Outcome(
-            float(errors.max()), f"of samples 0 to 7 in two calls, wrong: {wrong}; by up to {errors.max():.2g}"
-        )
-
-    return demonstrate
+    example = {"x": row(4), "past": torch.zeros(1)} if step is StateInAndOut else {"x": row(4)}
+    with tempfile.TemporaryDirectory() as folder:
+        export_step(step(), example, Path(folder) / "step.onnx", exporter)
+        session = raw_session(Path(folder) / "step.onnx")
+    whole, feeds, found = row(8, seed=1), {name: tensor.numpy() for name, tensor in example.items()}, []
+    for chunk in whole.split(4, dim=1):
+        samples, *states = session.run(None, feeds | {"x": chunk.numpy()})
+        found.append(samples)
+        feeds |= {"past": states[0]} if states else {}
+    wanted = whole.numpy() + np.pad(whole.numpy(), ((0, 0), (1, 0)))[:, :-1]
+    errors = np.abs(wanted - np.concatenate(found, axis=1))[0]
+    wrong = np.flatnonzero(errors > 1e-6)
+    text = f"of samples 0 to 7 in two calls, wrong: {', '.join(map(str, wrong)) or 'none'}; by up to {errors.max():.2g}"
+    return Outcome(float(errors.max()), text, f"call {wrong[0] // 4 + 1}, sample {wrong[0] % 4}" if wrong.size else "")
 
 
 class OnePositionForAll(ExactStreamingWrapper):
     """Every row gets the first row's `past_frames`."""
 
     def forward(self, audio_codes, past_frames, *states):
-        return super().forward(audio_codes, past_frames[:1].expand(audio_codes.size(0), 1), *states)
+        return super().forward(audio_codes, past_frames[:1].expand(audio_codes.size(0), 1), *states)  # trap
 
 
+@caught_by("batch rows at different offsets against each alone")
 def rows_at_two_offsets(make: Callable) -> Outcome:
     """The demo: a stream of 5 frames joins one of 40, and both go on for 12 in one call; against each alone."""
     decoder, codes = demo().decoder, example_codes(demo(), 52)
@@ -168,14 +168,15 @@ def rows_at_two_offsets(make: Callable) -> Outcome:
     together = old.join(young).push(np.concatenate([codes[:, 40:52], codes[:, 5:17]]))
     wanted, rate = one_shot(decoder, codes), decoder.samples_per_frame
     first, second = wanted[:, 40 * rate :], wanted[:, 5 * rate : 17 * rate]
-    text = f"the old row: largest error {max_error(first, together[:1]):.1e}; the young one: "
+    text = f"the row at frame 40: largest error {max_error(first, together[:1]):.1e}; the row at frame 5: "
     outcome = heard(second, together[1:])
-    return Outcome(max(outcome.error, max_error(first, together[:1])), text + outcome.text)
+    first_seen = outcome.first and f"a second row at another offset, its {outcome.first} of that call"
+    return Outcome(max(outcome.error, max_error(first, together[:1])), text + outcome.text, first_seen)
 
 
 def attends_to_everything(config: dict) -> MimiConfig:
     """What the numbers are where a version of the library leaves the window out."""
-    return MimiConfig(**config | {"sliding_window": config["max_position_embeddings"]})
+    return MimiConfig(**config | {"sliding_window": config["max_position_embeddings"]})  # trap
 
 
 def attends_to_its_window(config: dict) -> MimiConfig:
@@ -183,6 +184,7 @@ def attends_to_its_window(config: dict) -> MimiConfig:
     return MimiConfig(**config)
 
 
+@caught_by("reference data of the version that is meant, longer than the window")
 @torch.no_grad()
 def one_class_two_versions(make: Callable) -> Outcome:
     """transformers' own class with seeded weights, over three windows: against what it gives with its window."""
@@ -206,13 +208,15 @@ def one_class_two_versions(make: Callable) -> Outcome:
             results.append(MimiTransformerModel(each).eval()(x).last_hidden_state)
     errors = (results[0] - results[1]).abs().amax(dim=(0, 2))
     wrong = torch.nonzero(errors > 1e-5)
-    first = f"from position {wrong[0].item()} on" if len(wrong) else "nowhere"
-    return Outcome(errors.max().item(), f"window of 8, 24 positions: they differ {first}, by up to {errors.max():.1e}")
+    first = f"position {wrong[0].item()}" if len(wrong) else ""
+    where = f"from {first} on" if first else "nowhere"
+    text = f"window of 8, 24 positions: they differ {where}, by up to {errors.max():.1e}"
+    return Outcome(errors.max().item(), text, first)
 
 
 class SizeAfterUnflatten(nn.Module):
     def forward(self, x):
-        y = x.unflatten(1, (-1, 1)).transpose(1, 2).flatten(1)
+        y = x.unflatten(1, (-1, 1)).transpose(1, 2).flatten(1)  # trap
         return 2 * y[:, : y.size(1)]
 
 
@@ -222,81 +226,70 @@ class SizeAfterReshape(nn.Module):
         return 2 * y[:, : y.size(1)]
 
 
-_BUFFER_WHY = (
-    "A graph has no memory between two calls. TorchScript's exporter writes down the buffer as the example left it, a "
-    "number for all calls; dynamo writes down its first value. Neither reports it. State goes in and out."
-)
 TRAPS = (
     Trap(
-        name="both sides of a transposed convolution cut",
-        notes="",
+        name="a transposed convolution trimmed on both sides",
         naive=CutBothSides,
         fix=CutRight,
         demonstrate=at_the_official_rates,
-        today=Wrong(at_least=float("inf")),
+        symptoms=("borders", "length"),
         why="Each of the four loses a step of its own input, which the later ones make longer: 8·5·4·3 + 5·4·3 + 4·3 + "
         "3 = 555 samples, at each chunk border. (Upstream's decoder did so until February 2026, and the class of "
-        "Qwen3-Omni in transformers does.) What is over on the left belongs to the sound; on the right, later samples "
+        "Qwen3-Omni in transformers does.) What is over on the left belongs to the audio; on the right, later samples "
         "are still to be added.",
         within=0.0,
         sources=("vllm-project/vllm-omni#1241", "QwenLM/Qwen3-TTS#223", "sgl-project/sglang-omni#1354"),
     ),
     Trap(
-        name="attention to everything where the model has a window",
-        notes="",
+        name="attention without the model's window",
         naive=attending_to_everything,
         fix=attending_to_the_window,
         demonstrate=past_the_window,
-        today=Wrong(at_least=1e-3),
+        symptoms=("window",),
         why="A causal mask without the window is right until the window is full. Streams that keep all keys also grow "
-        "for ever. The weights learned with the window: what lies further back is none of their business.",
+        "for ever. The weights were trained within the window: what lies further back they never saw.",
         within=0.0,
         sources=("QwenLM/Qwen3-ASR#213", "huggingface/transformers#43971"),
     ),
     Trap(
         name="a mask of minus infinity",
-        notes="",
         naive=mask_of_minus_inf,
         fix=mask_of_the_lowest_number,
         demonstrate=a_row_that_sees_nothing,
-        today=Wrong(at_least=float("inf")),
-        why="A softmax over nothing but minus infinity is 0 / 0. Where padding or an empty past can leave a query "
+        symptoms=("nan",),
+        why="A softmax over nothing but minus infinity is 0 / 0. If padding or an empty past can leave a query "
         "without a key, block with the lowest number of the type: the row then has some value, which nobody reads.",
         sources=("pytorch/pytorch#131060",),
     ),
-    *(
-        Trap(
-            name=f"state in a buffer, {exporter}",
-            notes="",
-            naive=BufferState,
-            fix=StateInAndOut,
-            demonstrate=two_calls(exporter),
-            today=Wrong(at_least=0.1),
-            why=_BUFFER_WHY,
-            sources=("pytorch/pytorch#60828", "pytorch/pytorch#70280"),
-        )
-        for exporter in ("torchscript", "dynamo")
+    Trap(
+        name="state in a buffer",
+        naive=BufferState,
+        fix=StateInAndOut,
+        demonstrate=two_calls,
+        exporters=BOTH_EXPORTERS,
+        symptoms=("memory", "borders"),
+        why="A graph has no memory between two calls. TorchScript's exporter writes down the buffer as the example "
+        "left it, a number for all calls; dynamo writes down its first value. State goes in and comes out.",
+        sources=("pytorch/pytorch#60828", "pytorch/pytorch#70280"),
     ),
     Trap(
         name="one position for all rows of a batch",
-        notes="",
         naive=OnePositionForAll,
         fix=ExactStreamingWrapper,
         demonstrate=rows_at_two_offsets,
-        today=Wrong(at_least=1e-3),
-        why="A row that joins later has fewer real keys. With another row's count it attends to zeros as if they were "
-        "its past. The count is a state like the others: one for each row.",
+        symptoms=("neighbour",),
+        why="A row that joins later has fewer valid cache slots. With another row's count it attends to zeros as if "
+        "they were its past. The count is a state like the others: one for each row.",
         within=MAX_ERROR,
         code=(OnePositionForAll, ExactStreamingWrapper.forward),
         sources=("rasbt/reasoning-from-scratch#33",),
     ),
     Trap(
         name="a version of a library that changes the numbers",
-        notes="",
         naive=attends_to_everything,
         fix=attends_to_its_window,
         demonstrate=one_class_two_versions,
-        today=Wrong(at_least=1e-2),
+        symptoms=("update", "window"),
         why="transformers 4.57 computes Mimi's attention over everything, in eager and in sdpa; 5.24 within the window "
         "of its config. (The first was measured where 4.57 was installed; here both are played by 5.24's class.) An "
         "update changes the numbers, and no test that compares the library with itself finds out. Keep reference data "
@@ -305,16 +298,15 @@ TRAPS = (
         sources=("huggingface/transformers#43971",),
     ),
     Trap(
-        name="a size after unflatten, torchscript",
-        notes="",
+        name="a size after unflatten",
         naive=SizeAfterUnflatten,
         fix=SizeAfterReshape,
-        demonstrate=in_graph("torchscript", {"x": row(4)}, [{"x": row(length)} for length in (4, 2, 7)]),
-        today=Wrong(at_least=float("inf")),
-        why="A bare `size()` stays symbolic, but not here: behind `unflatten` and `flatten`, TorchScript's trace takes "
+        demonstrate=in_graph({"x": row(4)}, [{"x": row(length)} for length in (4, 2, 7)]),
+        exporters=BOTH_EXPORTERS,
+        symptoms=("lengths",),
+        why="A bare `size()` stays symbolic, but not here: after `unflatten` and `flatten`, TorchScript's trace takes "
         "lengths for constants. The exporter does not report it; ONNX Runtime does, at its default log level, once the "
-        "graph runs at a shorter length. `reshape` has no such effect, and dynamo freezes nothing.",
-        warns=(Says("stderr", r"\[W:onnxruntime:.*Expected shape from model .* does not match actual shape"),),
+        "graph runs at a shorter length. `reshape` has no such effect.",
         sources=("pytorch/pytorch#41893",),
     ),
 )

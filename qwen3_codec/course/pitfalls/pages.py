@@ -1,40 +1,35 @@
-"""A trap on a notebook's page: its code and what it does, as Markdown."""
+"""A trap on a notebook's page, run there and then; and code, under its name and file."""
 
 import inspect
-import sys
 import textwrap
 from collections.abc import Callable
-from pathlib import Path
 
-from IPython.display import Markdown
+from IPython.display import HTML, Markdown
 
-from . import TRAPS
-from .trap import Trap
+from . import TRAPS, card, record
+from .source import code_of, name_and_file
 
 
-def show_trap(name: str) -> Markdown:
-    """The naive code, what is said while it runs, and what it does today."""
+def show_trap(name: str) -> HTML:
+    """The trap's card with what both sides do now. A trap that is other than recorded says so, and is no error."""
     trap = TRAPS[name]
-    naive, _ = trap.shown
-    run = trap.run_naive()
-    parts = [source(naive)]
-    if run.said:
-        parts += ["What is said while it runs:", _block("\n".join(map(str, run.said)))]
-    does = "What it does today:" if trap.reported != "nothing" else "No error and no warning. What it does today:"
-    return Markdown("\n\n".join([*parts, does, _block(run.text), *_seen(trap)]))
+    runs: dict[str, dict[str, record.Run]] = {"naive": {}, "fix": {}}
+    for exporter, side, run in record.measured(trap):
+        runs[side][exporter] = run
+    changes = [
+        f"{card.exporter_name(exporter)} {side}: {change}".strip()
+        for side, by_exporter in runs.items()
+        for exporter, run in by_exporter.items()
+        if (change := record.changed(record.recorded(trap, side).get(exporter), run))
+    ]
+    return HTML(card.STYLE + card.card(trap, runs["naive"], runs["fix"], anchor=False, changes=changes))
 
 
-def show_fix(name: str) -> Markdown:
-    """Why, the fix, and what that does."""
+def show_fix(name: str) -> HTML:
+    """The fix alone: its code beside the naive code, why, and what it does now."""
     trap = TRAPS[name]
-    _, fix = trap.shown
-    return Markdown(f"{trap.why}\n\n{source(fix)}\n\nWhat it does:\n\n{_block(trap.run_fix().text)}")
-
-
-def _seen(trap: Trap) -> list[str]:
-    """Links to the public reports. (GitHub leads from an issue's address to a pull request of that number.)"""
-    links = [f"[{source}](https://github.com/{source.replace('#', '/issues/')})" for source in trap.sources]
-    return [f"Reported in {', '.join(links)}."] if links else []
+    runs = {exporter: trap.run_fix(exporter) for exporter in trap.exporters}
+    return HTML(card.STYLE + card.fix(trap, runs))
 
 
 def code(*parts: Callable) -> Markdown:
@@ -51,7 +46,9 @@ def excerpt(part: Callable, first: str, until: str = "") -> Markdown:
     lines = inspect.getsource(part).splitlines()
     start = _place(lines, first, 0, part)
     end = _place(lines, until, start + 1, part) if until else len(lines)
-    return Markdown(f"{_name(part)}, in part:\n\n{_python(lines[start:end])}")
+    name, file = name_and_file(part)
+    text = textwrap.dedent("\n".join(lines[start:end]))
+    return Markdown(f"`{name}` in `{file}`, in part:\n\n{_block(text, 'python')}")
 
 
 def _place(lines: list[str], first: str, start: int, part: Callable) -> int:
@@ -65,17 +62,8 @@ def _place(lines: list[str], first: str, start: int, part: Callable) -> int:
 
 def source(part: Callable) -> str:
     """The code of a class or function as a Markdown block, under its name and file."""
-    return f"{_name(part)}:\n\n{_python(inspect.getsource(part).splitlines())}"
-
-
-def _name(part: Callable) -> str:
-    folder = Path(sys.modules[part.__module__.split(".")[0]].__file__).parents[1]
-    file = Path(inspect.getsourcefile(inspect.unwrap(part))).relative_to(folder).as_posix()
-    return f"`{part.__qualname__}` in `{file}`"
-
-
-def _python(lines: list[str]) -> str:
-    return _block(textwrap.dedent("\n".join(lines)), "python")
+    name, file = name_and_file(part)
+    return f"`{name}` in `{file}`:\n\n{_block(code_of(part), 'python')}"
 
 
 def _block(text: str, language: str = "text") -> str:

@@ -20,11 +20,11 @@ from ...exporting.export import write_draft
 from ...model import checkpoint
 from ...model.decoder import Codebook
 from ...model.one_shot import one_shot
-from ...runtime import CodecSession, GraphError
-from ...runtime.metrics import max_error, snr_db
+from ...runtime import CodecSession
+from ...runtime.metrics import MAX_ERROR, max_error, snr_db
 from ...streaming.exact import ExactStreamingWrapper
 from ...streaming.windowed import StatefulCodecONNXWrapper
-from .trap import Outcome, Raises, Says, Trap, Wrong
+from .trap import Outcome, Trap, caught_by
 
 # Takes the demo's running sums beyond 65504, the largest number of float16.
 SCALE = 1e5
@@ -93,7 +93,9 @@ def to_int8(source: Path, name: str, operators: list[str], prepare: bool = True,
 def heard(wanted: np.ndarray, found: np.ndarray) -> Outcome:
     """A waveform beside the right one; the error is that of the loudest sample."""
     error = max_error(wanted, found)
-    return Outcome(error, f"SNR {snr_db(wanted, found):.1f} dB, largest error {error:.1e}")
+    text = f"SNR {snr_db(wanted, found):.1f} dB, largest error {error:.1e}"
+    wrong = np.flatnonzero(~(np.abs(wanted - found).max(axis=0) <= MAX_ERROR))  # so written, NaN is wrong
+    return Outcome(error, text, f"frame {wrong[0] // demo().decoder.samples_per_frame}" if wrong.size else "")
 
 
 def against_one_shot(path: Path, frames: int = 36) -> Outcome:
@@ -106,7 +108,7 @@ def against_one_shot(path: Path, frames: int = 36) -> Outcome:
 
 
 def states_in_half():
-    return to_half(demo_graph(), "half_states", keep_io_types=False)
+    return to_half(demo_graph(), "half_states", keep_io_types=False)  # trap
 
 
 def states_in_float():
@@ -114,13 +116,14 @@ def states_in_float():
 
 
 def float32_lowest(scores, blocked):
-    return scores.masked_fill(blocked, torch.finfo(torch.float32).min)
+    return scores.masked_fill(blocked, torch.finfo(torch.float32).min)  # trap
 
 
 def its_own_lowest(scores, blocked):
     return scores.masked_fill(blocked, torch.finfo(scores.dtype).min)
 
 
+@caught_by("the first call")
 def mask_in_half(fill: Callable) -> Outcome:
     """Attention scores of half precision with every second place blocked; the error is what attention gives those."""
     blocked = torch.arange(8) % 2 == 1
@@ -139,7 +142,7 @@ def with_large_sums() -> checkpoint.Checkpoint:
 
 
 def divided_in_the_graph():
-    loaded = with_large_sums()
+    loaded = with_large_sums()  # trap
     graph = _graph(loaded, StatefulCodecONNXWrapper(loaded.decoder, 10, 0), "sums")
     return to_half(graph, "half_sums")
 
@@ -157,6 +160,7 @@ def _codebooks(loaded: checkpoint.Checkpoint) -> list[Codebook]:
     return [module for module in loaded.decoder.modules() if isinstance(module, Codebook)]
 
 
+@caught_by("parity of the converted file with the full-sequence decode")
 def measured(make: Callable[[], Path]) -> Outcome:
     """A demonstration: convert, then decode."""
     return against_one_shot(make())
@@ -166,7 +170,7 @@ def measured(make: Callable[[], Path]) -> Outcome:
 
 
 def quantized_at_once():
-    return to_int8(demo_graph(), "at_once", ["Conv"], prepare=False)
+    return to_int8(demo_graph(), "at_once", ["Conv"], prepare=False)  # trap
 
 
 def quantized_after_preparation():
@@ -213,48 +217,45 @@ def precisions(frames: int = 60, rounds: int = 3) -> list[Precision]:
 TRAPS = (
     Trap(
         name="states in half precision",
-        notes="",
         naive=states_in_half,
         fix=states_in_float,
         demonstrate=measured,
-        today=Raises(GraphError, "its metadata declares float32"),
+        symptoms=("export",),
         why="The converter changes the dtype of the states, and the file's own description still says float32: "
         "`CodecSession` refuses it. `keep_io_types=True` leaves inputs and outputs as they were declared.",
         within=2e-3,
     ),
     Trap(
         name="a mask with float32's lowest number",
-        notes="",
         naive=float32_lowest,
         fix=its_own_lowest,
         demonstrate=mask_in_half,
-        today=Raises(RuntimeError, "cannot be converted to type .*Half without overflow"),
+        symptoms=("export", "nan"),
         why="Each dtype has a lowest number of its own. (`-inf` would pass, but a row that sees nothing then becomes "
         "NaN.)",
+        sources=("unit8co/darts#3081", "InternLM/lmdeploy#3152"),
         within=0.0,
     ),
     Trap(
         name="running sums in half precision",
-        notes="",
         naive=divided_in_the_graph,
         fix=divided_before,
         demonstrate=measured,
-        today=Wrong(at_least=0.1),
+        symptoms=("quality",),
         why="A codebook is stored as running sums and counts (their quotient is the vector). The converter cuts what "
-        "is above 65504 to 65504 and reports nothing. Divide before the export, in float32. (Here sums and counts are "
+        "is above 65504 to 65504. Divide before the export, in float32. (Here sums and counts are "
         "the demo's times 100,000, with the same quotients. How large the official checkpoint's are was not measured.)",
         within=2e-3,
     ),
     Trap(
         name="8-bit convolutions straight from the exporter",
-        notes="",
         naive=quantized_at_once,
         fix=quantized_after_preparation,
         demonstrate=measured,
-        today=Raises(ValueError, "to be an initializer"),
+        symptoms=("export",),
         why="The older exporter writes some weights as `Constant` nodes; the quantizer wants initializers. "
-        "`quant_pre_process` makes them so. What is then left of the sound is in the table below.",
-        warns=(Says("WARNING", "Please consider to run pre-processing before quantization"),),
+        "`quant_pre_process` makes them so.",
+        sources=("microsoft/onnxruntime#13358",),
         within=0.05,
     ),
 )

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from .graphs import compare, row
-from .trap import Outcome, Raises, Says, Trap, Wrong
+from .trap import Outcome, Trap, caught_by
 
 INPUTS, OUTPUTS = ["x", "past_0", "past_1"], ["next_0", "next_1"]
 NAMES = {"input_names": INPUTS, "output_names": OUTPUTS}
@@ -25,12 +25,12 @@ class Variadic(nn.Module):
 def some_names(path):
     torch.onnx.export(
         Variadic().eval(), EXAMPLE, path, dynamo=False,
-        input_names=["x"], dynamic_axes={name: {1: name} for name in INPUTS},
+        input_names=["x"], dynamic_axes={name: {1: name} for name in INPUTS},  # trap
     )  # fmt: skip
 
 
 def misspelt_axis(path):
-    axes = {"x": {1: "frames"}, "past_kv_0": {1: "past_seq_0"}, "past_1": {1: "past_seq_1"}}
+    axes = {"x": {1: "frames"}, "past_kv_0": {1: "past_seq_0"}, "past_1": {1: "past_seq_1"}}  # trap
     torch.onnx.export(Variadic().eval(), EXAMPLE, path, dynamo=False, dynamic_axes=axes, **NAMES)
 
 
@@ -41,21 +41,21 @@ def every_name(path):
 
 def axes_for_dynamo(path):
     axes = {name: {1: name} for name in INPUTS}
-    torch.onnx.export(Variadic().eval(), EXAMPLE, path, dynamo=True, dynamic_axes=axes, **NAMES)
+    torch.onnx.export(Variadic().eval(), EXAMPLE, path, dynamo=True, dynamic_axes=axes, **NAMES)  # trap
 
 
 def shapes_for_torchscript(path):
     shapes = ({1: "frames"}, ({1: "past_seq_0"}, {1: "past_seq_1"}))
-    torch.onnx.export(Variadic().eval(), EXAMPLE, path, dynamo=False, dynamic_shapes=shapes, **NAMES)
+    torch.onnx.export(Variadic().eval(), EXAMPLE, path, dynamo=False, dynamic_shapes=shapes, **NAMES)  # trap
 
 
 def flat_shapes(path):
-    shapes = ({1: "frames"}, {1: "past_seq_0"}, {1: "past_seq_1"})
+    shapes = ({1: "frames"}, {1: "past_seq_0"}, {1: "past_seq_1"})  # trap
     torch.onnx.export(Variadic().eval(), EXAMPLE, path, dynamo=True, dynamic_shapes=shapes, **NAMES)
 
 
 def shapes_by_input_name(path):
-    shapes = {"x": {1: "frames"}, "past_0": {1: "past_seq_0"}, "past_1": {1: "past_seq_1"}}
+    shapes = {"x": {1: "frames"}, "past_0": {1: "past_seq_0"}, "past_1": {1: "past_seq_1"}}  # trap
     torch.onnx.export(Variadic().eval(), EXAMPLE, path, dynamo=True, dynamic_shapes=shapes, **NAMES)
 
 
@@ -66,8 +66,9 @@ def nested_shapes(path):
     )
 
 
-def at_other_lengths(export: Callable[[Path], None]) -> Outcome:
-    """A demonstration: run the exported graph with every axis at lengths of its own."""
+@caught_by("the graph against its module, each axis at lengths of its own")
+def at_other_lengths(export: Callable[[Path], None], exporter: str) -> Outcome:
+    """A demonstration: run the exported graph with every axis at lengths of its own. `export` knows its exporter."""
     cases = [
         {"x": row(x), "past_0": row(a, seed=1), "past_1": row(b, seed=2)}
         for x, a, b in ((3, 2, 2), (1, 0, 5), (9, 4, 7))
@@ -78,7 +79,6 @@ def at_other_lengths(export: Callable[[Path], None]) -> Outcome:
         return compare(Variadic(), path, cases)
 
 
-UNKNOWN_KEY = Says("UserWarning", r"Provided key \w+ for dynamic axes is not a valid input/output name")
 TRAPS = (
     Trap(
         name="too few input names",
@@ -86,10 +86,10 @@ TRAPS = (
         naive=some_names,
         fix=every_name,
         demonstrate=at_other_lengths,
-        today=Wrong(at_least=float("inf")),
+        exporters=("torchscript",),
+        symptoms=("input", "lengths"),
         why="Inputs from `*args` without a name in `input_names` get names like `onnx::Concat_1`; `dynamic_axes` then"
         " speaks of inputs that are not there, which is a warning and no error. Name all of them.",
-        warns=(UNKNOWN_KEY,),
     ),
     Trap(
         name="a misspelt name in dynamic_axes",
@@ -97,32 +97,31 @@ TRAPS = (
         naive=misspelt_axis,
         fix=every_name,
         demonstrate=at_other_lengths,
-        today=Wrong(at_least=float("inf")),
+        exporters=("torchscript",),
+        symptoms=("lengths",),
         why="A `UserWarning` among others, and the axis stays static. Make names and axes from one declaration, "
         "and run the graph at other lengths.",
-        warns=(UNKNOWN_KEY,),
     ),
     Trap(
-        name="dynamic_axes with *args, dynamo",
+        name="dynamic_axes with *args",
         notes="4",
         naive=axes_for_dynamo,
         fix=nested_shapes,
         demonstrate=at_other_lengths,
-        today=Raises(RuntimeError, "Failed to convert 'dynamic_axes' to 'dynamic_shapes'"),
-        why="This exporter knows `dynamic_shapes`. It translates `dynamic_axes` where each argument has one tensor, "
+        exporters=("dynamo",),
+        symptoms=("export",),
+        why="This exporter knows `dynamic_shapes`. It translates `dynamic_axes` if each argument is one tensor, "
         "and fails at `*args`, which is one argument with many.",
-        warns=(
-            Says("UserWarning", "# 'dynamic_axes' is not recommended when dynamo=True"),
-            Says("DeprecationWarning", "from_dynamic_axes_to_dynamic_shapes is deprecated"),
-        ),
+        sources=("pytorch/pytorch#150940", "open-edge-platform/geti#5319"),
     ),
     Trap(
-        name="dynamic_shapes, torchscript",
+        name="dynamic_shapes for TorchScript",
         notes="4",
         naive=shapes_for_torchscript,
         fix=every_name,
         demonstrate=at_other_lengths,
-        today=Raises(ValueError, "only supports dynamic shapes through parameter dynamic_axes"),
+        exporters=("torchscript",),
+        symptoms=("export",),
         why="The older exporter knows `dynamic_axes` only.",
     ),
     Trap(
@@ -131,7 +130,8 @@ TRAPS = (
         naive=flat_shapes,
         fix=nested_shapes,
         demonstrate=at_other_lengths,
-        today=Raises(torch.onnx.OnnxExporterError, "`inputs` has 2 elements, but `dynamic_shapes` has 3 elements"),
+        exporters=("dynamo",),
+        symptoms=("export",),
         why="The shapes are nested as the arguments are: `x` is one entry, and all of `*past` is *one* entry, a tuple.",
     ),
     Trap(
@@ -140,7 +140,8 @@ TRAPS = (
         naive=shapes_by_input_name,
         fix=nested_shapes,
         demonstrate=at_other_lengths,
-        today=Raises(torch.onnx.OnnxExporterError, r"top-level keys must be the arg names \['x', 'past'\]"),
+        exporters=("dynamo",),
+        symptoms=("export",),
         why="The keys are the names of the function's arguments, not those of the graph's inputs.",
     ),
 )

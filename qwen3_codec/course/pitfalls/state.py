@@ -3,49 +3,19 @@
 from collections.abc import Callable
 
 import numpy as np
-import torch
 
 from ...model.receptive_field import conv_receptive_field
 from ...runtime import CodecStream
 from ...streaming.exact import ExactStreamingWrapper
-from ...streaming.kv_stack import TraceableKVStack, keep_last, sliding_window_mask
+from ...streaming.kv_stack import keep_last
 from ...streaming.windowed import StatefulCodecONNXWrapper
 from ...verification.decoder import TorchSession
-
-
-class StoredRotatedStack(TraceableKVStack):
-    """Keys are stored as they were rotated; `stream_transformer` takes positions from the length of the trimmed store.
-
-    Right until the window is full. From then on that length stays, every call begins at the position of the one before
-    it, and the distances to older keys are wrong.
-    """
-
-    def update(self, key_states, value_states, layer_idx, *args, **kwargs):
-        keys = torch.cat([self.keys[layer_idx], key_states], dim=2)
-        values = torch.cat([self.values[layer_idx], value_states], dim=2)
-        self.keys[layer_idx] = keep_last(keys, self.keep, dim=2)
-        self.values[layer_idx] = keep_last(values, self.keep, dim=2)
-        return keys, values
-
-
-class TrimmedBeforeAttentionStack(TraceableKVStack):
-    """Keys and values are cut to the window before attention: a chunk's early queries lose the oldest ones."""
-
-    def update(self, key_states, value_states, layer_idx, *args, **kwargs):
-        keys, values = super().update(key_states, value_states, layer_idx)
-        return keep_last(keys, self.keep, dim=2), keep_last(values, self.keep, dim=2)
-
-
-def mask_of_what_is_left(positions, past, window, dtype, past_frames=None):
-    """`sliding_window_mask` for the keys that `TrimmedBeforeAttentionStack` leaves."""
-    return keep_last(sliding_window_mask(positions, past, window, dtype), window)
-
-
-def mask_seeing_the_future(positions, past, window, dtype, past_frames=None):
-    """`sliding_window_mask`, one column off: a query sees the frame after its own."""
-    distance = positions[past:, None] - positions[None, :]
-    visible = (distance >= -1) & (distance < window)
-    return torch.where(visible, torch.zeros(()), torch.full((), torch.finfo(dtype).min))[None, None]
+from ...verification.workbench.mistakes import (
+    StoredRotatedStack,
+    TrimmedBeforeAttentionStack,
+    mask_of_what_is_left,
+    mask_seeing_the_future,
+)
 
 
 class SaturatingPositions(StatefulCodecONNXWrapper):
@@ -75,7 +45,7 @@ class HistoryFromNewFramesAlone(StatefulCodecONNXWrapper):
     def forward(self, audio_codes, *rest):
         outputs = list(super().forward(audio_codes, *rest))
         # The fifth output is `next_pre_conv_h`; the right one joins the old history and the new frames first.
-        outputs[4] = keep_last(self.decoder.quantizer.decode(audio_codes), self.decoder.pre_conv.left_context)
+        outputs[4] = keep_last(self.decoder.quantizer.decode(audio_codes), self.decoder.pre_conv.left_context)  # trap
         return tuple(outputs)
 
 

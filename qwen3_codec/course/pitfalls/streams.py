@@ -32,7 +32,7 @@ from .state import (
     mask_seeing_the_future,
     stream_with_changes,
 )
-from .trap import Outcome, Trap, Wrong
+from .trap import BOTH_EXPORTERS, Outcome, Trap, caught_by
 
 
 @cache
@@ -44,23 +44,26 @@ def enough_history() -> int:
 def in_stream(chunk: int, frames: int) -> Callable[[Callable], Outcome]:
     """A demonstration: stream the demo's codes through the wrapper in chunks, and compare with one shot."""
 
+    @caught_by(f"parity with the full-sequence decode: chunks of {chunk}, {frames} frames")
     def demonstrate(make: Callable) -> Outcome:
         decoder = demo().decoder
         wrapper = make(decoder, enough_history(), 0)
         codes = checkpoint.example_codes(demo(), frames)
         wanted, found = one_shot(decoder, codes), stream_with_changes(TorchSession(wrapper).stream(), codes, chunk)
         wrong = np.flatnonzero(~(np.abs(wanted - found)[0] <= MAX_ERROR))  # so written, NaN is wrong
-        first = f"wrong from frame {wrong[0] // decoder.samples_per_frame} on" if wrong.size else "right to the end"
+        first = f"frame {wrong[0] // decoder.samples_per_frame}" if wrong.size else ""
         outcome = heard(wanted, found)
-        return Outcome(outcome.error, f"chunks of {chunk}: {first}; {outcome.text}")
+        words = f"wrong from {first} on" if first else "right to the end"
+        return Outcome(outcome.error, f"chunks of {chunk}: {words}; {outcome.text}", first)
 
     return demonstrate
 
 
-def too_little_history(decoder, history, lookahead):
-    return StatefulCodecONNXWrapper(decoder, min(4, history), lookahead)
+def too_little_left_context(decoder, history, lookahead):
+    return StatefulCodecONNXWrapper(decoder, min(4, history), lookahead)  # trap
 
 
+@caught_by("change a later frame: does an earlier sample move?")
 def change_a_later_frame(make: Callable) -> Outcome:
     """The last frame of a chunk of 12 is changed: the error is what moves in the samples of the 11 before it."""
     decoder = demo().decoder
@@ -71,7 +74,8 @@ def change_a_later_frame(make: Callable) -> Outcome:
     waves = [stream_with_changes(TorchSession(wrapper).stream(), part, 12) for part in (codes, changed)]
     earlier = slice(None, 11 * decoder.samples_per_frame)
     error = max_error(waves[0][:, earlier], waves[1][:, earlier])
-    return Outcome(error, f"a change in frame 11 moves the samples of frames 0 to 10 by up to {error:.1e}")
+    text = f"a change in frame 11 moves the samples of frames 0 to 10 by up to {error:.1e}"
+    return Outcome(error, text, "a chunk of 2 frames" if error else "")
 
 
 class OverlapAdd(nn.Module):
@@ -85,7 +89,7 @@ class OverlapAdd(nn.Module):
         return torch.zeros(1, self.conv.out_channels, self.conv.kernel_size[0] - self.conv.stride[0])
 
     def step(self, x, overlap):
-        y = self.conv(x)
+        y = self.conv(x)  # trap
         y = y + F.pad(overlap, (0, y.size(2) - overlap.size(2)))
         return y[..., : x.size(2) * self.conv.stride[0]], y[..., x.size(2) * self.conv.stride[0] :]
 
@@ -105,6 +109,7 @@ class LastInput(nn.Module):
         return self.layer(x, states), states.after[0]
 
 
+@caught_by("the layer in chunks against the layer at once")
 @torch.no_grad()
 def one_transposed_conv(make: Callable) -> Outcome:
     """The demo's first transposed convolution over 9 samples in chunks of 3, against all at once."""
@@ -118,7 +123,9 @@ def one_transposed_conv(make: Callable) -> Outcome:
     wanted, found = causal(x).numpy(), torch.cat(pieces, dim=2).numpy()
     error = max_error(wanted, found)
     bias = float(causal.conv.bias.abs().max())
-    return Outcome(error, f"largest error {error:.1e}; the largest bias is {bias:.1e}")
+    wrong = np.flatnonzero(np.abs(wanted - found).max(axis=(0, 1)) > 1e-5)
+    first = f"chunk {wrong[0] // (3 * causal.conv.stride[0]) + 1}" if wrong.size else ""
+    return Outcome(error, f"largest error {error:.1e}; the largest bias is {bias:.1e}", first)
 
 
 class HighPass(nn.Module):
@@ -131,7 +138,7 @@ class HighPass(nn.Module):
 
 def one_buffer(state):
     """Where a call reads the state, and where it writes the next one."""
-    return state, state
+    return state, state  # trap
 
 
 def two_buffers(state):
@@ -153,12 +160,13 @@ def run_bound(session, feeds: dict[str, np.ndarray], states: dict[str, tuple], o
     return binding.get_outputs()[-1].numpy()
 
 
-def high_pass_bound(buffers: Callable) -> Outcome:
+@caught_by("the graph with bound buffers against its module")
+def high_pass_bound(buffers: Callable, exporter: str) -> Outcome:
     """A demonstration: two calls of `HighPass` in ONNX Runtime; the buffers change places after each."""
     x, past, module = row(4), row(4, seed=1), HighPass()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "step.onnx"
-        export_step(module, {"x": x, "past": past}, path, "torchscript")
+        export_step(module, {"x": x, "past": past}, path, exporter)
         session = raw_session(path)
     outputs = {"past": session.get_outputs()[1].name}
     states, errors = {"past": buffers(_value(past.numpy()))}, []
@@ -168,7 +176,8 @@ def high_pass_bound(buffers: Callable) -> Outcome:
         errors.append(max_error(wanted.numpy(), found))
         states = {name: pair[::-1] for name, pair in states.items()}
     error = float(np.max(errors))
-    return Outcome(error, f"largest error {error:.2g}; the right values go up to {wanted.abs().max():.2g}")
+    first = next((f"call {call}" for call, each in enumerate(errors, 1) if each > 1e-5), "")
+    return Outcome(error, f"largest error {error:.2g}; the right values go up to {wanted.abs().max():.2g}", first)
 
 
 def exact_graph_bound(buffers: Callable, frames: int = 90) -> Outcome:
@@ -189,14 +198,13 @@ def _value(array: np.ndarray) -> onnxruntime.OrtValue:
 
 TRAPS = (
     Trap(
-        name="history from the new frames alone",
-        notes="",
+        name="left context from the new frames alone",
         naive=HistoryFromNewFramesAlone,
         fix=StatefulCodecONNXWrapper,
         demonstrate=in_stream(chunk=1, frames=30),
-        today=Wrong(at_least=1e-2),
-        why="`pre_conv` looks back two frames. A chunk of one frame has only one to give, and the other is lost. Join"
-        " the old history and the new frames first, then keep the last ones. Chunks of 3 never show it.",
+        symptoms=("borders", "chunking"),
+        why="`pre_conv` has a left context of two frames. A chunk of one frame has only one to give, and the other is "
+        "lost. Join the old context and the new frames first, then keep the last ones. Chunks of 3 never show it.",
         within=MAX_ERROR,
         code=(HistoryFromNewFramesAlone, StatefulCodecONNXWrapper.forward),
     ),
@@ -206,11 +214,12 @@ TRAPS = (
         naive=TrimmedBeforeAttention,
         fix=StatefulCodecONNXWrapper,
         demonstrate=in_stream(chunk=12, frames=110),
-        today=Wrong(at_least=1e-4),
+        symptoms=("window", "chunking"),
         why="The first frame of a chunk may still see the oldest key, the last one may not. Attend over past and new "
         "keys with a mask, and trim only what is stored. Chunks of one frame never show it.",
         within=MAX_ERROR,
         code=(TrimmedBeforeAttentionStack, TraceableKVStack.update),
+        sources=("huggingface/transformers#37574",),
     ),
     Trap(
         name="positions that saturate",
@@ -218,56 +227,57 @@ TRAPS = (
         naive=SaturatingPositions,
         fix=StatefulCodecONNXWrapper,
         demonstrate=in_stream(chunk=3, frames=110),
-        today=Wrong(at_least=1e-3),
-        why="Keys that are stored rotated need positions that grow for ever; the length of a trimmed store does not. "
-        "Right until the window of 72 frames (5.8 s) is full. The first call that begins at a place already given is "
-        "that of frame 75 here.",
+        symptoms=("window", "passes"),
+        why="A post-RoPE cache needs positions that grow for ever; the length of a trimmed cache does not. "
+        "Right until the window of 72 frames (5.8 s) is full. The first call that begins at a position already given "
+        "is that of frame 75 here.",
         within=MAX_ERROR,
         code=(StoredRotatedStack, TraceableKVStack.update),
+        sources=("rajveer43/VeloxQuant-MLX#389",),
     ),
     Trap(
-        name="a mask on the wrong side",
+        name="a mask one column off",
         notes="2",
         naive=SeesTheFuture,
         fix=StatefulCodecONNXWrapper,
         demonstrate=change_a_later_frame,
-        today=Wrong(at_least=1e-4),
-        why="One column off, and each frame sees the next one of its own chunk, so the result depends on how the "
-        "codes were cut. To find it: change a later frame and see whether an earlier sample moves.",
+        symptoms=("chunking",),
+        why="One column off, and each frame sees the next one of its own chunk, so the result depends on the chunk "
+        "schedule. To find it: change a later frame and see whether an earlier sample moves.",
         within=0.0,
         code=(mask_seeing_the_future, sliding_window_mask),
     ),
     Trap(
         name="a transposed convolution that adds its bias twice",
-        notes="",
         naive=OverlapAdd,
         fix=LastInput,
         demonstrate=one_transposed_conv,
-        today=Wrong(at_least=1e-3),
+        symptoms=("borders", "chunking"),
         why="Each call adds the bias to all of its output, also to the part that overlaps with the next call's. Keep "
         "the last *input* and compute the overlap anew, or take the bias out and add it once.",
     ),
     Trap(
-        name="too little conv history",
-        notes="",
-        naive=too_little_history,
+        name="too little left context",
+        naive=too_little_left_context,
         fix=StatefulCodecONNXWrapper,
         demonstrate=in_stream(chunk=3, frames=60),
-        today=Wrong(at_least=1e-2),
-        why="The conv stack looks back 10 frames at these rates, as `conv_receptive_field` measures. With that many "
-        "the windowed design is exact; the exact design decodes no frame again at all.",
+        symptoms=("borders", "chunking"),
+        why="The convolutional decoder has a left context of 10 frames at these rates, as "
+        "`conv_receptive_field` measures. With that many the windowed design is exact; the "
+        "exact design recomputes no frame at all.",
         within=MAX_ERROR,
-        code=(too_little_history, conv_receptive_field),
+        code=(too_little_left_context, conv_receptive_field),
+        sources=("0xShug0/audio.cpp#429", "vllm-project/vllm-omni#2480"),
     ),
     Trap(
         name="one buffer bound as input and output",
-        notes="",
         naive=one_buffer,
         fix=two_buffers,
         demonstrate=high_pass_bound,
-        today=Wrong(at_least=1e-2),
+        exporters=BOTH_EXPORTERS,
+        symptoms=("order", "memory"),
         why="ONNX Runtime writes an output as soon as its node runs. A node that runs later and reads the old state "
-        "then reads the new one. Whether there is such a node depends on the graph and its order: use two sets of"
-        " buffers that change places.",
+        "then reads the new one. Whether there is such a node depends on the graph and its order, which no exporter "
+        "promises: use two sets of buffers that change places.",
     ),
 )

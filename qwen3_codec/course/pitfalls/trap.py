@@ -1,6 +1,7 @@
-"""What a trap is: naive code, what it does today, why, and the fix. It runs, and fails when the trap has gone."""
+"""What a trap is: naive code, its fix, and a demonstration that runs either and measures how far it is from right."""
 
 import re
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -8,50 +9,24 @@ from dataclasses import dataclass, replace
 from ...exporting.diagnostics import STDERR, STDOUT, Diagnostic, captured, is_advice
 from ...exporting.diagnostics.wording import gist
 
+# Of one case of a run.
 RIGHT, WRONG, REFUSED = "right", "wrong", "refused"
-
-
-@dataclass(frozen=True)
-class Raises:
-    """The naive code stops with an error: `error` with `words` (a regular expression) in its text."""
-
-    error: type[BaseException]
-    words: str
-
-
-@dataclass(frozen=True)
-class Wrong:
-    """The naive code goes through without an error; what comes out is wrong by `at_least` this much.
-
-    inf: a wrong shape, or a graph that refuses to run at another length.
-    """
-
-    at_least: float
-
-
-@dataclass(frozen=True)
-class Says:
-    """What is said while the naive code runs: a `Diagnostic` of `category` whose text begins with `words`.
-
-    `words` are a regular expression.
-    """
-
-    category: str
-    words: str
-
-    def fits(self, diagnostic: Diagnostic) -> bool:
-        return diagnostic.category == self.category and bool(re.match(self.words, diagnostic.text.lstrip()))
+# Of a run: RIGHT; wrong after a warning; wrong, and nothing reports it; or stopped by an error.
+WARNS, UNREPORTED, REFUSES = "warns", "unreported", "refuses"
+BOTH_EXPORTERS = ("torchscript", "dynamo")
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What came out of a run: how far it is from right (0 to inf), and the same in words for a reader.
 
-    `cases` says of each case that was run whether it was RIGHT, WRONG (without an error) or REFUSED.
+    `first` says where it first shows: at which length, call, frame or row. `cases` says of each case that was run
+    whether it was RIGHT, WRONG (without an error) or REFUSED.
     """
 
     error: float
     text: str
+    first: str = ""
     cases: tuple[str, ...] = ()
 
 
@@ -59,32 +34,35 @@ class Outcome:
 class Run:
     """What a run did, in words, and what was said meanwhile: by the exporter, by the runtime, by a library."""
 
+    verdict: str
     text: str
-    said: tuple[Diagnostic, ...] = ()
+    said: tuple[str, ...] = ()
+    first: str = ""
+    cases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Trap:
     """One trap. `demonstrate` runs `naive` or `fix` (classes or functions, of one signature) and measures the result.
 
-    `warns` has each kind of thing that is said while the naive code runs; the fix causes none of them. What any
-    export says (`is_advice`) is left out, and so are errors that ONNX Runtime logs, which it raises too. `notes` is the
-    section of the notes that started this project that speaks of it, or "" where none does; `sources` are public
-    reports of it, "owner/repository#number". `within` is the error that the fix may have. `code` is what a page shows
-    of both, where that is not `naive` and `fix`.
+    `exporters` are those that it is run by: `demonstrate(code, exporter)`; ("",) where none takes part or it makes no
+    difference which: `demonstrate(code)`. `within` is the error that counts as right. `symptoms` are keys of
+    `symptoms.SYMPTOMS`. `notes` is the section of the notes that started this project that speaks of it, or "".
+    `sources` are public reports of it, "owner/repository#number"; with none it was found here. `shown` is the code that
+    a page shows of both sides where that is not `naive` and `fix`. In the naive code the guilty line ends in `# trap`.
     """
 
     name: str
-    notes: str
     naive: Callable
     fix: Callable
-    demonstrate: Callable[[Callable], Outcome]
-    today: Raises | Wrong
+    demonstrate: Callable[..., Outcome]
     why: str
-    warns: tuple[Says, ...] = ()
+    symptoms: tuple[str, ...]
+    notes: str = ""
+    sources: tuple[str, ...] = ()
+    exporters: tuple[str, ...] = ("",)
     within: float = 1e-5
     code: tuple[Callable, Callable] | None = None
-    sources: tuple[str, ...] = ()
 
     @property
     def shown(self) -> tuple[Callable, Callable]:
@@ -92,42 +70,63 @@ class Trap:
         return self.code or (self.naive, self.fix)
 
     @property
-    def reported(self) -> str:
-        """What tells of it before anyone looks at the result: an "error", a "warning", or "nothing"."""
-        if isinstance(self.today, Raises):
-            return "error"
-        return "warning" if self.warns else "nothing"
+    def anchor(self) -> str:
+        """Where a page has its card."""
+        return "trap-" + re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
 
-    def run_naive(self) -> Run:
-        """Run the naive code; AssertionError where it does not do what `today` says, or what is said is not `warns`."""
-        if isinstance(self.today, Raises):
-            with captured() as said, fails_with(self.today.error, self.today.words, show=False) as caught:
-                self.demonstrate(self.naive)
-            text = caught.text
-        else:
+    @property
+    def caught_by(self) -> str:
+        """The check that its demonstration is."""
+        return self.demonstrate.check
+
+    def run_naive(self, exporter: str = "") -> Run:
+        """Run the naive code, whatever comes of it."""
+        return self._run(self.naive, exporter)
+
+    def run_fix(self, exporter: str = "") -> Run:
+        return self._run(self.fix, exporter)
+
+    def _run(self, part: Callable, exporter: str) -> Run:
+        """By `exporter`, one of `exporters`; by the first of them if it is ""."""
+        exporter = exporter or self.exporters[0]
+        try:
             with captured() as said:
-                outcome = self.demonstrate(self.naive)
-            if not outcome.error >= self.today.at_least:
-                raise AssertionError(f"{self.name}: the trap has gone, the naive code is within {outcome.error:.1e}")
-            text = outcome.text
-        run = Run(text, signals(said))
-        for diagnostic in run.said:
-            if not any(each.fits(diagnostic) for each in self.warns):
-                raise AssertionError(f"{self.name}: said and not in its record: {diagnostic}")
-        for each in self.warns:
-            if not any(map(each.fits, run.said)):
-                raise AssertionError(f"{self.name}: in its record and not said: {each.category}: {each.words}")
-        return run
+                outcome = self.demonstrate(part, exporter) if exporter else self.demonstrate(part)
+        except Exception as error:  # whatever it is, it is what a user meets
+            return Run(REFUSES, gist(error), _texts(said), _stage(error))
+        if outcome.error <= self.within:  # NaN is wrong
+            return Run(RIGHT, outcome.text, _texts(said), cases=outcome.cases)
+        verdict = WARNS if signals(said) else UNREPORTED
+        return Run(verdict, outcome.text, _texts(said), outcome.first, outcome.cases)
 
-    def run_fix(self) -> Run:
-        """Run the fix; AssertionError where it is further than `within` from right, or where anything is said."""
-        with captured() as said:
-            outcome = self.demonstrate(self.fix)
-        if not outcome.error <= self.within:
-            raise AssertionError(f"{self.name}: the fix is {outcome.error:.1e} from right\n{outcome.text}")
-        if found := signals(said):
-            raise AssertionError(f"{self.name}: the fix is right, yet this is said: {found[0]}")
-        return Run(outcome.text)
+
+def caught_by(check: str) -> Callable[[Callable], Callable]:
+    """For a demonstration: the check that it is, as anyone would write it, in a few words."""
+
+    def mark(demonstrate: Callable) -> Callable:
+        demonstrate.check = check  # type: ignore[attr-defined]
+        return demonstrate
+
+    return mark
+
+
+# Where an error was raised, by a piece of a file's path in its traceback; the first that fits.
+STAGES = {
+    "torch/onnx/": "at the export",
+    "onnxruntime/quantization/": "at the conversion",
+    "runtime/session.py": "when the session is made",
+}
+
+
+def _stage(error: BaseException) -> str:
+    files = [frame.filename.replace("\\", "/") for frame in traceback.extract_tb(error.__traceback__)]
+    return next((words for piece, words in STAGES.items() if any(piece in file for file in files)), "at the first call")
+
+
+def _texts(said: Sequence[Diagnostic]) -> tuple[str, ...]:
+    """What was said of the graph, without the number of the line and its mark: the line itself stands below."""
+    texts = (re.sub(r"^([^\s:]+?)(\.\d+)?:\d+:", r"\1:", str(each).replace("  # trap", "")) for each in signals(said))
+    return tuple(dict.fromkeys(texts))
 
 
 def signals(said: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:

@@ -1,4 +1,4 @@
-"""How a graph gets fewer bits: 8 by its wrapper's own products, 16 by a converter."""
+"""Quantization: to 8 bits by the wrapper's own products, to 16 by a converter."""
 
 from ... import loaded_when_asked
 

@@ -1,4 +1,4 @@
-"""Graphs in fewer bits: the export, with the measured SNR in the file, and where the noise comes from."""
+"""Graphs in reduced precision: the export, with the measured SNR in the file, and where the noise comes from."""
 
 import json
 import os
@@ -65,7 +65,7 @@ def export_in(
     write: Callable = export,
     strict: bool = True,
 ) -> Exported | Path:
-    """`export` in fewer bits, of what `wrapper_in` gives (with fixed axes or without).
+    """`export` in reduced precision, of what `wrapper_in` gives (with fixed axes or without).
 
     The draft decodes `codes` [1, N, Q] (default: the checkpoint's example) in chunks of CHUNKS. The
     worst SNR against the one-shot decoder is written into the file, and is refused below `least_snr_db` (default:
@@ -73,7 +73,7 @@ def export_in(
     which takes a graph that is there, whatever it was held to, where it keeps `least_snr_db`.
     """
     if precision not in TOLERANCES:
-        raise ValueError(f"{precision} has no fewer bits: `export` writes it")
+        raise ValueError(f"{precision} is not reduced: `export` writes it")
     if ((spec := wrapper.spec).part, spec.design) != (DECODER, EXACT):
         raise ValueError(f"{precision} is there for the exact decoder, this is the {spec.design} {spec.part}")
     codes = example_codes(checkpoint, EXAMPLE_FRAMES) if codes is None else codes
@@ -105,7 +105,7 @@ def export_in(
 
 
 def _check(found: MeasuredSnr | None, least: float, checkpoint: Checkpoint) -> None:
-    assert found, "a file in fewer bits carries its measured SNR"
+    assert found, "a file in reduced precision carries its measured SNR"
     if not found.snr_db >= least:
         raise ExportError(
             f"{found.precision} comes to {found.snr_db:.1f} dB against float32 on {checkpoint.weights}, the least "

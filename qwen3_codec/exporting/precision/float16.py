@@ -5,7 +5,7 @@ import warnings
 import onnx
 
 # What overflows float16 (65504), or loses what the next operation needs: sums of the codebooks' vectors, squares and
-# their means (RMS norm), softmax, rotary angles, and the argument of the sine with its nearest whole number.
+# their means (RMS norm), softmax, rotary angles, and the argument of the sine with its nearest integer.
 FLOAT32 = ("Gather", "ReduceSum", "Pow", "ReduceMean", "Reciprocal", "LayerNormalization", "Softmax", "Sin", "Cos")
 # These too, with what feeds them and what reads them.
 FLOAT32_AROUND = ("Round", "Sqrt")

@@ -20,12 +20,12 @@ from ...streaming.designs import WRAPPERS
 from ...streaming.exact import ExactStreamingWrapper
 from ...streaming.kv_stack import Streamed, stream_transformer
 from ...streaming.layers import (
-    ConvStates,
     StreamingConv1d,
     StreamingConvNeXt,
     StreamingConvTranspose1d,
     eval_own,
 )
+from ...streaming.states import ConvStates
 from .integers import TRANSLATIONS, BlockProduct, IntegerProduct
 
 FLOAT, BLOCKS, ONE_TERM, TWO_TERMS = "float32", "block-wise int8", "int8", "two-term int8"
@@ -64,7 +64,7 @@ def treatment(kind: str, block: int | None = None) -> str:
 class Int8StreamingWrapper(ExactStreamingWrapper):
     """`ExactStreamingWrapper` with its products in 8 bits, on the same states: a stream can go from one to the other.
 
-    `choose(kind, block)` gives each layer's product, FLOAT or one of PRODUCTS; for whoever tries another table.
+    `choose(kind, block)` gives each layer's product, FLOAT or one of PRODUCTS; for those who try another table.
     """
 
     translations = TRANSLATIONS  # for the dynamo exporter
@@ -182,7 +182,7 @@ class StepConvNeXt(nn.Module):
 
 
 def _integer_form(module: nn.Module, choose: Callable, stage: str, last: bool) -> nn.Module | None:
-    """What stands for one part of the exact wrapper's conv stack, or None where its own parts are to be replaced."""
+    """What stands for one of the exact wrapper's stages, or None where its own parts are to be replaced."""
     part, place, *_ = stage.split(".")
     block = int(place) - 1 if part == "decoder" else None  # a convolution comes before the first block
 

@@ -203,16 +203,16 @@ def need(fields: dict, name: str, types, what: str, where: str):
 
 
 def check_fields(fields: dict, where: str, sizes=(), numbers=(), rates=()) -> None:
-    """Whole numbers of at least 1, numbers, and lists of whole numbers; raises CheckpointError naming the field."""
+    """Integers of at least 1, numbers, and lists of integers; raises CheckpointError naming the field."""
     for name in sizes:
-        if need(fields, name, int, "a whole number", where) < 1:
+        if need(fields, name, int, "an integer", where) < 1:
             raise CheckpointError(f"{where}: {name} is {fields[name]}, must be at least 1")
     for name in numbers:
         need(fields, name, (int, float), "a number", where)
     for name in rates:
-        found = need(fields, name, list, "a list of whole numbers", where)
+        found = need(fields, name, list, "a list of integers", where)
         if not all(type(rate) is int and rate >= 1 for rate in found):
-            raise CheckpointError(f"{where}: {name} is {found!r}, must be a list of whole numbers of at least 1")
+            raise CheckpointError(f"{where}: {name} is {found!r}, must be a list of integers of at least 1")
 
 
 def check_transformer(fields: dict, where: str) -> None:

@@ -21,8 +21,8 @@ from torch import nn
 
 from ...files import written_whole
 from ...runtime.audio import how_to_convert, read_waveform
-from ...runtime.codes import read_rows
-from ...spec import DECODER, ENCODER, random_codes
+from ...runtime.codes import random_codes, read_rows
+from ...spec import DECODER, ENCODER
 from ..decoder import CodecDecoder
 from ..encoder import CodecEncoder
 from .config import RANDOM_CONFIGS, READ_FIELDS, CheckpointError, check_config, complete, read_config

@@ -143,9 +143,9 @@ class _Watch(TorchFunctionMode):
         elif name == "batch_norm":
             if kwargs.get("training", args[5] if len(args) > 5 else False):
                 self.name_it(REASONS["group_norm"])
-        elif name in REASONS and _has_signal(
+        elif name in REASONS and has_signal(
             *args, *kwargs.values()
-        ):  # a mask is made of whole numbers, and remembers nothing
+        ):  # a mask is made of integers, and remembers nothing
             self.name_it(REASONS[name])
         elif name in ALONG_AN_AXIS and self._over_time(name, *args, **kwargs):
             self.name_it(ALONG_AN_AXIS[name])
@@ -226,7 +226,7 @@ def _cut(state: FoundState, steps: int) -> FoundState:
     return replace(state, left_context=max(0, (reach - steps) // state.stride), lookahead=-(-steps // state.stride))
 
 
-def _has_signal(*values: Any) -> bool:
+def has_signal(*values: Any) -> bool:
     return any(isinstance(each, torch.Tensor) and (each.is_floating_point() or each.is_complex()) for each in values)
 
 

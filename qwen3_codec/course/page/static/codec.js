@@ -1,5 +1,5 @@
 /**
- * A client for the codec's ONNX graphs, in a browser and in Node: sound from codes, chunk by chunk.
+ * A client for the codec's ONNX graphs, in a browser and in Node: audio from codes, chunk by chunk.
  *
  *     import * as ort from "onnxruntime-web";
  *     import { CodecSession } from "./codec.js";
@@ -7,10 +7,10 @@
  *     const about = await (await fetch("decoder.json")).json();      // `describe decoder.onnx --json`
  *     const session = await CodecSession.load(ort, "decoder.onnx", about);
  *     const stream = session.stream();
- *     for (const codes of chunks) {                                  // frames of Q whole numbers each
+ *     for (const codes of chunks) {                                  // frames of Q integers each
  *       play(await stream.push(codes));                              // Float32Array, `session.sampleRate` a second
  *     }
- *     play(await stream.finish());                                   // what a windowed graph still holds back
+ *     play(await stream.finish());                                   // what a windowed graph still buffers
  *
  * ONNX Runtime Web does not show a file's metadata. All that this client knows of a graph is in `about`.
  */
@@ -56,7 +56,7 @@ export class CodecSession {
     return new CodecStream(this);
   }
 
-  /** The state of a stream that has heard nothing, {name: tensor}. */
+  /** The state of a stream that has decoded nothing, {name: tensor}. */
   zeroState() {
     const feeds = this.about.first_call.feeds;
     return Object.fromEntries(this.about.spec.states.map(([{ name }]) => [name, this.filled(feeds[name])]));
@@ -105,7 +105,7 @@ export class CodecSession {
  *
  * `push`, `finish` and `reset` that are not awaited take their turns, in the order in which they were called. They are
  * queued and not refused, because the handler of a message or an event cannot make the next one wait: a refused chunk
- * would be missing from the sound. `waiting` counts the calls without an answer; it grows where codes come faster than
+ * would be missing from the audio. `waiting` counts the calls without an answer; it grows where codes come faster than
  * this device decodes them.
  */
 export class CodecStream {
@@ -120,7 +120,7 @@ export class CodecStream {
     this.state = this.session.zeroState();
     this.frames = 0;
     this.finished = false;
-    this.heldBack = new Float32Array(0);
+    this.pending = new Float32Array(0);
   }
 
   /** Calls `action` when all calls before it are over, also those that failed. */
@@ -131,7 +131,7 @@ export class CodecStream {
     return answer;
   }
 
-  /** Back to the start: nothing heard, nothing held back. */
+  /** Back to the start: nothing decoded, nothing buffered. */
   async reset() {
     return this.inTurn(() => this.start());
   }
@@ -140,8 +140,8 @@ export class CodecStream {
   fork() {
     const other = new CodecStream(this.session);
     const copy = () => {
-      const { state, frames, finished, heldBack } = this;
-      Object.assign(other, { state: { ...state }, frames, finished, heldBack });
+      const { state, frames, finished, pending } = this;
+      Object.assign(other, { state: { ...state }, frames, finished, pending });
     };
     if (!this.waiting) copy();
     else {
@@ -151,7 +151,7 @@ export class CodecStream {
     return other;
   }
 
-  /** Decode frames and give the samples that they finish. `last`: no more will come, nothing is held back. */
+  /** Decode frames and give the samples that are final with them. `last`: no more will come, nothing stays buffered. */
   async push(frames, last = false) {
     const { ort, about, waveform } = this.session;
     // Taken now: the caller may fill the same array anew while this call waits.
@@ -164,16 +164,16 @@ export class CodecStream {
       const samples = outputs[waveform].data;
       const valid = outputs.valid_samples ? Number(outputs.valid_samples.data[0]) : samples.length;
       const state = Object.fromEntries(about.spec.states.map(([before, after]) => [before.name, outputs[after.name]]));
-      Object.assign(this, { state, frames: this.frames + codes.dims[1], finished: last, heldBack: samples.slice(valid) });
+      Object.assign(this, { state, frames: this.frames + codes.dims[1], finished: last, pending: samples.slice(valid) });
       return samples.slice(0, valid);
     });
   }
 
-  /** End the stream, and give what was held back: the graph had decoded it already. A stream that has ended gives none. */
+  /** End the stream, and give what was buffered: the graph had decoded it already. A stream that has ended gives none. */
   async finish() {
     return this.inTurn(() => {
-      const rest = this.heldBack;
-      Object.assign(this, { heldBack: new Float32Array(0), finished: true });
+      const rest = this.pending;
+      Object.assign(this, { pending: new Float32Array(0), finished: true });
       return rest;
     });
   }

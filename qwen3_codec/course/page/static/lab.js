@@ -1,10 +1,11 @@
-/** One stream under chosen settings, beside the one-shot sound: what the worker runs. No page is needed for it. */
+/** One stream under chosen settings, beside the full-sequence decode: what the worker runs. No page is needed for it. */
 
 import { CodecSession } from "./codec.js";
 
 const zeros = (ort, tensor) => new ort.Tensor(tensor.type, new tensor.data.constructor(tensor.data.length), tensor.dims);
-const losing = (hit) => (lab, state) =>
-  Object.fromEntries(Object.entries(state).map(([name, tensor]) => [name, hit(name) ? zeros(lab.ort, tensor) : tensor]));
+/** The state with zeros in place of the tensors whose name is `hit`. */
+const losing = (ort, state, hit) =>
+  Object.fromEntries(Object.entries(state).map(([name, tensor]) => [name, hit(name) ? zeros(ort, tensor) : tensor]));
 const begins = (...starts) => (name) => starts.some((start) => name.startsWith(start));
 
 /** Samples that the trap `samples` takes off the front of each chunk but the first. */
@@ -22,16 +23,6 @@ export const TRAPS = {
   history: { designs: ["windowed"], lost: () => false, graph: "short" },
   samples: { designs: ["exact", "windowed"], lost: () => false, cut: CUT_SAMPLES },
 };
-
-/** States in groups that belong together, in the order of the data: [{label, names}]. */
-export function groups(about) {
-  const found = new Map();
-  for (const [{ name }] of about.spec.states) {
-    const label = name.replace(/^(past_)?(key|value)_/, "kv ");
-    found.set(label, [...(found.get(label) ?? []), name]);
-  }
-  return [...found].map(([label, names]) => ({ label, names }));
-}
 
 /** Lengths of the calls: equal ones, or random ones of a seed (the generator of Park and Miller). */
 export function schedule(frames, chunk, seed) {
@@ -82,7 +73,7 @@ export class Lab {
     return found.codes;
   }
 
-  /** The one-shot sound of an utterance. */
+  /** The full-sequence waveform of an utterance. */
   async reference(name) {
     if (!this.references.has(name)) {
       const session = await this.session("one-shot");
@@ -92,7 +83,7 @@ export class Lab {
   }
 
   /**
-   * Stream an utterance; `onPiece({index, frames, start, samples, ms, lost})` after each call, `stopped()` ends it.
+   * Stream an utterance; `onPiece({index, frames, start, samples, ms, state})` after each call, `stopped()` ends it.
    * Gives {snr, maxError, samples, msPerChunk, firstMs, frames}.
    */
   async run({ utterance, design = "exact", chunk = 3, seed, trap = "none", layer = [] }, onPiece = () => {}, stopped = () => false) {
@@ -114,13 +105,13 @@ export class Lab {
       let samples = await stream.push(part, design !== "one-shot" && index === lengths.length - 1);
       times.push(performance.now() - began);
       if (what.cut && index) samples = samples.slice(what.cut);
-      stream.state = losing(lost)(this, stream.state);
+      stream.state = losing(this.ort, stream.state, lost);
       if (other) {
         await other.push(part.map((frame) => frame.map((code) => session.codebookSize - 1 - code)));
         stream.state = { ...other.state };
       }
       pieces.push(...samples);
-      await onPiece({ index, frames: lengths[index], start: sample, samples, ms: times.at(-1) });
+      await onPiece({ index, frames: lengths[index], start: sample, samples, ms: times.at(-1), state: stream.state });
       sample += samples.length;
     }
     const sorted = [...times].sort((a, b) => a - b);

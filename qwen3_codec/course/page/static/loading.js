@@ -3,7 +3,7 @@
  * of it. An old kind of script, which browsers run under any type.
  */
 
-const MODULES = ["main.js", "player.js", "files.js", "lab.js", "codec.js", "texts/en.js", "texts/zh.js", "worker.js", "ort/ort.wasm.min.mjs"];
+const MODULES = ["main.js", "calls.js", "files.js", "lab.js", "codec.js", "line.js", "pictures.js", "player.js", "words.js", "texts/en.js", "texts/zh.js", "worker.js", "ort/ort.wasm.min.mjs"];
 
 /** The first module that a browser would not run, and why; nothing where all are right. */
 async function wrongModule() {

@@ -1,4 +1,4 @@
-/** Runs the lab away from the page: messages {id, call, ...} in, {id, piece | result | error | about} out. */
+/** Runs the lab away from the page: messages {id, call, ...} in, {id, piece | result | reference | error | about} out. */
 
 import * as ort from "./ort/ort.wasm.min.mjs";
 import { fetched, json } from "./files.js";
@@ -21,10 +21,10 @@ onmessage = async ({ data: { id, call, settings } }) => {
       const session = await ready.session(settings.design);
       return postMessage({ id, about: session.about, utterances: ready.utterances.map(({ codes, ...rest }) => ({ ...rest, frames: codes.length })) });
     }
-    current = id;
-    const reference = await ready.reference(settings.utterance);
-    postMessage({ id, reference });
-    const onPiece = async (piece) => {
+    if (call === "run") current = id;
+    postMessage({ id, reference: await ready.reference(settings.utterance) });
+    if (call === "reference") return postMessage({ id });
+    const onPiece = async ({ state, ...piece }) => {
       postMessage({ id, piece });
       await new Promise((resolve) => setTimeout(resolve)); // lets a "stop" in
     };

@@ -1,0 +1,85 @@
+"""`check`: is a streaming step that you changed still right, and if not, what is it?"""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..runtime.codes import read_codes
+from ..runtime.progress import progress
+from . import options
+
+ABOUT = (
+    "judge a streaming step of your own: chunk schedules, rows, export and parity, and the likely cause of what is "
+    "wrong; exit 1 where a check fails"
+)
+EXAMPLE = "my_step.py:MyStep --checkpoint demo --exporter dynamo"
+EXPORTERS = ("torchscript", "dynamo", "none")
+
+
+def add_options(parser) -> None:
+    parser.add_argument(
+        "step",
+        metavar="FILE.py:CLASS",
+        help="made as CLASS(decoder): a subclass or a changed copy of one of the package's streaming steps",
+    )
+    options.checkpoint(parser)
+    parser.add_argument("--exporter", choices=EXPORTERS, default=EXPORTERS[0], help="none: no export and no parity")
+    options.windowed(parser)
+    parser.add_argument(
+        "--codes", type=Path, metavar="FILE.npy", help="codes [N, Q] or [B, N, Q] (default: the checkpoint's example)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the judgement as JSON")
+
+
+def run(args) -> int:
+    from ..verification.workbench import judge
+
+    step = _step(args.step)
+    settings = options.windowed_settings(args)
+    judged = judge(
+        step,
+        args.checkpoint,
+        read_codes(args.codes) if args.codes else None,
+        exporter=None if args.exporter == "none" else args.exporter,
+        progress=progress(),
+        **settings,
+    )
+    print(judged.to_json() if args.json else judged)
+    return 0 if judged.passed else 1
+
+
+def _step(named: str) -> Any:
+    """The class that FILE.py:CLASS names; ValueError where there is none, in words and with the line."""
+    file, _, name = named.rpartition(":")
+    if not file or not name.isidentifier():
+        raise ValueError(f"{named}: name a file and a class in it, FILE.py:CLASS")
+    module = _module(Path(file))
+    if not hasattr(module, name):
+        own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+        raise ValueError(f"{file} has no {name}; it has {', '.join(own) or 'nothing of its own'}")
+    return getattr(module, name)
+
+
+def _module(path: Path) -> ModuleType:
+    """The file as a module; it may import its neighbours, as a script may."""
+    from ..verification.workbench.calls import in_words
+
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path}: is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # where a class looks for its own module
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise ValueError(f"{error.filename}:{error.lineno}: {error.msg}: {(error.text or '').strip()}") from error
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{path}: {in_words(error)}") from error
+    finally:
+        sys.path.remove(str(path.parent))
+    return module

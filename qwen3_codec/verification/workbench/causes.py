@@ -1,0 +1,367 @@
+"""What a failure looks like, and which mistakes look like that."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...runtime.metrics import MAX_ERROR, scaled_error
+from ...spec import StateSpec
+from .calls import Arrays, Difference
+from .departure import Result, departure, results
+from .mistakes import known_mistakes, run_of
+
+# Of a call's error, how much a mistake may leave unexplained: two float32 computations of one mistake leave 1e-3.
+ALIKE = 0.1
+# A mistake that explains so much of an error is named as a part of it.
+MOSTLY = 0.5
+HALF = (torch.float16, torch.bfloat16)
+LOOKS_AHEAD = "it looks ahead"
+HALF_WORDS = "the computation goes through"
+ARITHMETIC = ("add", "sub", "rsub", "mul", "div", "pow", "add_", "sub_", "mul_", "div_")
+CLAMPS = ("clamp", "clamp_min", "clamp_max", "hardtanh", "relu", "clamp_", "relu_")
+
+
+# ---- by comparison with mistakes that run ---------------------------------------------------------
+
+
+def recognised(right: Any, forced: Sequence[Difference]) -> list[str]:
+    """The known mistakes that give what the step gave in the calls `forced`: each began with the right state.
+
+    A mistake has to be alike in the first call that is wrong, in the last one, and in one that is right where there is
+    one. Where none is, the one that explains most of the first call's error.
+    """
+    wrong = [each for each in forced if each.wrong]
+    if not wrong:
+        return []
+    others = [wrong[-1], max(wrong, key=lambda each: each.call.frames)]
+    others += [each for each in forced if not each.wrong and not each.raised][-1:]
+    found, partly = [], []
+    for mistake in known_mistakes(right):
+        left = unexplained(mistake.run, wrong[0])
+        if left <= ALIKE and all(unexplained(mistake.run, each) <= ALIKE for each in others):
+            found.append(mistake.words)
+        elif left < MOSTLY:
+            partly.append((left, f"{mistake.words}; that explains {1 - left:.0%} of the first wrong call's error"))
+    return [*dict.fromkeys(found or [words for _, words in sorted(partly)[:1]])]
+
+
+def unexplained(run: Callable[[Arrays], Arrays], difference: Difference) -> float:
+    """The share of a call's error that is left when the mistake `run` is taken for right, at the worst output.
+
+    inf where the mistake fails, or is wrong where the step is not.
+    """
+    try:
+        mistaken = run(difference.call.feeds)
+    except Exception:  # a mistake need not run on every interface
+        return np.inf
+    shares = [0.0]
+    for name, wanted in difference.call.outputs.items():
+        found, other = difference.found[name], mistaken[name]
+        off, others_off = scaled_error(wanted, found), scaled_error(wanted, other)
+        if off <= MAX_ERROR and others_off <= MAX_ERROR:
+            continue
+        if found.shape != other.shape or found.shape != wanted.shape or off <= MAX_ERROR or not np.isfinite(off):
+            return np.inf
+        left, all_of_it = (np.linalg.norm((found - each).astype(np.float64)) for each in (other, wanted))
+        shares.append(float(left / all_of_it))
+    return max(shares)
+
+
+# ---- by how a wrong tensor looks beside the right one ---------------------------------------------
+
+
+def handed_on(spec: StateSpec, forced: Sequence[Difference], waveform: str) -> list[str]:
+    """What the wrong outputs look like beside the right ones, in calls that began with the right state.
+
+    Where the audio is wrong as well, states behind the fault are wrong in its wake: then the first wrong one alone, in
+    the order of the data.
+    """
+    wrong = [each for each in forced if each.wrong]
+    names = [name for name in data_order(spec) if any(name in each.wrong for each in wrong)]
+    in_its_wake = waveform in names and len(names) > 1
+    before = {after.name: before.name for before, after in spec.states}
+    looks: dict[str, list[str]] = {}
+    for name in names:
+        calls = [each for each in wrong if name in each.wrong]
+        words = Counter(_moved(name, before.get(name), each) for each in calls)
+        if words.keys() == {""} and (not in_its_wake or name == names[0]):
+            words = Counter(_looks(name, each, in_its_wake) for each in calls)
+        if text := max(words - Counter({"": words[""]}), key=words.__getitem__, default=""):
+            looks.setdefault(text, []).append(f"`{name}`")
+        elif calls[0].found[name].dtype == np.int64:
+            looks.setdefault(_counted(name, calls), []).append(f"`{name}`")
+    return [f"{_listed(which)} {text}" for text, which in looks.items()]
+
+
+def _counted(name: str, calls: Sequence[Difference]) -> str:
+    """How a count is wrong."""
+    off = [(each.call.frames, int((each.found[name] - each.call.outputs[name]).flat[0])) for each in calls]
+    if all(by == 1 - frames for frames, by in off):
+        return "counts calls in place of frames"
+    frames, by = off[0]
+    return f"counts {abs(by)} too {'many' if by > 0 else 'few'} in a call of {_frames(frames)}"
+
+
+def _frames(count: int) -> str:
+    return "1 frame" if count == 1 else f"{count} frames"
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _moved(name: str, before: str | None, difference: Difference) -> str:
+    """Is a wrong tensor another one of the right ones, or nothing?"""
+    found, call = difference.found[name], difference.call
+    if not np.isfinite(found).all():
+        return "is not finite"
+    if not found.any():  # in the first call the old state is zeros as well: that tells nothing
+        return "comes out as zeros: the state is lost" if before and call.feeds[before].any() else ""
+    if before and equal(found, call.feeds[before]):
+        return "comes out as it went in: the old state is handed back, the new one is not returned"
+    for other, array in call.outputs.items():
+        if other != name and equal(found, array):
+            return f"holds what belongs into `{other}`: states are swapped"
+    return ""
+
+
+def _looks(name: str, difference: Difference, in_its_wake: bool) -> str:
+    """How a wrong tensor comes from the right one, or ""; along time, if it is not wrong in another's wake."""
+    found, wanted = difference.found[name], difference.call.outputs[name]
+    if found.dtype == np.int64 or found.ndim != wanted.ndim:
+        return ""
+    if found.shape == wanted.shape:
+        return ("" if in_its_wake else _along_time(found, wanted)) or _changed(found, wanted)
+    by = found.shape[-1] - wanted.shape[-1]
+    if by < 0 and equal(found, wanted[..., -by:]):
+        if found.shape[-1] == difference.call.frames:
+            return (
+                "is cut from the new frames alone: after a chunk that is shorter than the left context it is too short"
+            )
+        return f"lacks its oldest {_entries(-by)}: the left context is too short"
+    return f"comes out {abs(by)} too {'long' if by > 0 else 'short'}" if by else "has another shape"
+
+
+def _along_time(found: np.ndarray, wanted: np.ndarray) -> str:
+    """Is a tensor shifted along its time axis, or wrong at one end of it?"""
+    axis = 1 if found.ndim == 2 else 2
+    found, wanted = np.moveaxis(found, axis, -1), np.moveaxis(wanted, axis, -1)
+    length = found.shape[-1]
+    for by in range(1, min(length, 9)):
+        if wanted[..., :-by].any() and equal(found[..., by:], wanted[..., :-by]):
+            return f"is late by {by}: its newest {_entries(by)} are missing".replace("entry are", "entry is")
+        if wanted[..., by:].any() and equal(found[..., :-by], wanted[..., by:]):
+            return f"is early by {by}: each entry is the one that must come {by} later"
+    off = np.abs(found - wanted).max(axis=tuple(range(found.ndim - 1))) > MAX_ERROR * max(1.0, np.abs(wanted).max())
+    places = np.flatnonzero(off)
+    if not 0 < places.size < length:
+        return ""
+    if axis == 1 and places[-1] - places[0] < length // 2:  # audio
+        end = "first" if places[-1] < length // 2 else "last"
+        return f"is wrong in its {end} samples alone: something is done at the border of each call"
+    zeros = " (zeros)" if not found[..., off].any() else ""
+    if places[-1] == places.size - 1:
+        return f"is wrong in its oldest {_entries(places.size)} alone{zeros}: the left context is too short"
+    if places[0] == length - places.size:
+        return f"is wrong in its newest {_entries(places.size)} alone{zeros}"
+    return ""
+
+
+def _entries(count: int) -> str:
+    return "entry" if count == 1 else f"{count} entries"
+
+
+def _changed(found: np.ndarray, wanted: np.ndarray) -> str:
+    """Is a tensor the right one scaled, cut, moved or rounded?"""
+    largest = float(np.abs(found).max())
+    if equal(found, np.clip(wanted, -largest, largest)):
+        return f"is clamped at {largest:.4g}"
+    scale = float((found.astype(np.float64) * wanted).sum() / (wanted.astype(np.float64) ** 2).sum())
+    if scale and np.linalg.norm(found - scale * wanted) < ALIKE**2 * np.linalg.norm(found - wanted):
+        return f"is {scale:.5g} times what it must be"
+    error = found.astype(np.float64) - wanted
+    if error.ndim == 3 and error.shape[2] > 1 and np.abs(error.std(axis=2)).max() < ALIKE**2 * np.abs(error).max():
+        return "is off by a constant for each channel: something like a bias is added too often"
+    if np.abs(error).max() > MAX_ERROR and np.array_equal(found, wanted.astype(np.float16).astype(found.dtype)):
+        return "is rounded to float16"
+    return ""
+
+
+def equal(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.shape == other.shape and bool(scaled_error(other, one) <= MAX_ERROR)
+
+
+# ---- by what the step computes --------------------------------------------------------------------
+
+
+def computed(right: Any, step: Any, feeds: Arrays) -> tuple[str, list[str]]:
+    """(where the step departs from the right one, in words; the causes that this shows), in one call."""
+    mine, theirs = (results(lambda each=each: run_of(each, right.spec)(feeds)) for each in (right, step))
+    constants = {tensor.data_ptr(): name for name, tensor in [*step.named_parameters(), *step.named_buffers()]}
+    made = [result for result in theirs if not result.inputs or {*result.inputs} - {*constants}]
+    found = departure(mine, made)
+    causes = [*_not_finite(mine, theirs), *_half(mine, theirs), *_constants(mine, theirs)]
+    if found is None:
+        return "", causes
+    first, beside = found
+    if first.operator in CLAMPS and not (beside and beside.numbers == first.numbers):
+        causes.insert(0, f"a clamp that the package's step does not have: {first.place}")
+    taken = [constants[place] for place in first.inputs if place in constants]
+    if first.operator in ("add", "add_") and taken:
+        causes.insert(
+            0, f"`{taken[0]}` is added twice: its layer has added it already, and {first.place} does so again"
+        )
+    where = f"the first result that the package's step does not have is that of `{first.operator}` at {first.place}"
+    return where, causes
+
+
+def _not_finite(mine: Sequence[Result], theirs: Sequence[Result]) -> Iterator[str]:
+    if any(np.isnan(result.key[1]) for result in mine):
+        return
+    first = next((result for result in theirs if np.isnan(result.key[1])), None)
+    if first and "softmax" in first.operator:
+        yield (
+            f"a softmax over a row that is -inf everywhere gives NaN: a query sees no key at all ({first.place}); mask "
+            "with the dtype's lowest number, and let each query see its own frame"
+        )
+    elif first:
+        yield f"`{first.operator}` gives the first NaN: {first.place}"
+
+
+def _half(mine: Sequence[Result], theirs: Sequence[Result]) -> Iterator[str]:
+    if any(result.dtype in HALF for result in mine):
+        return
+    if first := next((result for result in theirs if result.dtype in HALF), None):
+        yield f"{HALF_WORDS} {str(first.dtype).removeprefix('torch.')}: {first.place}"
+
+
+def _constants(mine: Sequence[Result], theirs: Sequence[Result]) -> Iterator[str]:
+    """Constants of the arithmetic that one of the two takes more often than the other."""
+
+    def of(found: Sequence[Result]) -> Counter[tuple[str, float]]:
+        return Counter(
+            (each.operator, number) for each in found if each.operator in ARITHMETIC for number in each.numbers
+        )
+
+    more, fewer = of(theirs) - of(mine), of(mine) - of(theirs)
+    for operator, number in more:
+        place = next(each.place for each in theirs if each.operator == operator and number in each.numbers)
+        instead = [f"{value:g}" for name, value in fewer if name == operator]
+        text = (
+            f"where the package's step takes {', '.join(instead)}" if instead else "which the package's step does not"
+        )
+        yield f"`{operator}` takes the constant {number:g}, {text}: {place}"
+
+
+# ---- where in the data's order, and when ----------------------------------------------------------
+
+
+def data_order(spec: StateSpec) -> list[str]:
+    """The outputs of a step in the order in which it computes them: what is behind a fault is wrong in its wake."""
+    names = [after.name for _, after in spec.states]
+    attention = [name for name in names if "_key_" in name or "_value_" in name]
+    attention.sort(key=lambda name: (int(name.rpartition("_")[2]), name))
+    counts = [after.name for before, after in spec.states if after.dtype == "int64"]
+    convs = [name for name in names if name not in attention and name not in counts]
+    return [*counts, *convs[:1], *attention, *convs[1:], *(tensor.name for tensor in spec.outputs)]
+
+
+def layers_of(right: Any) -> dict[str, str]:
+    """{a next state: the module whose input or keys it holds}, as far as the design tells."""
+    spec = right.spec
+    convs = [after.name for _, after in spec.states if after.name.startswith("next_conv_") and after.name[-1].isdigit()]
+    found = {name: module for name, (module, _) in zip(convs, getattr(right, "conv_layers", []), strict=False)}
+    for name in data_order(spec):
+        if "_key_" in name or "_value_" in name:
+            found[name] = f"pre_transformer.layers.{int(name.rpartition('_')[2])}"
+    return found
+
+
+def where_in_the_layers(right: Any, forced: Sequence[Difference]) -> str:
+    """Between which two states a fault lies, by the calls that began with the right state."""
+    wrong = {name for each in forced for name in each.wrong}
+    order, layers = [name for name in data_order(right.spec) if name not in ("valid_samples",)], layers_of(right)
+    first = next((name for name in order if name in wrong), None)
+    if first is None:
+        return ""
+    main = right.spec.outputs[0].name
+    named = f"`{first}`" + (f" ({layers[first]})" if first in layers else "")
+    if main not in wrong:
+        return (
+            f"in calls that begin with the package's state the audio is right, and what is handed on is wrong: {named}"
+            + (f" and {len(wrong) - 1} more" if len(wrong) > 1 else "")
+        )
+    earlier = order[: order.index(first)]
+    after = f", and `{earlier[-1]}`" + (f" ({layers[earlier[-1]]})" if earlier[-1] in layers else "") if earlier else ""
+    right_before = f"{after} before it is right" if earlier else ""
+    return f"in the order of the data {named} is the first that is wrong{right_before}"
+
+
+def which_calls(forced: Sequence[Difference], full: int) -> str:
+    """Which calls are wrong, if a rule shows."""
+    wrong = [each.call for each in forced if each.wrong or each.raised]
+    right = [each.call for each in forced if not (each.wrong or each.raised)]
+    if not wrong or not right:
+        return "every single call is wrong, the first one too" if wrong else ""
+    lengths, others = ({call.frames for call in calls} for calls in (wrong, right))
+    if not lengths & others:
+        if min(lengths) > max(others):
+            return f"calls of {min(lengths)} frames and more are wrong, shorter ones are right"
+        if max(lengths) < min(others):
+            return f"calls of up to {_frames(max(lengths))} are wrong, longer ones are right"
+        return f"only calls of {' and '.join(map(_frames, sorted(lengths)))} are wrong"
+    last_right = max(call.start for call in right)
+    if all(call.start + call.frames > full for call in wrong):
+        return f"only calls that go past the window ({full} frames) are wrong"
+    if all(call.start > last_right for call in wrong):
+        return f"calls are wrong from frame {wrong[0].start} on"
+    if all(call.start + call.frames <= full for call in wrong):
+        return f"only calls before all states are full ({full} frames) are wrong"
+    if wrong[0].start == 0 and len(wrong) == 1:
+        return "only the first call of a stream is wrong"
+    if len(right) == 1 and right[0].start == 0:
+        return "every call but the first is wrong: what goes wrong needs a state"
+    return ""
+
+
+def look_ahead(step: Any, spec: StateSpec, codes: np.ndarray, frames: int = 8) -> str:
+    """How far before a frame samples move with its codes, in one call from zeros; "" if none does."""
+    codes = np.ascontiguousarray(codes[:, :frames])
+    changed, last = codes.copy(), codes.shape[1] - 1
+    changed[:, last] = (changed[:, last] + 1) % spec.codebook_size
+    inputs = {"is_last": np.zeros(1, np.float32), **spec.zero_state()}
+    run, main = run_of(step, spec), spec.outputs[0].name
+    try:
+        one, other = (run({**inputs, "audio_codes": each})[main] for each in (codes, changed))
+    except (Exception, SystemExit):
+        return ""
+    if one.shape != other.shape or not np.isfinite(one).all():
+        return ""
+    per_frame = spec.samples_per_frame
+    early = np.flatnonzero((one != other).any(axis=0)[: last * per_frame])
+    if not early.size:
+        return ""
+    ahead = last * per_frame - int(early[0])
+    if ahead > (last - 1) * per_frame:
+        return f"{LOOKS_AHEAD}: a frame's codes move all samples of its chunk"
+    return f"{LOOKS_AHEAD}: a frame's codes move samples up to {ahead} before it ({ahead / per_frame:.2g} frames)"
+
+
+def growth(errors: np.ndarray) -> str:
+    """Does the error of each frame grow along the stream, or die away?"""
+    if not (errors > MAX_ERROR).any():
+        return ""
+    wrong = errors[int((errors > MAX_ERROR).argmax()) :]
+    if len(wrong) < 8 or not np.isfinite(wrong).all():
+        return ""
+    quarter = len(wrong) // 4
+    begin, end = (float(np.sqrt(np.mean(part**2))) for part in (wrong[:quarter], wrong[-quarter:]))
+    if end > 10 * begin:
+        return f"the error grows along the stream, from {begin:.1e} to {end:.1e}"
+    if end <= MAX_ERROR:
+        return f"the error dies away: {begin:.1e} at first, {end:.1e} at the end"
+    return ""
