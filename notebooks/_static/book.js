@@ -1,0 +1,8 @@
+// The lab in place of its picture, where a server hands it out: modules and WebAssembly do not load from files.
+addEventListener("DOMContentLoaded", () => {
+  const lab = document.querySelector("[data-lab]");
+  if (!lab || !location.protocol.startsWith("http")) return;
+  const root = document.documentElement.lang === "en" ? "" : "../";
+  const frame = Object.assign(document.createElement("iframe"), { src: root + lab.dataset.lab, title: lab.dataset.title });
+  lab.replaceChildren(frame);
+});
