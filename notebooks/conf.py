@@ -6,7 +6,13 @@ project = "qwen3_codec"
 project_copyright = "the qwen3_codec developers, Apache-2.0"
 version = release = __version__
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton", "qwen3_codec.course.book.hooks"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "qwen3_codec.course.book.hooks",
+]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 
 # Outputs are taken as they are: a page shows what its own execution gave.

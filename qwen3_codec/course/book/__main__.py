@@ -43,7 +43,9 @@ def lab_at(folder: Path) -> Path | None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pages", type=Path, default=NOTEBOOKS, help="the executed notebooks; default: the committed ones")
+    parser.add_argument(
+        "--pages", type=Path, default=NOTEBOOKS, help="the executed notebooks; default: the committed ones"
+    )
     parser.add_argument("--output", type=Path, required=True, help="the folder for the book")
     parser.add_argument("--lab", type=Path, help="the folder for the lab in a browser, which the book takes in")
     arguments = parser.parse_args()

@@ -8,7 +8,17 @@ from sphinx.transforms import SphinxTransform
 from ... import __all__ as PUBLIC
 from .sources import NOTEBOOKS
 
-GUIDE = ("install", "checkpoints", "command-line", "runtime", "precision", "serving", "costs", "other-models", "glossary")
+GUIDE = (
+    "install",
+    "checkpoints",
+    "command-line",
+    "runtime",
+    "precision",
+    "serving",
+    "costs",
+    "other-models",
+    "glossary",
+)
 # Pages that had another name: where a link from elsewhere leads now.
 OLD_NAMES = {
     "07_lab": "00_hear_it",
@@ -33,9 +43,19 @@ def contents() -> str:
         "The course": sorted(path.stem for path in NOTEBOOKS.glob("[0-9]*.ipynb")),
         "The guide": [f"guide/{name}" for name in GUIDE],
         "Reference": ["reference/public", "reference/core"],
-        "The project": ["project/readme", "project/demo", "card_demo", "card_random", "project/contributing", "project/changelog"],
+        "The project": [
+            "project/readme",
+            "project/demo",
+            "card_demo",
+            "card_random",
+            "project/contributing",
+            "project/changelog",
+        ],
     }
-    return "".join(f"\n```{{toctree}}\n:hidden:\n:caption: {title}\n\n" + "\n".join(names) + "\n```\n" for title, names in parts.items())
+    return "".join(
+        f"\n```{{toctree}}\n:hidden:\n:caption: {title}\n\n" + "\n".join(names) + "\n```\n"
+        for title, names in parts.items()
+    )
 
 
 def public_names() -> str:

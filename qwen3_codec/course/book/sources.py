@@ -1,4 +1,4 @@
-"""The book's sources: the pages as they were executed, the guide and the project's own documents, as Sphinx takes them."""
+"""The book's sources: the executed pages, the guide and the project's own documents, as Sphinx takes them."""
 
 import json
 import os.path
@@ -28,7 +28,9 @@ The lab runs here when a server hands out the book: `python -m http.server --dir
 
 </div>
 """
-WITHOUT_LAB = f"{PICTURE}\n\nThe lab is not in this copy of the book, because npm was not there to build it: see `make page`.\n"
+WITHOUT_LAB = (
+    f"{PICTURE}\n\nThe lab is not in this copy of the book, because npm was not there to build it: see `make page`.\n"
+)
 BEFORE = "## Is this for me?"
 # How a page's call-outs look in the book.
 LOOKS = {"Trap": "warning", "Why": "note", "Try it": "tip", "Predict": "hint"}
@@ -40,7 +42,7 @@ def anchor(heading: str) -> str:
 
 
 def with_links(text: str, home: str, place: str) -> str:
-    """Markdown whose links to files of the project lead to where the book has them; a file that it has not is plain text.
+    """Markdown whose links to files of the project lead to where the book has them; other files become plain text.
 
     `home` is the document's path in the project, `place` its path in the book.
     """
@@ -111,7 +113,9 @@ def joined(outputs: list[dict]) -> list[dict]:
 def page_for_sphinx(notebook: dict, name: str) -> dict:
     """An executed page: cells that only check are folded, a widget shows its last state and says where it runs."""
     names = Names("\n".join("".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"))
-    widgets = notebook["metadata"].pop("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
+    widgets = (
+        notebook["metadata"].pop("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
+    )
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
             text = with_links("".join(cell["source"]), f"notebooks/{name}", name)
@@ -120,7 +124,9 @@ def page_for_sphinx(notebook: dict, name: str) -> dict:
         tags = cell["metadata"].setdefault("tags", [])
         if "check" in tags:
             tags.append("hide-cell")
-        cell["outputs"] = [shown for output in joined(cell.get("outputs", [])) for shown in outputs_shown(output, widgets)]
+        cell["outputs"] = [
+            shown for output in joined(cell.get("outputs", [])) for shown in outputs_shown(output, widgets)
+        ]
     return notebook
 
 
@@ -150,11 +156,16 @@ def write_sources(pages: Path, output: Path, lab: bool = False) -> None:
     With `lab` the start page has a place for the lab in a browser.
     """
     with folder_written_whole(output) as folder:
-        shutil.copytree(NOTEBOOKS, folder, ignore=shutil.ignore_patterns("*.ipynb", "[0-9]*.py", ".*"), dirs_exist_ok=True)
+        shutil.copytree(
+            NOTEBOOKS, folder, ignore=shutil.ignore_patterns("*.ipynb", "[0-9]*.py", ".*"), dirs_exist_ok=True
+        )
         for path in sorted(pages.glob("[0-9]*.ipynb")):
             notebook = json.loads(path.read_text(encoding="utf-8"))
             (folder / path.name).write_text(json.dumps(page_for_sphinx(notebook, path.name)), encoding="utf-8")
-        documents = {path.relative_to(CHECKOUT).as_posix(): path.relative_to(NOTEBOOKS).as_posix() for path in NOTEBOOKS.rglob("*.md")}
+        documents = {
+            path.relative_to(CHECKOUT).as_posix(): path.relative_to(NOTEBOOKS).as_posix()
+            for path in NOTEBOOKS.rglob("*.md")
+        }
         for home, place in {**documents, **DOCUMENTS}.items():
             (folder / place).parent.mkdir(exist_ok=True)
             text = (CHECKOUT / home).read_text(encoding="utf-8")
