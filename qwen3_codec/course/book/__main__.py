@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from ..page import site
@@ -19,14 +20,23 @@ LANGUAGES = {"en": ".", "zh_CN": "zh"}
 
 def build(pages: Path, output: Path, lab: Path | None = None) -> None:
     """The book of the executed notebooks in `pages`, in `output`; with the lab where `lab` has it."""
-    sources = output.parent / f"{output.name}_sources"
-    write_sources(pages, sources, lab is not None)
-    for language, place in LANGUAGES.items():
-        trees = output.parent / f"{output.name}_trees"
-        options = ["-q", "-W", "--keep-going", "-b", "html", "-D", f"language={language}", "-d", trees]
-        subprocess.run([sys.executable, "-m", "sphinx", *options, sources, output / place], check=True)
-        shutil.rmtree(trees)
-    shutil.rmtree(sources)
+    with tempfile.TemporaryDirectory() as work:
+        sources, html = Path(work, "sources"), Path(work, "html")
+        write_sources(pages, sources, lab is not None)
+        for language, place in LANGUAGES.items():
+            options = [
+                "-q",
+                "-W",
+                "--keep-going",
+                "-b",
+                "html",
+                "-D",
+                f"language={language}",
+                "-d",
+                Path(work, language),
+            ]
+            subprocess.run([sys.executable, "-m", "sphinx", *options, sources, html / place], check=True)
+        shutil.copytree(html, output, ignore=shutil.ignore_patterns(".buildinfo", "_sources"), dirs_exist_ok=True)
     if lab:
         shutil.copytree(lab, output / "lab", dirs_exist_ok=True)
         (output / "lab" / "pages.json").write_text(json.dumps(sorted(path.name for path in output.glob("[0-9]*.html"))))

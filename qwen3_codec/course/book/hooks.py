@@ -38,7 +38,7 @@ MOVED = """<!doctype html><meta charset="utf-8"><title>Moved</title><link rel="c
 
 
 def contents() -> str:
-    """The book's table of contents; as a part of the start page it would be code where that is read as plain Markdown."""
+    """The table of contents; as a part of the start page it would show as code where that is read as plain Markdown."""
     parts = {
         "The course": sorted(path.stem for path in NOTEBOOKS.glob("[0-9]*.ipynb")),
         "The guide": [f"guide/{name}" for name in GUIDE],
