@@ -26,6 +26,7 @@ myst_enable_extensions = ["colon_fence"]
 
 html_theme = "furo"
 html_title = "Streaming codecs outside PyTorch"
+html_favicon = "_static/favicon.svg"
 html_static_path = ["_static"]
 templates_path = ["_templates"]
 html_css_files = ["book.css"]
@@ -37,6 +38,7 @@ html_show_sourcelink = False
 
 locale_dirs = ["locale"]
 gettext_compact = False
+gettext_location = False  # a message is its words, wherever they stand
 
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "undoc-members": False}

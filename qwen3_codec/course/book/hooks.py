@@ -91,6 +91,12 @@ class JupyterAnchors(SphinxTransform):
                 section["ids"].append(name)
 
 
+def name_levels(app, page, template, context, doctree) -> None:
+    """Headings of the sidebar say their level, which a screen reader asks for."""
+    tree = context.get("furo_navigation_tree", "")
+    context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+
+
 def write_old_names(app, error) -> None:
     if not error and app.builder.format == "html":
         for old, new in OLD_NAMES.items():
@@ -100,6 +106,7 @@ def write_old_names(app, error) -> None:
 def setup(app) -> dict:
     app.connect("source-read", add_to_source)
     app.connect("autodoc-skip-member", skip_public)
+    app.connect("html-page-context", name_levels, priority=900)  # after the theme
     app.connect("build-finished", write_old_names)
     app.add_transform(JupyterAnchors)
     return {"parallel_read_safe": True}

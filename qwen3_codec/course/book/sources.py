@@ -58,6 +58,7 @@ def with_links(text: str, home: str, place: str) -> str:
         path = os.path.relpath(path, PurePosixPath(place).parent) if target else ""
         return f"{mark}[{label}]({path}{f'#{anchor(heading)}' if heading else ''})"
 
+    text = re.sub(r'<a href="([^":]+)">(.*?)</a>', r"[\2](\1)", text)
     return re.sub(r"(!?)\[((?:[^\[\]]|`[^`]*`)*)\]\(([^)\s#]*)(?:#([^)\s]+))?\)", link, text)
 
 
