@@ -21,13 +21,13 @@
 #
 # ## The codec in three sentences
 #
-# A neural audio *codec* represents speech as integers: at the official rates, one **frame** is 16 *codes* for 80 ms. A
+# A neural audio *codec* represents speech as integers: at the official rates, one [**frame**](guide/glossary.md#frame) is 16 *codes* for 80 ms. A
 # text-to-speech model such as Qwen3-TTS writes these frames one after the other, and the codec's *decoder* turns them into
 # a waveform of 24,000 samples a second. The decoder is causal, so it could begin with the first frame; but its
-# convolutions and its attention look back at earlier frames, and whatever they need from there has to be carried along.
+# convolutions and its attention depend on earlier frames, and whatever they need of those has to be carried along.
 #
-# Two ways to decode run through all pages. The *full-sequence decode* takes all frames in one call; we call it *one-shot*,
-# and it is the reference. A *stream* takes a **chunk** of a few frames in each call and carries a **state** from call to
+# Two ways to decode run through all pages. The [*full-sequence decode*](guide/glossary.md#full-sequence-decode-one-shot) takes all frames in one call; we call it *one-shot*,
+# and it is the reference. A *stream* takes a [**chunk**](guide/glossary.md#chunk-chunk-schedule) of a few frames in each call and carries a [**state**](guide/glossary.md#state) from call to
 # call. It is right if its waveform equals the one-shot waveform.
 
 # %% tags=["parameters"]
@@ -61,9 +61,9 @@ print(f"{loaded.weights}: {codes.shape[1]} frames of {codes.shape[2]} codes, {fr
 # ## 1. Why chunks, and why a state
 #
 # A listener waits until the first chunk is complete. If a chunk is the whole sentence, that is the length of the sentence;
-# if it is one frame, it is 80 ms. So short chunks are wanted. But the convolutions of this decoder look back several
-# frames (ten, at the official kernels; [page 2](02_inspect_dims.ipynb) measures it). A decoder without a state has to
-# *recompute* this left context with every chunk and throw the result away.
+# if it is one frame, it is 80 ms. So short chunks are wanted. But the convolutions of this decoder need several
+# earlier frames (ten, at the official kernels; [page 2](02_inspect_dims.ipynb) measures it). A decoder without a state has to
+# *recompute* this [left context](guide/glossary.md#left-context) with every chunk and throw the result away.
 #
 # > **Predict.** The left context is ten frames. How much more work do the convolutions have with chunks of one frame than
 # > with the whole sentence at once?
@@ -71,7 +71,7 @@ print(f"{loaded.weights}: {codes.shape[1]} frames of {codes.shape[2]} codes, {fr
 # <details><summary>Answer</summary>
 #
 # Eleven times as much: for each new frame, eleven frames are decoded. With chunks of three it is (3 + 10) / 3, still more
-# than four times. Attention would be worse, because through all its layers it looks back hundreds of frames.
+# than four times. Attention would be worse, because through all its layers its receptive field is hundreds of frames.
 #
 # </details>
 #
@@ -139,7 +139,7 @@ def stream(codes, chunk, lost=()):
 # %% [markdown]
 # ## 3. A right stream
 #
-# The *SNR*, the signal-to-noise ratio, compares the power of the speech with that of the error: 10 dB more is a tenth of the
+# The *[SNR](guide/glossary.md#mse-snr)*, the signal-to-noise ratio, compares the power of the speech with that of the error: 10 dB more is a tenth of the
 # error's power. Float32 rounding alone gives more than 100 dB, which nobody hears.
 
 # %%
@@ -168,7 +168,7 @@ plots.player(right[3], rate)
 # Now one part of the codec loses its state after every call, as happens if a server forgets to pass one tensor on. Nothing
 # raises an error, and as many samples come out as before.
 #
-# > **Predict.** Three parts lose their state, one at a time: the transformer's KV cache (12.5 Hz), the first upsampling
+# > **Predict.** Three parts lose their state, one at a time: the transformer's [KV cache](guide/glossary.md#kv-cache) (12.5 Hz), the first upsampling
 # > block of the convolutional decoder (400 Hz) and its last block (24,000 Hz). Which loss will be the loudest?
 #
 # <details><summary>Answer</summary>
@@ -195,7 +195,7 @@ picture = plots.state_worth(
 
 # %%
 loudest = min(stages, key=lambda stage: snr[stage.name])
-print(f"loudest alone: {loudest.name}, whose state reaches back {loudest.reach_ms:.0f} ms ({snr[loudest.name]:.1f} dB)")
+print(f"loudest alone: {loudest.name}, whose state holds {loudest.left_context_ms:.0f} ms ({snr[loudest.name]:.1f} dB)")
 
 # %% tags=["check"]
 assert snr["nothing"] > 100 and snr["everything"] < 20
@@ -212,7 +212,7 @@ picture = plots.differences(reference, parts, rate, f"What the loss of a state a
 # %% [markdown]
 # **Figure.** The one-shot waveform, and below it what each lost state adds to it, on one scale; dotted lines are chunk
 # borders. The first chunk is right everywhere, because it has no past. Losing the KV cache (*pre_transformer*) spoils a chunk
-# as a whole: a haze. Losing the state of a convolution spoils the beginning of the chunk, for as long as that layer and
+# as a whole: a haze. A convolution without its state spoils the beginning of the chunk, for as long as that layer and
 # those after it reach: the first block for a good part of it, the last block for a few milliseconds, so that it is heard as
 # a click at each border.
 #
@@ -264,8 +264,8 @@ assert all(value < 30 for value in alone.values())
 #
 # </details>
 #
-# This runs in the other design of this course, the *windowed* one, which recomputes some left context of the convolutions. With as many
-# frames as they look back it is exact too, so that the trap is alone.
+# This runs in the other design of this course, the *windowed* one, which recomputes some left context of the convolutions. With a left
+# context as long as their receptive field it is exact too, so that the trap is alone.
 
 # %%
 longest = max(utterances(loaded), key=lambda name: utterances(loaded)[name].shape[1])

@@ -709,4 +709,4 @@ for lost in STATES:
 # - Write the streaming step of a small codec, export it, and read what the exporter says.
 # - Compare a graph with the full sequence by several chunk schedules, past the window, and show by state ablation that the comparison can fail.
 #
-# **Next:** [2 · Inspect the dimensions](02_inspect_dims.ipynb), because a real codec has the same layers, and one has to know its dimensions before one can write down its states.
+# **Next:** [2 · Read a codec](02_inspect_dims.ipynb), because a real codec has the same layers, and one has to know its dimensions before one can write down its states.

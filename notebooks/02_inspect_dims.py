@@ -47,9 +47,9 @@ print(f"weights: {loaded.weights}")
 # %% [markdown]
 # ## 1. The codec on one line
 #
-# A **frame** is one vector of codes (16 integers at the official size, 12.5 times a second). The decoder looks them up,
+# A [**frame**](guide/glossary.md#frame) is one vector of codes (16 integers at the official size, 12.5 times a second). The decoder looks them up,
 # runs a transformer at the frame rate, and then upsamples step by step to the sample rate. What a stream carries from call
-# to call, its **state**, sits at each layer that looks back.
+# to call, its [**state**](guide/glossary.md#state), sits at each layer that depends on earlier inputs.
 #
 # > **Predict.** The transformer runs at 12.5 Hz, the last block at 24,000 Hz. Which of them has more bytes of state?
 #
@@ -64,10 +64,6 @@ print(f"weights: {loaded.weights}")
 line = memory_stages(ExactStreamingWrapper(decoder))
 picture = schematics.memory_line(line, f"The codec on one line ({loaded.weights})")
 
-# %%
-largest, total = max(line, key=lambda stage: stage.bytes), sum(stage.bytes for stage in line)
-print(f"{largest.name} has {largest.bytes / total:.0%} of the {total:,} bytes")
-
 # %% [markdown]
 # **Figure.** The decoder's stages by their names in the weights, codes at the top, waveform at the bottom. Left: how many
 # state tensors a stage has (of the transformer: keys and values of each layer, and a counter of frames), and the rate of
@@ -75,6 +71,10 @@ print(f"{largest.name} has {largest.bytes / total:.0%} of the {total:,} bytes")
 # scale, on which the 5.7 s of attention and the 160 ms of the first convolution look closer than they are. Right: bytes for one stream.
 #
 # The shapes are read off a real run. Up to `pre_transformer` there is one vector a frame; from there the time axis grows.
+
+# %%
+largest, total = max(line, key=lambda stage: stage.bytes), sum(stage.bytes for stage in line)
+print(f"{largest.name} has {largest.bytes / total:.0%} of the {total:,} bytes")
 
 # %%
 steps = stages(decoder)
@@ -91,8 +91,8 @@ assert [stage.name for stage in line] == [stage.name for stage in steps[1:]]
 # ## 2. Residual vector quantization, heard
 #
 # *Residual vector quantization* (RVQ) writes a vector as a sum: the first codebook holds coarse vectors, and each further
-# codebook refines what the ones before it left over, the *residual*. A code is the row number of one vector, so a frame of 16 codes is a
-# sum of 16 vectors. (The official codec's first codebook is *semantic*: it is trained to carry what is said, and the others
+# codebook refines what the ones before it left over, the *[residual](guide/glossary.md#codebook)*. A code is the row number of one vector, so a frame of 16 codes is a
+# sum of 16 vectors. (The official codec's first codebook is [*semantic*](guide/glossary.md#semantic-codebook): it is trained to carry what is said, and the others
 # how it sounds. The demo's was not trained for that.)
 #
 # > **Predict.** How much of the latents' energy does the first of 16 codebooks carry? And how loud is the error if only
@@ -235,7 +235,7 @@ assert outputs["next_key_0"].shape == (1, config.num_key_value_heads, kept, conf
 assert (official["head_dim"], by_formula) == (64, 32)
 
 # %% [markdown]
-# ### Exercise: head_dim ●○○ · 3 min
+# ### Exercise: head_dim ●○○ · 5 min
 #
 # The keys that a stream carries have the shape [batch, heads, frames, width]. Read it from the config; the code below
 # computes it. Change it and run the cell: `check` tries it on three models, says what is wrong, and gives a hint. (As shipped
@@ -257,7 +257,7 @@ solution("head_dim")
 # %% [markdown]
 # ## 5. Measuring the receptive field
 #
-# The *receptive field* of a sample is what it depends on. It is measured from the other side: change one frame, and see
+# The *[receptive field](guide/glossary.md#receptive-field)* of a sample is what it depends on. It is measured from the other side: change one frame, and see
 # which samples move. How far the change reaches says how many earlier frames a sample depends on; anything that moved
 # *before* the changed frame would be a look into the future. The convolutions and the transformer are measured apart, because the first reach a fixed time
 # back, and the second one window for each layer.
@@ -297,7 +297,7 @@ picture = plots.receptive_field(
 # **Figure.** Top: how much each sample changes if one frame of latents is changed, over the time from that frame on. Bottom:
 # the same for the transformer, if the codes of one frame are changed. Look at the two vertical lines of each panel. At the
 # top, nothing moves before 0, so the decoder is **causal** and needs no look-ahead; and nothing moves after the second line, so this much
-# left context is enough. At the bottom, the change is largest within one window and fades with every layer.
+# [left context](guide/glossary.md#left-context) is enough. At the bottom, the change is largest within one window and fades with every layer.
 #
 # The tail of the lower curve, near 1e-16, is real: the change survives all layers. To see it we compute in float64
 # throughout; transformers' norms and softmax would otherwise cast to float32, so the measurement patches them. What is exactly zero has no place on a log axis and is left out.
@@ -312,7 +312,7 @@ if config.upsample_rates == [8, 5, 4, 3]:
 # > **Why.** A stream that keeps less left context than this is an approximation. The exact design never recomputes any: it keeps, in
 # > each layer, the few inputs that this layer needs. How many that are is the next exercise.
 #
-# ### Exercise: history length ●○○ · 7 min
+# ### Exercise: length of the left context ●○○ · 5 min
 #
 # A causal convolution with a kernel of `kernel` taps, `dilation` apart, makes one step for every `stride` new samples. How many
 # *earlier* samples does it need? The code below is right for the simplest case.
@@ -321,14 +321,14 @@ if config.upsample_rates == [8, 5, 4, 3]:
 
 
 # %% tags=["exercise"]
-def history_length(kernel, dilation, stride):
+def left_context_length(kernel, dilation, stride):
     return kernel - 1
 
 
-check("history length", history_length)
+check("length of the left context", left_context_length)
 
 # %%
-solution("history length")
+solution("length of the left context")
 
 # %% [markdown]
 # ## What you can do now

@@ -167,10 +167,10 @@ plots.table(["step", "line", "warnings", "advice", "about the graph", "2 in", "3
 # export, also of a right one: that the exporter is old, that it did not fold a constant. This is what you get on your screen for the windowed step:
 
 # %%
-traced_wrong = warned["windowed", "int()"]
-for words, times in Counter(map(str, traced_wrong)).items():
+wrong = warned["windowed", "int()"]
+for words, times in Counter(map(str, wrong)).items():
     print(f"{times} × {words}\n")
-print(f"{len(traced_wrong)} warnings, {sum(map(is_advice, traced_wrong))} of them are advice")
+print(f"{len(wrong)} warnings, {sum(map(is_advice, wrong))} of them are advice")
 
 # %% tags=["check"]
 for design in steps:
@@ -450,7 +450,7 @@ models = {design: onnx.load(path) for design, path in paths.items()}
 facts = {design: {entry.key: entry.value for entry in model.metadata_props} for design, model in models.items()}
 keys = facts["exact"].keys() | facts["windowed"].keys()
 rows = [(key, *(f"`{facts[design].get(key, '')[:40]}`" for design in facts)) for key in sorted(keys)]
-plots.table(["key", *facts], rows, most=len(rows))
+plots.table(["key", *facts], rows)
 
 # %%
 for design, model in models.items():
@@ -483,7 +483,6 @@ else:
 #
 # - Read a step and say which lines a trace turns into constants; find them in the graph.
 # - Name twenty states once, and use the names for both exporters.
-# - Refuse a graph that is right at its example alone. (One more exercise of this kind, *valid samples*, is in [12 · Capstones](12_capstones.ipynb); exporting a
-#   model of your own is in [11 · Another codec](11_another_codec.ipynb).)
+# - Refuse a graph that is right at its example alone. ([11 · Another codec](11_another_codec.ipynb) exports a model that this project did not write.)
 #
 # **Next:** [5 · Verify in ONNX Runtime](05_verify_onnxruntime.ipynb), because a graph that is the step need not be the model, and a test that passes need not be a good test.

@@ -153,7 +153,7 @@ class MyStep(nn.Module):
         )
 
     def decode_latents(self, latents: Tensor, convs: ConvStates) -> Tensor:
-        """The conv stack, [B, N, latent_dim] -> [B, N * samples_per_frame]; for a subclass that changes the latents."""
+        """The convolutions, [B, N, latent_dim] -> [B, N * samples_per_frame]; for a subclass that changes latents."""
         hidden = latents.transpose(1, 2)
         for stage in self.stages:
             hidden = stage(hidden, convs)

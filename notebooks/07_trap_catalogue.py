@@ -29,7 +29,16 @@ from collections import Counter
 
 from qwen3_codec import StatefulCodecONNXWrapper
 from qwen3_codec.course import build_folder, code, show_trap
-from qwen3_codec.course.pitfalls import TRAPS, axes_of, caches, catalogue, find_frozen_axes, record, signatures, streams
+from qwen3_codec.course.pitfalls import (
+    TRAPS,
+    axes_of,
+    caches,
+    catalogue,
+    find_baked_in_axes,
+    record,
+    signatures,
+    streams,
+)
 from qwen3_codec.exporting import example_inputs, trace
 from qwen3_codec.model import random_checkpoint, small_config
 from qwen3_codec.streaming import stream_transformer
@@ -123,7 +132,7 @@ assert record.recorded(TRAPS["positions that saturate"], "naive")[""].first == "
 #
 # ### Find the axis that was baked in
 #
-# `find_frozen_axes` changes one axis at a time, runs the graph beside the module it was made from, and names the axis, its
+# `find_baked_in_axes` changes one axis at a time, runs the graph beside the module it was made from, and names the axis, its
 # inputs, and the first node that does not follow. On a wrapper of the real decoder with one `int()` in it (small, random weights):
 
 
@@ -141,7 +150,7 @@ for wrapper in (Mine(decoder), StatefulCodecONNXWrapper(decoder)):
     axes = axes_of(wrapper.spec)
     states = axes.keys() - {"batch", "frames"}  # these may be empty
     name, example = type(wrapper).__name__, example_inputs(wrapper.spec)
-    found[name] = find_frozen_axes(draft, wrapper, example, axes, may_be_empty=states)
+    found[name] = find_baked_in_axes(draft, wrapper, example, axes, may_be_empty=states)
     print(f"{name}:", *found[name] or ["every axis follows"], sep="\n  ")
 draft.unlink()
 
@@ -161,7 +170,7 @@ catalogue.cards("branches")
 # %% [markdown]
 # ## 2. A cache object cannot be exported
 #
-# Attention looks back at the keys and values of earlier frames. In PyTorch a *cache* object keeps them; a graph has tensors only.
+# Attention uses the keys and values of earlier frames. In PyTorch a *cache* object keeps them; a graph has tensors only.
 # (Here: one layer of the codec's transformer, random weights, small dimensions; the sizes of errors are of these
 # weights.) Before attention, queries and keys are rotated by an angle that grows with their position (*RoPE*), so that their product depends on
 # the distance alone. The naive code calls transformers' own forward, the fix `stream_transformer`, which walks the layers itself:
@@ -229,7 +238,7 @@ catalogue.cards("layers")
 # ## 7. Quantization and half precision
 #
 # ONNX Runtime brings the converters; this is what they do to graphs of the demo. What each precision costs in audio quality, layer by layer, is
-# measured in [8 · Fewer bits](08_fewer_bits.ipynb).
+# measured in [8 · Quantization](08_fewer_bits.ipynb).
 
 # %%
 catalogue.cards("precision")
@@ -273,6 +282,6 @@ catalogue.checklist()
 #
 # - Find a trap by what you hear, by what is said, or by exporter, and see its fix as a difference.
 # - Run it on your own versions, and see which traps an update has closed.
-# - Ask `find_frozen_axes` which axis of your own graph is a constant, and where.
+# - Ask `find_baked_in_axes` which axis of your own graph is a constant, and where.
 #
-# **Next:** [8 · Fewer bits](08_fewer_bits.ipynb), because a graph that is right in float32 can be made smaller, and what that costs can be measured.
+# **Next:** [8 · Quantization](08_fewer_bits.ipynb), because a graph that is right in float32 can be made smaller, and what that costs can be measured.

@@ -7,10 +7,10 @@
 # ---
 
 # %% [markdown]
-# # 8 · Quantization: what fewer bits cost in audio quality
+# # 8 · Quantization: what int8 costs in audio quality
 #
 # A float32 number has 32 bits. At the official dimensions the exact graph reads 435 MiB of them in every call, and at one frame a call (the
-# lowest latency) reading takes most of its time. *Quantization* stores and multiplies numbers as small integers, `x ≈ scale · q`. Weights in 8 bits are
+# lowest latency) reading takes most of its time. [*Quantization*](guide/glossary.md#quantization) stores and multiplies numbers as small integers, `x ≈ scale · q`. Weights in 8 bits are
 # a quarter of the size, and processors multiply them faster. However, each rounded number adds a little noise, and this noise can be heard.
 #
 # [SNR](guide/glossary.md#mse-snr) says how much: 10 dB more is a tenth of the noise's power. [STOI](guide/glossary.md#stoi) estimates how well speech is understood, 1 at best.
@@ -61,7 +61,7 @@ SPEECH = loaded.source == "demo"  # claims about speech are checked where it is 
 # ## 1. Which layers are hurt by 8 bits
 #
 # One experiment for each kind of layer: that kind alone gets 8 bits, for its weights and for its inputs, and everything else stays in float32. The transformer
-# differs in one respect: its weights have a scale for each *block* of inputs (block-wise int8).
+# differs in one respect: its weights have a scale for each *block* of inputs ([block-wise int8](guide/glossary.md#block-wise-int8)).
 #
 # > **Predict.** The decoder raises the rate from 12.5 frames to 24,000 samples a second. Do the slow layers at its beginning hurt most, or the fast ones at its end?
 #
@@ -106,7 +106,7 @@ assert together < min(noise.values())
 # %% [markdown]
 # ## 2. An int8 matrix product, and two-term int8
 #
-# Weights have one scale for each output. Inputs have one for each row of the batch, which is found anew in every call (*dynamic quantization*). The product of the integers
+# Weights have one scale for each output. Inputs have one for each row of the batch, which is found anew in every call (*[dynamic quantization](guide/glossary.md#dynamic-quantization)*). The product of the integers
 # is exact, and the scales are multiplied in afterwards, so all of the noise comes from rounding.
 #
 # **Two-term int8** rounds again what the first rounding left over: `x ≈ s · (q₁ + q₂ / 254)`, with `q₁` and `q₂` from -127 to 127. The remainder lies within half a step, hence the 254. Two 8-bit products that
@@ -160,7 +160,7 @@ solution("two terms")
 # %% [markdown]
 # ## 3. A file stores its measured SNR
 #
-# An export in fewer bits decodes an example in chunks of 1, 3 and 12 frames before the file gets its name. The worst SNR of the three is stored in the file, with a hash of
+# A quantizing export decodes an example in chunks of 1, 3 and 12 frames before the file gets its name. The worst SNR of the three is stored in the file, with a hash of
 # the codes that it was measured on. The default threshold is 30 dB for `int8` and 50 dB for `float16`; it is off here, because this page also runs on
 # weights that were never trained.
 

@@ -10,14 +10,14 @@
 # # 9 · Your voice: the encoder as a stream
 #
 # The decoder of the other pages needs codes, and the *encoder* makes them: audio in, one [frame](guide/glossary.md#frame) of codes for every 80 ms (at the official rates) out. It runs as a stream
-# too: samples in, codes out, and the state as inputs and outputs of the graph.
+# too: samples in, codes out, and the [state](guide/glossary.md#state) as inputs and outputs of the graph.
 #
 # After this page you can
 #
 # 1. say what the encoder is made of and which states it carries,
 # 2. stream it, and compare integers that either match or do not,
 # 3. treat the edges: the first sample, and a last frame that is not full,
-# 4. read a picture of codes, and see how a change runs through the codebooks,
+# 4. read a picture of codes, and see how a change runs through the [codebooks](guide/glossary.md#codebook),
 # 5. verify its graph in ONNX Runtime,
 # 6. run both halves at once and say how long it takes from a spoken sample to a heard one,
 # 7. send your own voice through it.
@@ -64,7 +64,7 @@ print(f"weights: {loaded.weights}; {len(audio) / rate:.1f} s of audio, {step} sa
 # ## 1. What the encoder is made of, and its states
 #
 # Upstream's encoder (the one in Qwen's own package) is that of Mimi ([arXiv:2410.00037](https://arxiv.org/abs/2410.00037)): strided convolutions that lower the rate step by step, a transformer, one more convolution that
-# halves the rate, and residual vector quantization, which [2 · Inspect the dimensions](02_inspect_dims.ipynb) lets you hear. All of it is causal, so it can be
+# halves the rate, and residual vector quantization, which [2 · Read a codec](02_inspect_dims.ipynb) lets you hear. All of it is causal, so it can be
 # streamed without look-ahead.
 
 # %%
@@ -79,7 +79,7 @@ sizes = {name: size for name, _, size in state_table(spec)}
 attention = sum(size for name, size in sizes.items() if name.startswith(("key", "value")))
 labels = [*(name for name, _, _ in memory), "keys and values, all layers"]
 seconds = [
-    *(history / hz for _, history, hz in memory),
+    *(context / hz for _, context, hz in memory),
     (encoder.config.sliding_window - 1) * step / encoder.steps_per_frame / rate,
 ]
 bytes_ = [*(size for name, size in sizes.items() if name.startswith("conv_")), attention]
@@ -146,7 +146,7 @@ figure = plots.frame_errors(
 )
 
 # %% [markdown]
-# **Figure.** Largest error of the latents by frame. With the edge copied it is rounding; with zeros it is large in the first frames and dies away as the start leaves the receptive field.
+# **Figure.** Largest error of the latents by frame. With the edge copied it is rounding; with zeros it is large in the first frames and dies away as the start leaves the [receptive field](guide/glossary.md#receptive-field).
 
 # %% tags=["check"]
 size = max(1.0, right.abs().max().item())

@@ -11,10 +11,10 @@
 #
 # One listener needs one stream. A service has thousands, each at another place in its sentence, each asking when it likes. Every call of the graph has a cost of its own, because operations are
 # started and weights are read. Requests that wait at the same time can share this cost in one call; how much that saves is measured below, and it is not always much. It takes a graph in
-# which the rows of a batch may be at different offsets. The exact design is one: all of its states have a fixed shape, and a counter says for each row how many cache slots are valid.
+# which the rows of a batch may be at different [offsets](guide/glossary.md#batch-rows-at-different-offsets). The exact design is one: all of its [states](guide/glossary.md#state) have a fixed shape, and a counter says for each row how many cache slots are valid.
 #
 # The batching is done by a *server*. This project writes none: it writes a *model repository* (a folder) for NVIDIA's Triton Inference Server, which has what is needed: *sequences* (requests that
-# belong together, with a start and an end), *dynamic batching* of what waits, several copies of a model, and measurements.
+# belong together, with a start and an end), *[dynamic batching](guide/glossary.md#dynamic-batching)* of what waits, several copies of a model, and measurements.
 #
 # After this page you can
 #

@@ -34,6 +34,7 @@ from torch import nn
 from transformers import EncodecConfig, EncodecModel, MimiConfig, MimiModel
 from transformers.models.encodec import modeling_encodec as encodec
 
+# %%
 from qwen3_codec import (
     CodecSession,
     OtherModel,

@@ -9,13 +9,13 @@
 # %% [markdown]
 # # 12 · Capstones: an unknown block, and a parity test of your own
 #
-# Two larger exercises put the others together. As on the other pages the code below runs and is wrong; you change it, and `check` tries it on lengths, chunk schedules and rows that you would try too. It
+# Two larger exercises put the others together. As on the other pages the code below runs and is wrong; you change it, and `check` tries it on lengths, [chunk schedules](guide/glossary.md#chunk-chunk-schedule) and rows that you would try too. It
 # says in which case it fails, by how much, which mistake it looks like, and gives a hint; a second try gets a second hint. As shipped, neither is solved.
 #
 # After this page you can
 #
-# 1. write the streaming counterpart of a block that nobody described,
-# 2. write a parity test that accepts right graphs and refuses wrong ones,
+# 1. write the [streaming counterpart](guide/glossary.md#streaming-counterpart) of a block that nobody described,
+# 2. write a [parity test](guide/glossary.md#parity) that accepts right graphs and refuses wrong ones,
 # 3. see which of the other exercises are left.
 #
 # *Prerequisites:* [1 · Streaming by hand](01_streaming_by_hand.ipynb) to [5 · Verify in ONNX Runtime](05_verify_onnxruntime.ipynb). About 45 minutes.

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from qwen3_codec import spec as states
 from qwen3_codec.exporting.export import exported, write_draft
 from qwen3_codec.files import written_whole
 from qwen3_codec.model import checkpoint
 from qwen3_codec.model.checkpoint.config import small_config
 from qwen3_codec.runtime import CodecSession
+from qwen3_codec.runtime import codes as codec_codes
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 
@@ -51,7 +51,7 @@ def small_checkpoint(name="", seed=0, **fields):
 
 
 def random_codes(decoder, frames, batch=1, seed=0):
-    return states.random_codes(decoder.config, frames, batch, seed)
+    return codec_codes.random_codes(decoder.config, frames, batch, seed)
 
 
 @pytest.fixture(scope="session")

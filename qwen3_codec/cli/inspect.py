@@ -37,8 +37,9 @@ def run(args) -> int:
     print(f"{'one stream':43} {wrapper.spec.bytes_per_stream():9}")
     field = inspection.receptive_field(decoder)
     print(
-        f"\nmeasured receptive field: conv stack {field.conv_frames} earlier frames ({field.conv_samples} samples), "
-        f"attention {field.attention_frames} earlier frames; first sample that moves: {field.first_sample}"
+        f"\nmeasured receptive field: convolutional decoder {field.conv_frames} earlier frames "
+        f"({field.conv_samples} samples), attention {field.attention_frames} earlier frames; "
+        f"first sample that moves: {field.first_sample}"
     )
     return 0
 

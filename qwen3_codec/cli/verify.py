@@ -10,8 +10,8 @@ from ..spec import DECODER, ENCODER
 from . import options
 
 ABOUT = (
-    "compare a graph with its wrapper and with what its design must give; exit 1 where they disagree, 3 where a file "
-    "in fewer bits has no accuracy bound for these codes, so that its SNR is measured and not judged"
+    "compare a graph with its wrapper and with what its design must give; exit 1 if they disagree, 3 if a "
+    "quantized file has no accuracy bound for these codes, so that its SNR is measured and not judged"
 )
 EXAMPLE = "build/decoder.onnx --checkpoint random-small --chunks 3,1,7"
 EXIT_CODES = {"passed": 0, "failed": 1, "not judged": 3}

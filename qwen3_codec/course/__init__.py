@@ -17,7 +17,6 @@ __getattr__, __dir__, __all__ = loaded_when_asked(
         "progress": "exercises",
         "ruler": "lab.ruler",
         "schematics": "lab.schematics",
-        "short_histories": "pitfalls.state",
         "show_fix": "pitfalls.pages",
         "show_trap": "pitfalls.pages",
         "solution": "exercises",

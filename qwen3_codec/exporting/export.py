@@ -24,7 +24,7 @@ from ..spec import FORMAT_VERSION, StateSpec
 from ..streaming.session import StreamingModule, TorchSession, differing
 from .check import check_graph, check_limits
 from .diagnostics.capture import Diagnostic, captured
-from .diagnostics.causes import complex_numbers, frozen_axes, warned
+from .diagnostics.causes import baked_in_axes, complex_numbers, warned
 from .diagnostics.wording import described, gist, tells_of_a_loss
 from .tracing import EXPORTERS, OPSET, OPSETS, ExportError, example_inputs, trace
 from .validate import TOLERANCE, VALIDATION_FRAMES, validate_graph
@@ -92,7 +92,7 @@ def export(
         except ExportError as error:
             example = example_inputs(wrapper.spec)
             causes = [*complex_numbers(wrapper, example), *warned(said)]
-            causes += frozen_axes(wrapper, draft, example, VALIDATION_FRAMES)
+            causes += baked_in_axes(wrapper, draft, example, VALIDATION_FRAMES)
             raise ExportError("; ".join([str(error), *causes])) from error.__cause__
         if strict and (losses := described([each for each in said if tells_of_a_loss(each)])):
             raise ExportError(

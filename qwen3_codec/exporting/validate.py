@@ -7,8 +7,8 @@ from ..runtime.metrics import MAX_ERROR, scaled_error
 from ..runtime.progress import Progress, no_progress
 from ..spec import BATCH, FRAMES, SAMPLES, StateSpec
 from ..streaming.session import StreamingModule, TorchSession
+from .diagnostics.baked_in_axes import why_it_stopped
 from .diagnostics.capture import captured
-from .diagnostics.frozen_axes import why_it_stopped
 from .tracing import ExportError, random_inputs
 
 # The graph and the wrapper do the same float32 operations in another order. Half-precision states need more: they are

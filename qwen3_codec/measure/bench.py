@@ -1,8 +1,8 @@
 """What each design costs: `python -m qwen3_codec bench`. Times are of one machine in one run; read them as ratios.
 
-Ways to decode the same codes: the one-shot decoder in PyTorch and in ONNX Runtime; the stateless graph that decodes 25
-frames of context again for each chunk (upstream's `chunked_decode` and many servers do this); the windowed design with
-4 + 4 frames and with a full history; the exact design in float32, in fewer bits, and with several streams in one call.
+Ways to decode the same codes: the one-shot decoder in PyTorch and in ONNX Runtime; the stateless graph that recomputes
+25 frames of left context for each chunk (as `chunked_decode` upstream and many servers do); the windowed design with
+4 + 4 frames and with a full left context; the exact one in float32, quantized, and with several streams in one call.
 
 Each is measured alone: loaded, warmed up, called, and unloaded again, in several rounds in turn so that a change of the
 machine's speed meets them all. (Graphs that share a process hurt each other's caches, and their threads wait for each
@@ -186,7 +186,7 @@ def benchmark(
     """Measure `designs` on the same codes; graphs are kept in `folder` and made again only where they do not fit.
 
     PyTorch's one-shot decoder is always among them. Errors are of the first `frames`; times are of full chunks behind
-    them. In fewer bits, graphs are written whatever their SNR is: it stands in the row. Raises ValueError for frames,
+    them. Quantized graphs are written whatever their SNR is: it stands in the row. Raises ValueError for frames,
     threads, rounds or chunks below 1, for a chunk that is longer than the codes, and for a design that there is not;
     CheckpointError where the decoder's config was changed after it was loaded.
     """
@@ -225,7 +225,7 @@ def _measured(checkpoint, codes, folder, frames, chunks, threads, progress, prov
     def load(graph: str | None) -> CodecSession | None:
         return CodecSession(paths[graph], threads, [provider]) if graph else None
 
-    # Long enough that each design has all its history when its calls are timed.
+    # Long enough that each design has all its left context when its calls are timed.
     timed = np.resize(codes, (1, CONTEXT_FRAMES + CALLS * max(frames, *chunks), codes.shape[2]))
     for number, graph in progress([*product(range(rounds), (None, *paths))], desc="alone", unit="design"):
         session = load(graph)
@@ -301,7 +301,7 @@ def _cases(decoder, paths: dict[str, Path], specs: dict[str, StateSpec], frames:
         return lambda session, codes, warm: _with_context(session, codes, chunk, warm)
 
     def name_of(graph):
-        """As the report says it; the windowed designs by their frames of history and of look-ahead."""
+        """As the report says it; the windowed designs by their frames of left context and of look-ahead."""
         if graph in EXACT:
             return graph.replace("_", ", ")
         return "windowed {conv_history_frames}+{lookahead_frames}".format_map(specs[graph].settings)

@@ -1,6 +1,6 @@
 """One page on a checkpoint: what its exports weigh, how exact they are and what they cost, on this machine.
 
-Whoever has weights that this project does not have runs it once: `python -m qwen3_codec card --checkpoint ...`.
+With weights that this project does not have, run it once: `python -m qwen3_codec card --checkpoint ...`.
 """
 
 import os
@@ -67,11 +67,11 @@ def make(
 
 def _made(checkpoint: Checkpoint, folder: Path, precision: str, exporter: str) -> Made:
     wrapper, path = wrapper_in(checkpoint, precision), folder / f"{precision}_{exporter}.onnx"
-    # Past the window. What a file in fewer bits is measured on too, so that its verification is held to a number.
+    # Past the window. A quantized file is measured on them too, so that its verification is held to a number.
     frames = MORE_THAN_WINDOWS * wrapper.spec.frames_to_fill + 5
     example = example_codes(checkpoint, frames)
-    in_fewer_bits = partial(export_in, precision, least_snr_db=float("-inf"), codes=example)
-    write = export if precision == FLOAT32 else in_fewer_bits
+    quantized = partial(export_in, precision, least_snr_db=float("-inf"), codes=example)
+    write = export if precision == FLOAT32 else quantized
     start = time.perf_counter()
     try:
         done = write(checkpoint, wrapper, path, exporter)

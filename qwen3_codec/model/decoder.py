@@ -174,7 +174,7 @@ class CodecDecoder(nn.Module):
     @property
     def attention_names(self) -> list[str]:
         """The module names of the attention layers, in the order of the data."""
-        return [f"pre_transformer.layers.{i}.self_attn" for i in range(len(self.pre_transformer.layers))]
+        return [f"pre_transformer.layers.{i}.self_attn" for i in range(self.config.num_hidden_layers)]
 
     def stages(self):
         """(name, module) of the convolutional decoder, in the order of the data: each maps [B, C, T] to [B, C', T']."""

@@ -146,12 +146,12 @@ def state_table(spec: StateSpec) -> list[tuple[str, str, int]]:
 
 @dataclass(frozen=True)
 class StageMemory:
-    """What a stream carries for one stage: the names of its states, how far back they reach together, their bytes."""
+    """What a stream carries for one stage: the names of its states, the left context that they hold, their bytes."""
 
     name: str
     rate: float  # of what the stage puts out, in Hz
     states: tuple[str, ...]
-    reach_ms: float
+    left_context_ms: float
     bytes: int
 
 

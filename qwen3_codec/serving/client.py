@@ -304,7 +304,7 @@ class AsyncRemoteStream(_Remote):
         except asyncio.CancelledError:
             if asyncio.current_task().cancelling():
                 raise
-            raise self._gone("it was closed on this side") from None  # gRPC cancels whoever waits on a closed client
+            raise self._gone("it was closed on this side") from None  # gRPC cancels what waits on a closed client
 
     async def finish(self) -> np.ndarray:
         """As `RemoteStream.finish`."""

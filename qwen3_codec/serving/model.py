@@ -143,7 +143,7 @@ def response(samples):
         return pb_utils.InferenceResponse([pb_utils.Tensor("waveform", samples)])
     capsule = samples.__dlpack__()
     tensor = pb_utils.Tensor.from_dlpack("waveform", capsule)
-    # By DLPack's rules whoever takes a capsule renames it so. The backend has a name of its own for it, at which NumPy
-    # complains, in the log, once for each answer.
+    # By DLPack's rules the consumer of a capsule renames it so. The backend has a name of its own for it, at which
+    # NumPy complains, in the log, once for each answer.
     ctypes.pythonapi.PyCapsule_SetName(ctypes.py_object(capsule), b"used_dltensor")
     return pb_utils.InferenceResponse([tensor])

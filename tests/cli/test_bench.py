@@ -62,7 +62,7 @@ def test_some_designs_alone(tiny, tmp_path):
 
 
 def test_operations_by_hand(shallow):
-    """Products of the conv stack, counted from the weights, are most of what PyTorch's counter finds."""
+    """Products of the convolutional decoder, counted from the weights, are most of what PyTorch's counter finds."""
     decoder, frames_rate = shallow.decoder, 1
     total = 0
     for name, stage in decoder.stages():

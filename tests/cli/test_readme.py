@@ -64,7 +64,7 @@ def shell(clone, script, **options):
 
 # What a reader would do in turn: each page goes on from the files of those before it.
 PAGES = [README, *(GUIDE / f"{name}.md" for name in ("install", "checkpoints", "command-line", "runtime", "precision"))]
-PAGES += [GUIDE / f"{name}.md" for name in ("serving", "costs", "other-models")]
+PAGES += [GUIDE / f"{name}.md" for name in ("serving", "costs", "other-models", "glossary")]
 # What is not run here, by the language of its block or by how it begins, and why.
 OTHER_LANGUAGES = {
     "powershell": "Windows alone has it",
@@ -134,9 +134,7 @@ def test_commands_and_code_work_in_order_and_leave_no_trace(clone):
     assert len(commands) >= 12 and len(run) - len(commands) >= 6
     assert all(command.startswith("python -m qwen3_codec") for command in commands)
     printed = shell(clone, f"python - <<'END'\n{IN_TURN.format(steps=run)}\nEND")
-    assert (
-        "passed" in printed and "build/speech.wav: 1 x" in printed and "by the formula (fix): as described" in printed
-    )
+    assert "passed" in printed and "build/speech.wav: 1 x" in printed and "by the formula: as recorded" in printed
     assert shell(clone, "git status --porcelain") == "", "the commands leave files that git shows"
 
 

@@ -101,7 +101,9 @@ def calls(tiny, graph, folder):
         "training an encoder": lambda: train_encoder.new_run(checkpoint.load("demo").decoder, 3, 0),
         "8 bits by the converter": lambda: converters.to_int8(graph, "settings_int8", ["MatMul"]),
         "a trap": lambda: at_the_official_rates(CutBothSides),
-        "exercise": lambda: grade(EXERCISES["history length"], EXERCISES["history length"].solution),
+        "exercise": lambda: grade(
+            EXERCISES["length of the left context"], EXERCISES["length of the left context"].solution
+        ),
     }
 
 

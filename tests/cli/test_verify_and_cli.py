@@ -73,7 +73,7 @@ def test_inspect(capsys):
     assert cli.main(["inspect", "--checkpoint", str(UPSTREAM), "--state", "windowed"]) == 0
     out = capsys.readouterr().out
     assert "head_dim" in out and "<- not hidden_size / num_attention_heads" in out
-    assert "conv stack 10 earlier frames" in out and "past_value_2" in out
+    assert "convolutional decoder 10 earlier frames" in out and "past_value_2" in out
 
 
 def test_verify(upstream_graph, capsys):

@@ -223,7 +223,7 @@ class OtherScale(ExactStreamingWrapper):
             norm.variance_epsilon = before
 
 
-# ---- the conv stack ------------------------------------------------------------------------------
+# ---- the convolutional decoder -------------------------------------------------------------------
 
 
 class ClampTooMany(ExactStreamingWrapper):
@@ -430,7 +430,7 @@ class OwnQuantizer(ExactStreamingWrapper):
 
 
 class HistoryTooShort(StatefulCodecONNXWrapper):
-    """The next left context of the conv stack is one frame too short."""
+    """The next left context of the convolutional decoder is one frame too short."""
 
     def forward(self, *inputs):
         return replaced(super().forward(*inputs), self.spec, next_conv_h=lambda x: x[:, :, 1:])

@@ -62,7 +62,7 @@ def test_a_client_finds_all_it_needs_in_the_file(small, graph):
     assert str(validate.__file__).rsplit("/", 1)[0].encode() not in graph.read_bytes()
 
 
-class FrozenLength(StatefulCodecONNXWrapper):
+class BakedInLength(StatefulCodecONNXWrapper):
     """`int(size)`: the trace keeps the number that it saw."""
 
     def _transform(self, hidden, past):
@@ -84,9 +84,9 @@ class BranchOnLast(StatefulCodecONNXWrapper):
     [
         # The same graph stops at one length and is wrong at another; then what the exporter said, and where it shows.
         (
-            FrozenLength,
+            BakedInLength,
             r"(length was frozen|has the shape).*; test_export.py:\d+: int\(hidden.size\(1\)\) becomes a constant; "
-            r"frozen axis: frames \(of audio_codes\) at .*, first in the node Slice ",
+            r"baked-in axis: frames \(of audio_codes\) at .*, first in the node Slice ",
         ),
         (BranchOnLast, r"lost the input is_last.*; test_export.py:\d+: is_last.item\(\) becomes a constant"),
     ],

@@ -214,7 +214,7 @@ class TestReceptiveField:
 
     @torch.no_grad()
     def test_it_agrees_with_the_decoders_own(self, shallow):
-        """That one measures conv stack and attention apart; here both count, as a listener has them."""
+        """That one measures convolutional decoder and attention apart; here both count, as a listener has them."""
         decoder, own = shallow.decoder, decoders_own(shallow.decoder)
         frames = own.attention_frames + own.conv_frames + 6
         codes = np.random.default_rng(1).integers(

@@ -76,7 +76,7 @@ def test_receptive_field_at_the_official_rates(small):
 
 
 def test_receptive_field_follows_the_rates(other):
-    """The conv stack's reach, worked out from kernels and rates: an independent path to the measured number."""
+    """The convolutional decoder's receptive field, from kernels and rates: another path to the number measured."""
     decoder = other.decoder
     reach, rate = 0.0, 1  # in frames; samples per frame so far
     for ratio in decoder.config.upsampling_ratios:

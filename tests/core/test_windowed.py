@@ -138,7 +138,7 @@ class Louder(StatefulCodecONNXWrapper):
 
 
 class Shorter(StatefulCodecONNXWrapper):
-    """It declares 4 frames of history and keeps 3 of them; the oldest is zeros."""
+    """It declares 4 frames of left context and keeps 3 of them; the oldest is zeros."""
 
     def forward(self, *inputs):
         *outputs, history = super().forward(*inputs)[:7]

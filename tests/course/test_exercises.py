@@ -171,12 +171,12 @@ OTHERWISE = {
             "One valid key is hidden",
         ),
     ],
-    "history length": [
+    "length of the left context": [
         ("lambda k, d, s: k - s", "dilation is missing"),
         ("lambda k, d, s: (k - 1) * d", "stride is missing"),
     ],
     "steps and frames": [
-        ("lambda p, n, s, w: (p * s, (p + n).clamp(max=-(-(w - 1) // s)))", "More steps are called real"),
+        ("lambda p, n, s, w: (p * s, (p + n).clamp(max=-(-(w - 1) // s)))", "More steps are counted as valid"),
         ("lambda p, n, s, w: (p, (p + n).clamp(max=w - 1))", "as if they were"),
     ],
     "gate order": [
@@ -232,7 +232,7 @@ CHEATS = [
     ("the if", lambda x, is_last: x[:, :4]),
     ("axis baked in", lambda graph, module, example: {("x", 0)}),
     ("empty is not zero", lambda q, k, v, r: v[:, -1:]),
-    ("history length", lambda k, d, s: 54),
+    ("length of the left context", lambda k, d, s: 54),
     ("lengths baked in", lambda x, past: (x + torch.arange(3) * 0.1, past, x.mean(1, keepdim=True))),
     ("names and axes", lambda layers: EXERCISES["names and axes"].solution(3)),
     ("valid samples", lambda p, last, a: (p, torch.tensor([3]))),
@@ -241,10 +241,11 @@ CHEATS = [
     ("rows at different offsets", lambda past, new, window, valid: torch.ones(len(valid), new, past + new).bool()),
     ("steps and frames", lambda p, n, s, w: (p * 0, p)),
     ("names that pair", lambda convs, layers: EXERCISES["names that pair"].solution(3, 2)),
+    ("two terms", lambda x: (x.round(), torch.zeros_like(x), torch.ones(*x.shape[:-1], 1))),
     ("gate order", lambda *w: EXERCISES["gate order"].solution(*(w if len(w[0]) == 20 else map(torch.zeros_like, w)))),
-    ("twin", OneShotInDisguise),
-    ("the proof", lambda run, zeros, x, wanted: [2]),
-    ("the proof", lambda run, zeros, x, wanted: None),
+    ("streaming counterpart", OneShotInDisguise),
+    ("parity test", lambda run, zeros, x, wanted: [2]),
+    ("parity test", lambda run, zeros, x, wanted: None),
 ]
 
 
@@ -258,9 +259,9 @@ def test_what_fits_one_case_does_not_pass(name, answer):
 
 
 def test_an_answer_that_remembers_is_told_so():
-    verdict = check("twin", OneShotInDisguise)
+    verdict = check("streaming counterpart", OneShotInDisguise)
     assert not verdict.passed and verdict.case
-    block = EXERCISES["twin"]
+    block = EXERCISES["streaming counterpart"]
     turn = next(case for case in block.cases() if case.label == "two streams in turn")
     assert "must go in and come out" in turn.means
 
@@ -276,12 +277,12 @@ def test_an_error_names_the_readers_own_line():
     def mine(kernel, dilation, stride):
         return kernel.no_such_thing
 
-    verdict = check("history length", mine)
+    verdict = check("length of the left context", mine)
     assert "AttributeError" in verdict.off and "in your line `return kernel.no_such_thing`" in verdict.off
 
 
 def test_a_number_of_nan_is_wrong():
-    assert not check("history length", lambda k, d, s: float("nan")).passed
+    assert not check("length of the left context", lambda k, d, s: float("nan")).passed
 
 
 def test_a_mask_says_where_it_is_wrong():
@@ -301,11 +302,11 @@ def test_what_is_right_in_pytorch_and_wrong_as_a_graph_is_told_so():
 
 def test_an_unknown_name_lists_those_there_are():
     verdict = check("no such", len)
-    assert "no exercise of that name" in str(verdict) and "the proof" in str(verdict)
+    assert "no exercise of that name" in str(verdict) and "parity test" in str(verdict)
 
 
 def test_progress_is_kept_and_shown(tmp_path):
-    name, exercise = "history length", EXERCISES["history length"]
+    name, exercise = "length of the left context", EXERCISES["length of the left context"]
     check(name, len)
     check(name, exercise.solution)
     check(name, len)  # whoever has solved it keeps that

@@ -29,7 +29,7 @@ from qwen3_codec.runtime.codes import CodesError
 from qwen3_codec.runtime.metrics import max_error
 
 # At chunks of 5 every trap but one shows; that one wants chunks shorter than the first convolution's history.
-CHUNK = {"history from the new frames alone": 1}
+CHUNK = {"left context from the new frames alone": 1}
 # Enough for the attention window of 72 frames to be full where a trap waits for it.
 FULL = 84
 
@@ -57,7 +57,7 @@ def test_exact_is_exact_and_a_short_history_is_not(loaded):
     assert run(loaded, replace(settings, cut=RANDOM)).snr_db > 100
     windowed = run(loaded, replace(settings, design=WINDOWED))
     assert 10 < windowed.snr_db < 60 and windowed.samples[0] == 0, "the look-ahead holds the first chunk back"
-    assert run(loaded, replace(settings, design=WINDOWED, history=10)).snr_db > 100
+    assert run(loaded, replace(settings, design=WINDOWED, left_context=10)).snr_db > 100
     assert run(loaded, replace(settings, design=ONE_SHOT)).snr_db < 12, "chunks decoded alone do not fit together"
 
 
@@ -65,7 +65,7 @@ def test_exact_is_exact_and_a_short_history_is_not(loaded):
 def test_each_trap_is_a_loss(loaded, design, trap):
     frames = FULL if TRAPS[design][trap].needs_full_window else 16
     utterance = "en_passage" if loaded.folder else None
-    right = Settings(utterance, frames, design, history=10, lookahead=2, chunk=CHUNK.get(trap, 5))
+    right = Settings(utterance, frames, design, left_context=10, lookahead=2, chunk=CHUNK.get(trap, 5))
     assert run(loaded, right).snr_db > 100
     wrong = run(loaded, replace(right, trap=trap))
     assert wrong.snr_db < 60
@@ -91,7 +91,7 @@ def test_a_random_schedule_comes_from_its_seed():
         ({"chunk": 0}, r"at least 1, got \[0\]"),
         ({"cut": RANDOM, "seed": -1}, "the seed is -1"),
         ({"cut": WRITTEN, "written": "3,x,7"}, "'x' in the chunk schedule '3,x,7'"),
-        ({"design": WINDOWED, "history": -2}, "conv_history_frames is -2"),
+        ({"design": WINDOWED, "left_context": -2}, "conv_history_frames is -2"),
     ],
 )
 def test_bad_settings_name_the_value(demo, wrong, words):
@@ -164,14 +164,14 @@ def test_controls_without_a_meaning_are_off(lab):
     def off():
         return {name for name, control in lab.controls.items() if control.disabled}
 
-    assert off() == {"history", "lookahead", "seed", "written"}
+    assert off() == {"left_context", "lookahead", "seed", "written"}
     lab.controls["design"].value = WINDOWED
     lab.controls["cut"].value = RANDOM
     assert off() == {"chunk", "written"}
     lab.controls["trap"].value = "positions that saturate"
     assert "72 frames (5.8 s)" in lab.explanation.value and "12 frames do not fill it" in lab.explanation.value
     lab.controls["design"].value = ONE_SHOT
-    assert {"history", "lookahead", "trap"} < off() and lab.controls["trap"].value == NO_TRAP
+    assert {"left_context", "lookahead", "trap"} < off() and lab.controls["trap"].value == NO_TRAP
     assert "no state" in lab.explanation.value
 
 
@@ -190,7 +190,9 @@ def test_a_lone_chunk_says_why_the_trap_does_nothing(demo):
     )
     for other in (replace(settings, chunk=3), replace(settings, trap=NO_TRAP)):
         assert not run(demo, other).harmless
-    within = Settings(frames=6, chunk=6, design=WINDOWED, history=10, lookahead=0, trap="mask that sees the future")
+    within = Settings(
+        frames=6, chunk=6, design=WINDOWED, left_context=10, lookahead=0, trap="mask that sees the future"
+    )
     assert not run(demo, within).harmless, "this one acts inside a chunk"
 
 

@@ -124,15 +124,15 @@ def test_a_first_visit_stays_under_twenty_megabytes(page, address):
     ("settings", "design", "trap", "extra"),
     [
         ({"design": "exact", "trap": "none"}, EXACT, NO_TRAP, {}),
-        ({"design": "windowed", "trap": "none"}, WINDOWED, NO_TRAP, {"history": 10}),
+        ({"design": "windowed", "trap": "none"}, WINDOWED, NO_TRAP, {"left_context": 10}),
         ({"design": "one-shot", "trap": "none"}, ONE_SHOT, NO_TRAP, {}),
         ({"design": "exact", "trap": "all"}, EXACT, "all state lost", {}),
         ({"design": "exact", "trap": "conv"}, EXACT, "conv state lost", {}),
         ({"design": "exact", "trap": "attention"}, EXACT, "keys and values lost", {}),
-        ({"design": "windowed", "trap": "all"}, WINDOWED, "all state lost", {"history": 10}),
-        ({"design": "windowed", "trap": "conv"}, WINDOWED, "conv state lost", {"history": 10}),
-        ({"design": "windowed", "trap": "history"}, WINDOWED, NO_TRAP, {"history": 4}),
-        (PASSAGE, WINDOWED, "positions that saturate", {"history": 10, "utterance": "en_passage", "chunk": 24}),
+        ({"design": "windowed", "trap": "all"}, WINDOWED, "all state lost", {"left_context": 10}),
+        ({"design": "windowed", "trap": "conv"}, WINDOWED, "conv state lost", {"left_context": 10}),
+        ({"design": "windowed", "trap": "context"}, WINDOWED, NO_TRAP, {"left_context": 4}),
+        (PASSAGE, WINDOWED, "positions that saturate", {"left_context": 10, "utterance": "en_passage", "chunk": 24}),
     ],
 )
 def test_the_same_numbers_as_the_lab_in_python(page, settings, design, trap, extra):
@@ -141,7 +141,7 @@ def test_the_same_numbers_as_the_lab_in_python(page, settings, design, trap, ext
     chosen = {"utterance": "en_small", "frames": 1000, "design": design, "chunk": 3, "trap": trap} | extra
     wanted = experiment.run(checkpoint.load("demo"), Settings(**chosen))
     assert found["samples"] == wanted.streamed.size and found["msPerChunk"] > 0, found
-    if trap == NO_TRAP and design != ONE_SHOT and extra.get("history") != 4:
+    if trap == NO_TRAP and design != ONE_SHOT and extra.get("left_context") != 4:
         assert found["maxError"] < 1e-5 and found["snr"] > 80
     else:
         assert found["snr"] == pytest.approx(wanted.snr_db, abs=0.1)

@@ -18,7 +18,7 @@ from qwen3_codec.course.pitfalls import (
     axes_of,
     catalogue,
     fails_with,
-    find_frozen_axes,
+    find_baked_in_axes,
     lengths,
     pages,
     record,
@@ -30,7 +30,7 @@ from qwen3_codec.course.pitfalls.graphs import export_step, row
 from qwen3_codec.course.pitfalls.lengths import CASES, CASES_WITH_PAST, EXAMPLE, EXAMPLE_WITH_PAST
 from qwen3_codec.course.pitfalls.precision import precisions
 from qwen3_codec.course.pitfalls.source import MARK, code_of, marked_code_of
-from qwen3_codec.course.pitfalls.state import dropped, short_histories, wrong_states
+from qwen3_codec.course.pitfalls.state import by_left_context, dropped, wrong_states
 from qwen3_codec.course.pitfalls.streams import exact_graph_bound, two_buffers
 from qwen3_codec.course.pitfalls.symptoms import SYMPTOMS
 from qwen3_codec.exporting.diagnostics import Diagnostic, captured
@@ -282,7 +282,7 @@ def test_the_finder_names_the_axis_its_inputs_and_the_node(shallow, tmp_path, st
     trace(wrapper, path, "torchscript")
     axes = axes_of(wrapper.spec)
     states = axes.keys() - {"batch", "frames"}
-    found = find_frozen_axes(path, wrapper, example_inputs(wrapper.spec), axes, may_be_empty=states)
+    found = find_baked_in_axes(path, wrapper, example_inputs(wrapper.spec), axes, may_be_empty=states)
     assert [(entry.axis, entry.inputs) for entry in found] == ([(axis, inputs)] if axis else [])
     if found:
         assert found[0].node.startswith("Slice ") and "first in the node Slice" in str(found[0])
@@ -293,7 +293,7 @@ def test_the_finder_needs_an_example_that_it_can_stretch(tmp_path):
     with captured():
         export_step(step, example, tmp_path / "step.onnx", "torchscript")
     with pytest.raises(ValueError, match="the example's x is empty along axis 1"):
-        find_frozen_axes(tmp_path / "step.onnx", step, {"x": row(0).numpy()}, {"n": [("x", 1)]})
+        find_baked_in_axes(tmp_path / "step.onnx", step, {"x": row(0).numpy()}, {"n": [("x", 1)]})
 
 
 def test_the_finder_on_each_way_to_freeze(tmp_path):
@@ -305,7 +305,7 @@ def test_the_finder_on_each_way_to_freeze(tmp_path):
             with captured():
                 export_step(step, example, path, "torchscript")
             arrays, places = {n: t.numpy() for n, t in example.items()}, {n: [(n, 1)] for n in example}
-            found[type(step).__name__] = find_frozen_axes(path, step, arrays, places, may_be_empty=["past"])
+            found[type(step).__name__] = find_baked_in_axes(path, step, arrays, places, may_be_empty=["past"])
     assert all(not found[trap.fix.__name__] for trap in ON_A_LENGTH)
     first = {name: axes[0] for name, axes in found.items() if axes}
     assert {trap.naive.__name__ for trap in ON_A_LENGTH} == set(first)
@@ -341,7 +341,7 @@ def test_every_lost_state_is_measured(small):
 def test_more_history_is_better(small):
     codes = random_codes(small.decoder, 40)
     reference = one_shot(small.decoder, codes)
-    snr = [snr_db(reference, waveform) for waveform in short_histories(small.decoder, codes, [0, 2, 4, 8, 10]).values()]
+    snr = [snr_db(reference, waveform) for waveform in by_left_context(small.decoder, codes, [0, 2, 4, 8, 10]).values()]
     assert snr == sorted(snr) and snr[-1] > 100
 
 

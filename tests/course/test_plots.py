@@ -41,7 +41,6 @@ FIGURES = {
     "latency_of_streams": lambda: plots.latency_of_streams(LOADS, "load"),
     "throughput": lambda: plots.throughput({"N = 1": [(1, 5.0), (4, 2.0)], "N = 4": [(1, 3.0), (4, 2.5)]}, "rows"),
     "offsets": lambda: plots.offsets(np.array([[0, 3, np.nan], [np.nan, 0, 1]]), "offsets"),
-    "error_against_cost": lambda: plots.error_against_cost(ROWS, "cost"),
     "cost_against_sound": lambda: plots.cost_against_sound(ROWS, "cost and sound"),
     "sensitivity": lambda: plots.sensitivity(
         [Sensitivity("first", None, 41.0, "two-term int8"), Sensitivity("residual", 1, 43.0, "8 bits")], "noise"
@@ -52,7 +51,6 @@ FIGURES = {
     "error_against_history": lambda: plots.error_against_history(
         {"a": [(0, 1.0), (4, 1e-3), (10, 0.0)]}, 10, "history"
     ),
-    "node_histogram": lambda: plots.node_histogram({"Mul": 5, "Add": 3}, "nodes"),
     "differences": lambda: plots.differences(WAVE, {"a": 0.9 * WAVE, "b": WAVE}, 24000, "lost", [2400]),
     "residual_by_codebook": lambda: plots.residual_by_codebook([0.5, 0.1, 0.0], {1: 3.0, 2: 9.0}, "residual"),
     "codes": lambda: plots.codes(np.arange(60).reshape(20, 3), 0.08, "codes", np.zeros((20, 3))),
@@ -71,7 +69,6 @@ SCHEMATICS = {
     "step_loop": lambda: schematics.step_loop("a step", "3 frames", "38 tensors", "5760 samples"),
     "masks": lambda: schematics.masks({"a row that has seen 2 frames": MASK, "another": MASK}, 2, "masks"),
     "overlap": lambda: schematics.overlap(16, 8, 4, 2, "kernel 16, stride 8"),
-    "branches": lambda: schematics.branches({"a": 0, "b": 3}, {"a": 0, "b": 0}, "a branch", "frames"),
 }
 RULERS = {
     "sliding": lambda: ruler.sliding(6, 2, 3, "a ruler"),
@@ -164,7 +161,6 @@ def test_every_series_is_drawn_in_a_style_and_with_a_label_of_its_own():
     assert len(plots.error_against_history(many, 10, "history").legends[0].get_texts()) == 9
     designs = [replace(ROWS[0], design=str(index)) for index in range(9)]
     assert len(plots.latency(designs, "latency").axes[0].lines) == 9
-    assert len(plots.error_against_cost(designs, "cost").axes[0].lines) == 9
     worth = {str(index): {"x": 3.0} for index in range(7)}
     assert len(plots.state_worth(worth, "worth").axes[0].containers) == 7
 

@@ -67,8 +67,8 @@ def test_the_memory_line_has_every_state(small):
     assert sum(stage.bytes for stage in stages) == wrapper.spec.bytes_per_stream()
     by_name = {stage.name: stage for stage in stages}
     config, frame_ms = small.decoder.config, 1000 * small.decoder.samples_per_frame / small.sample_rate
-    assert by_name["pre_transformer"].reach_ms == pytest.approx((config.sliding_window - 1) * frame_ms)
-    assert by_name["pre_conv"].reach_ms == pytest.approx(2 * frame_ms)
+    assert by_name["pre_transformer"].left_context_ms == pytest.approx((config.sliding_window - 1) * frame_ms)
+    assert by_name["pre_conv"].left_context_ms == pytest.approx(2 * frame_ms)
     wanted = {"pre_conv", "12.5 Hz", "24,000 Hz", "160 ms", "1 state", "5.68 s", "17 states", "no state"}
     assert wanted <= words(schematics.memory_line(stages, "memory"))
 
@@ -122,5 +122,3 @@ def test_masks_and_the_rest_are_labelled():
     assert {"kernel 16, stride 8", "input 3", "a new chunk begins", "what it adds to this chunk: the state"} <= words(
         figure
     )
-    figure = schematics.branches({"a": 0, "b": 3}, {"a": 0, "b": 0}, "a branch", "frames")
-    assert {"a branch", "the module", "its graph", "frames", "3"} <= words(figure)

@@ -1,4 +1,4 @@
-"""An exercise on a block that nobody described: which of its parts look back, and what each needs."""
+"""An exercise on a block that nobody described: which of its parts have a state, and what each needs."""
 
 import torch
 from torch import nn
@@ -52,7 +52,7 @@ class ConvAlone(StreamingBlock):
 
 
 class TransposedAlone(StreamingBlock):
-    """The first convolution begins with zeros in each chunk: its history does not come out as it should go in."""
+    """The first convolution begins with zeros in each chunk: its state does not come out as it should go in."""
 
     def __call__(self, x, past, before):
         y, _, before = super().__call__(x, torch.zeros_like(past), before)

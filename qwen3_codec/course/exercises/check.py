@@ -15,7 +15,7 @@ from types import CodeType
 
 from ...files import CHECKOUT, build_folder, written_whole
 from ..lab.display import table
-from . import attention, block, convolutions, frozen, graphs, names, offsets, parity_test, quantization, recurrent
+from . import attention, baked_in, block, convolutions, graphs, names, offsets, parity_test, quantization, recurrent
 from .exercise import Exercise, Verdict, codes_of, grade
 
 # In the order of the notebooks; in `12_capstones` from small to large.
@@ -33,7 +33,7 @@ EXERCISES: dict[str, Exercise] = {
         graphs.LENGTHS,
         graphs.IF,
         names.NAMES,
-        frozen.FROZEN,
+        baked_in.BAKED_IN,
         quantization.TWO_TERMS,
         offsets.UPSAMPLED,
         names.PAIRS,

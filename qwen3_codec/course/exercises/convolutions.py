@@ -83,10 +83,10 @@ LEFT_CONTEXT = Exercise(
     minutes=10,
 )
 
-# ---- how long the history is ---------------------------------------------------------------------
+# ---- the length of the left context ---------------------------------------------------------------
 
 
-def history_length(kernel, dilation, stride):
+def left_context_length(kernel, dilation, stride):
     return dilation * (kernel - 1) + 1 - stride
 
 
@@ -101,7 +101,7 @@ def without_stride(kernel, dilation, stride):
 
 
 def kernel_less_one(kernel, dilation, stride):
-    """That is the history of dilation 1 and stride 1 alone."""
+    """That is the left context for dilation 1 and stride 1 alone."""
     return kernel - 1
 
 
@@ -118,13 +118,13 @@ def length_cases() -> list[Case]:
         Case(
             f"kernel {kernel}, dilation {dilation}, stride {stride}",
             lambda a, sizes=(kernel, dilation, stride): numbers(a(*sizes)),
-            numbers(_measured_history(kernel, dilation, stride)),
+            numbers(_measured_left_context(kernel, dilation, stride)),
         )
         for kernel, dilation, stride in KERNELS
     ]
 
 
-def _measured_history(kernel: int, dilation: int, stride: int) -> int:
+def _measured_left_context(kernel: int, dilation: int, stride: int) -> int:
     """The zeros in front with which a convolution gives one step for `stride` samples: counted, not computed."""
     conv = seeded(nn.Conv1d, 1, 1, kernel, stride, dilation=dilation)
     return next(
@@ -135,9 +135,9 @@ def _measured_history(kernel: int, dilation: int, stride: int) -> int:
 
 
 LENGTH = Exercise(
-    name="history length",
+    name="length of the left context",
     notebook="02_inspect_dims",
-    solution=history_length,
+    solution=left_context_length,
     cases=length_cases,
     mistakes=(without_dilation, without_stride, kernel_less_one, with_the_last_tap),
     hints=(

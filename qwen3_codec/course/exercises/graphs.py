@@ -63,7 +63,7 @@ IF = Exercise(
     minutes=5,
 )
 
-# ---- three frozen lengths ------------------------------------------------------------------------
+# ---- three lengths baked in ----------------------------------------------------------------------
 
 
 def length_step(x, past):
@@ -100,13 +100,13 @@ def int_left(x, past):
 
 
 def none_freed(x, past):
-    """All three are frozen still: the `range`, the `max` and the `int`."""
+    """All three are still baked in: the `range`, the `max` and the `int`."""
     joined = torch.cat([past, x], dim=1)
     ramp = torch.tensor([0.1 * i for i in range(x.size(1))])
     return x + ramp, joined[:, max(0, joined.size(1) - 4) :], joined.sum(dim=1, keepdim=True) / int(joined.size(1))
 
 
-def frozen_cases() -> list[Case]:
+def baked_in_cases() -> list[Case]:
     def feed(length, past):
         return {"x": normal(1, length), "past": normal(1, past, seed=1)}
 
@@ -118,7 +118,7 @@ LENGTHS = Exercise(
     name="lengths baked in",
     notebook="04_export_onnx",
     solution=length_step,
-    cases=frozen_cases,
+    cases=baked_in_cases,
     mistakes=(none_freed, range_left, max_left, int_left),
     hints=(
         "Which lines make a Python number of a size?",
@@ -159,8 +159,8 @@ def max_of_a_size(pending, is_last, lookahead):
     return pending, torch.where(is_last > 0.5, total, max(0, pending.size(1) - lookahead) + 0 * total)
 
 
-def holds_back_at_the_end(pending, is_last, lookahead):
-    """At the end nothing is held back: whatever `is_last` says, some of it stays behind."""
+def buffers_at_the_end(pending, is_last, lookahead):
+    """At the end nothing stays buffered: here some of it does, whatever `is_last` says."""
     total = torch.zeros(1, dtype=torch.int64) + pending.size(1)
     return pending, (total - lookahead).clamp(min=0)
 
@@ -190,7 +190,7 @@ VALID = Exercise(
     notebook="03_verify_wrapper",
     solution=deliver,
     cases=valid_cases,
-    mistakes=(slices_by_the_flag, below_zero, max_of_a_size, holds_back_at_the_end, count_from_python),
+    mistakes=(slices_by_the_flag, below_zero, max_of_a_size, buffers_at_the_end, count_from_python),
     hints=(
         "The output's length may depend on the inputs' *shapes*, never on their values.",
         "Return `pending` whole, and a count: `torch.where` between the total and the total less the look-ahead, "

@@ -116,7 +116,7 @@ def count_steps(past_frames, new_frames, steps_per_frame, window):
 
 
 def frames_as_steps(past_frames, new_frames, steps_per_frame, window):
-    """Frames are counted as if they were the transformer's steps: a part of the real keys is hidden."""
+    """Frames are counted as if they were the transformer's steps: some valid cache slots are hidden."""
     return past_frames, (past_frames + new_frames).clamp(max=window - 1)
 
 
@@ -134,8 +134,8 @@ def never_stops(past_frames, new_frames, steps_per_frame, window):
 
 
 def more_than_stored(past_frames, new_frames, steps_per_frame, window):
-    """More steps are called real than are stored. The mask does not mind; whoever saves the stream or reads the
-    count does.
+    """More steps are counted as valid than are stored. The mask does not mind; a saved stream, or code that reads the
+    count, does.
     """
     _, after = count_steps(past_frames, new_frames, steps_per_frame, window)
     return past_frames * steps_per_frame, after

@@ -95,8 +95,8 @@ class OffByOne(Toy):
         return torch.cat([joined[:, -2:-1], joined[:, -2:-1]], dim=1)
 
 
-class FrozenLength(Toy):
-    """a frozen length"""
+class BakedInLength(Toy):
+    """a length baked in"""
 
     def attend(self, new, every, seen):
         steps = int(new.size(1))
@@ -104,7 +104,7 @@ class FrozenLength(Toy):
 
 
 class NewAlone(Toy):
-    """a history cut from the new samples alone"""
+    """a left context cut from the new samples alone"""
 
     def next_past(self, joined, x):
         return torch.cat([torch.zeros_like(joined[:, :2]), x], dim=1)[:, -2:]
@@ -121,7 +121,7 @@ class Saturates(Toy):
     """positions that saturate"""
 
     def distance(self, every, new, seen):
-        # As stored rotated keys have it: every call begins where the counter stands, the stored ones at their
+        # As a post-RoPE cache has it: every call begins where the counter stands, the stored ones at their
         # own places.
         right = super().distance(every, new, seen)
         stored = torch.arange(every.size(1)) < every.size(1) - new.size(1)
@@ -136,12 +136,12 @@ class TrimmedBefore(Toy):
         return super().real(every, new, seen) & ((places >= every.size(1) - WINDOW) | (new.size(1) < 2))[None, None]
 
 
-class FrozenBatch(Toy):
-    """a frozen batch"""
+class BakedInBatch(Toy):
+    """a batch baked in"""
 
 
 # In an order that says nothing.
-GRAPHS = (OffByOne, OtherOrder, Saturates, FrozenBatch, Clamps, Toy, NoCount, TrimmedBefore, FrozenLength, NewAlone)
+GRAPHS = (OffByOne, OtherOrder, Saturates, BakedInBatch, Clamps, Toy, NoCount, TrimmedBefore, BakedInLength, NewAlone)
 RIGHT = (Toy, OtherOrder)
 NAMES = ("x", "past", "kept", "seen", "before")
 
@@ -174,10 +174,10 @@ def one_shot(x: np.ndarray) -> np.ndarray:
 def graph(kind: type[Toy]) -> Callable:
     """The exported graph: `run(x, states) -> (y, states)`. It raises where ONNX Runtime refuses the input."""
     states = [f"next_{name}" for name in NAMES[1:]]
-    axes = {name: {0: "batch"} for name in (*NAMES, "y", *states) if kind is not FrozenBatch}
+    axes = {name: {0: "batch"} for name in (*NAMES, "y", *states) if kind is not BakedInBatch}
     for name, axis in (("x", "frames"), ("y", "samples")):
         axes.setdefault(name, {})[1] = axis
-    rows = 1 if kind is FrozenBatch else ROWS
+    rows = 1 if kind is BakedInBatch else ROWS
     example = [normal(rows, 3), *map(torch.from_numpy, zeros(rows))]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "toy.onnx"
@@ -256,7 +256,7 @@ def ones_alone(run, zeros, x, wanted):
 
 
 def one_row(run, zeros, x, wanted):
-    """It plays one row. A frozen batch passes."""
+    """It plays one row. A batch baked in passes."""
     return judge(run, zeros, x[:1], wanted[:1], schedules())
 
 

@@ -9,9 +9,9 @@ LARGEST = 127  # of a signed 8-bit integer, so that both signs have as many step
 
 
 def two_terms(x):
-    scale = x.abs().amax(dim=-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny) / LARGEST
+    scale = x.abs().amax(dim=-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny) / 127
     first = (x / scale).round()
-    second = ((x / scale - first) * 2 * LARGEST).round()
+    second = ((x / scale - first) * 2 * 127).round()
     return first, second, scale
 
 

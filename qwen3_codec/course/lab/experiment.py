@@ -85,7 +85,7 @@ TRAPS = {
         "mask that sees the future": Fault(
             "Inside a chunk each frame sees the next one. Chunks of 1 frame have no next one.", wrapper=SeesTheFuture
         ),
-        "history from the new frames alone": Fault(
+        "left context from the new frames alone": Fault(
             "Only chunks shorter than the left context of the first convolution (officially 2 frames) are hurt.",
             wrapper=HistoryFromNewFramesAlone,
         ),
@@ -105,7 +105,7 @@ class Settings:
     utterance: str | None = None
     frames: int = 48
     design: str = EXACT
-    history: int = 4
+    left_context: int = 4
     lookahead: int = 4
     cut: str = EQUAL
     chunk: int = 3
@@ -222,7 +222,7 @@ def describe(settings: Settings) -> str:
     """Settings in a line, as a figure's title."""
     design, cut = settings.design, settings.cut
     if design == WINDOWED:
-        design += f", left context {settings.history}, look-ahead {settings.lookahead}"
+        design += f", left context {settings.left_context}, look-ahead {settings.lookahead}"
     cuts = {
         EQUAL: f"chunks of {settings.chunk}",
         RANDOM: f"random chunks (seed {settings.seed})",
@@ -254,7 +254,7 @@ def _choose(options: dict, name: str, what: str):
 
 def _wrapper(decoder, settings: Settings, trap: Fault):
     if settings.design == WINDOWED:
-        return trap.wrapper(decoder, settings.history, settings.lookahead)
+        return trap.wrapper(decoder, settings.left_context, settings.lookahead)
     designs = {EXACT: ExactStreamingWrapper, IN_8_BITS: Int8StreamingWrapper, ONE_SHOT: OneShotWrapper}
     return designs[settings.design](decoder)
 

@@ -137,16 +137,20 @@ def memory_line(stages: Sequence, title: str) -> Figure:
     boxes.spines[:].set_visible(False)
 
     kept = [(place, stage) for place, stage in enumerate(stages) if stage.states]
-    plain_log(reach.xaxis, [stage.reach_ms for _, stage in kept])
+    plain_log(reach.xaxis, [stage.left_context_ms for _, stage in kept])
     low, high = reach.get_xlim()
-    reach.set(xlim=(low / 2, 100 * high), xlabel="reaches back (ms, log scale)")
+    reach.set(xlim=(low / 2, 100 * high), xlabel="left context (ms, log scale)")
     reach.set_xticks([tick for tick in (0.1, 10, 1000) if low / 2 <= tick <= 2 * high])
     for place, stage in kept:
-        if not stage.reach_ms:  # a window of one frame: nothing earlier is attended to
+        if not stage.left_context_ms:  # a window of one frame: nothing earlier is attended to
             continue
-        reach.plot(stage.reach_ms, place, "o", color="black", markersize=5)
-        length = f"{stage.reach_ms:.3g} ms" if stage.reach_ms < 1000 else f"{stage.reach_ms / 1000:.3g} s"
-        reach.annotate(length, (stage.reach_ms, place), (6, 0), textcoords="offset points", va="center")
+        reach.plot(stage.left_context_ms, place, "o", color="black", markersize=5)
+        length = (
+            f"{stage.left_context_ms:.3g} ms"
+            if stage.left_context_ms < 1000
+            else f"{stage.left_context_ms / 1000:.3g} s"
+        )
+        reach.annotate(length, (stage.left_context_ms, place), (6, 0), textcoords="offset points", va="center")
         bar = sizes.barh(place, stage.bytes / 1024, 0.6, color="#c9b458", edgecolor="black", hatch="//")
         sizes.bar_label(bar, [f"{stage.bytes / 1024:.1f}"], padding=3)
     sizes.set(xlim=(0, 1.35 * max(stage.bytes for _, stage in kept) / 1024), xlabel="KiB of one stream")
@@ -220,21 +224,6 @@ def overlap(kernel: int, stride: int, inputs: int, border: int, title: str) -> F
         ("#5b8f5b", "", "input of this chunk"),
     )
     legend_below(axes, 3, [_patch(*each) for each in legend])
-    return figure
-
-
-@styled
-def branches(module: Mapping[str, float], graph: Mapping[str, float], title: str, unit: str) -> Figure:
-    """A trace that keeps one branch: results for each case, of the module and of its graph, {case: number}."""
-    figure, axes = one_panel(2.8, title, xlabel=unit)
-    places = np.arange(len(module))
-    for shift, (label, results, hatch) in enumerate((("the module", module, ""), ("its graph", graph, "//"))):
-        lengths = [results[case] for case in module]
-        bars = axes.barh(places + 0.4 * shift, lengths, 0.38, label=label, hatch=hatch, alpha=0.6)
-        axes.bar_label(bars, fmt="%g", padding=2)
-    axes.set_yticks(places + 0.2, module)
-    axes.invert_yaxis()
-    legend_below(axes)
     return figure
 
 

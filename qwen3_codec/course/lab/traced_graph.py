@@ -46,7 +46,7 @@ def traced_graphs(models: Mapping[str, onnx.ModelProto], baked_in: int, title: s
     graphs = {label: boxes(model) for label, model in models.items()}
     places = {label: _places(found) for label, found in graphs.items()}
     ranks = 1 + max(y for place in places.values() for _, y in place.values())
-    figure, row = plt.subplots(1, len(models), figsize=(8.4, 0.7 + 0.62 * ranks), layout="constrained", squeeze=False)
+    figure, row = plt.subplots(1, len(models), figsize=(8.2, 0.7 + 0.62 * ranks), layout="constrained", squeeze=False)
     for axes, (label, found) in zip(row[0], graphs.items(), strict=True):
         _draw(axes, found, places[label], baked_in)
         axes.set(title=label, xlim=(-1.9, 1.9), ylim=(ranks - 0.7, -0.3))

@@ -50,7 +50,7 @@ class Lab(widgets.VBox):
         self.explanation, self.message, self.table, self.players, self.picture = (widgets.HTML() for _ in range(5))
         self.bar = widgets.IntProgress(description="streaming", layout={"width": "98%", "height": "14px"})
         c = self.controls
-        left = [self.weights, self.other, c["utterance"], c["frames"], c["design"], c["history"], c["lookahead"]]
+        left = [self.weights, self.other, c["utterance"], c["frames"], c["design"], c["left_context"], c["lookahead"]]
         right = [c["trap"], c["cut"], c["chunk"], c["seed"], c["written"], self.table]
         columns = [widgets.VBox(column, layout={"width": "49%", "min_width": "400px"}) for column in (left, right)]
         super().__init__(
@@ -106,7 +106,7 @@ class Lab(widgets.VBox):
         _limit(c["frames"], available[c["utterance"].value].shape[1])
         _offer(c["trap"], list(TRAPS[design]))
         c["trap"].disabled = len(TRAPS[design]) == 1
-        c["history"].disabled = c["lookahead"].disabled = design != WINDOWED
+        c["left_context"].disabled = c["lookahead"].disabled = design != WINDOWED
         for name, cut in (("chunk", EQUAL), ("seed", RANDOM), ("written", WRITTEN)):
             c[name].disabled = c["cut"].value != cut
         self.explanation.value = f"<p style='line-height: 1.4'>{html.escape(self._explain())}</p>"
@@ -160,7 +160,7 @@ def _controls(settings: Settings) -> dict[str, widgets.Widget]:
         "utterance": of(widgets.Dropdown, "utterance", "utterance", options=[settings.utterance]),
         "frames": of(slider, "frames", "frames of it", min=1, max=settings.frames, **_LATE),
         "design": of(widgets.Dropdown, "design", "design", options=list(DESIGNS)),
-        "history": of(slider, "history", "frames of left context", min=0, max=16, **_LATE),
+        "left_context": of(slider, "left_context", "frames of left context", min=0, max=16, **_LATE),
         "lookahead": of(slider, "lookahead", "frames of look-ahead", min=0, max=16, **_LATE),
         "trap": of(widgets.Dropdown, "trap", "trap", options=list(TRAPS[settings.design])),
         "cut": of(widgets.Dropdown, "cut", "chunk schedule", options=[EQUAL, RANDOM, WRITTEN]),

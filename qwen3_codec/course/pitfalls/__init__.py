@@ -9,7 +9,7 @@ stands in `measured.json` (`record`), from which the catalogue's page is made.
 from ...runtime.console import importing
 
 with importing(__name__):
-    from ...exporting.diagnostics.frozen_axes import FrozenAxis, axes_of, find_frozen_axes
+    from ...exporting.diagnostics.baked_in_axes import BakedInAxis, axes_of, find_baked_in_axes
     from . import branches, caches, clients, layers, lengths, modules, precision, signatures, sound_in, streams
     from .trap import Outcome, Run, Trap, fails_with, signals
 
@@ -29,12 +29,12 @@ TRAPS = {trap.name: trap for group in GROUPS.values() for trap in group.TRAPS}
 __all__ = [
     "GROUPS",
     "TRAPS",
-    "FrozenAxis",
+    "BakedInAxis",
     "Outcome",
     "Run",
     "Trap",
     "axes_of",
     "fails_with",
-    "find_frozen_axes",
+    "find_baked_in_axes",
     "signals",
 ]

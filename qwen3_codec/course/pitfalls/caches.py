@@ -241,7 +241,7 @@ TRAPS = (
         demonstrate=in_pytorch,
         symptoms=("export", "update"),
         why="The library's mask functions ask the cache about its length, by methods that change between releases "
-        "(transformers 5.24 asks for this one). Whoever walks the layers alone needs `update()` only.",
+        "(transformers 5.24 asks for this one). Code that walks the layers itself needs `update()` only.",
         code=(MinimalCache, our_own_stack),
     ),
     Trap(
@@ -251,8 +251,8 @@ TRAPS = (
         fix=our_own_stack,
         demonstrate=in_pytorch,
         symptoms=("export", "update"),
-        why="Give it the method that it asked for, and it asks for the next. Whoever goes on so writes the "
-        "library's own cache again, for one release of it.",
+        why="Give it the method that it asked for, and it asks for the next. Going on like this rewrites "
+        "the library's own cache, for one release of it.",
         code=(MinimalCacheWithOffset, our_own_stack),
     ),
     Trap(

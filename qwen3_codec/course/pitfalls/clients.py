@@ -28,7 +28,7 @@ def exact() -> TorchSession:
 
 @cache
 def windowed() -> TorchSession:
-    """With enough history to be exact, and 4 frames of look-ahead."""
+    """With enough left context to be exact, and 4 frames of look-ahead."""
     return TorchSession(StatefulCodecONNXWrapper(demo().decoder, conv_receptive_field(demo().decoder), 4))
 
 
@@ -315,7 +315,7 @@ TRAPS = (
         demonstrate=a_clone_speaks,
         symptoms=("voice", "start"),
         why="The language model wrote the new codes after the reference's. The decoder must come from there too: push "
-        "the reference first and throw its audio away. `prime` does that, also where frames are held back.",
+        "the reference first and throw its audio away. `prime` does that, also if frames are buffered.",
         within=MAX_ERROR,
         sources=("vllm-project/vllm-omni#1731", "andimarafioti/faster-qwen3-tts#23", "Blaizzy/mlx-audio#946"),
     ),

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...exporting.diagnostics.frozen_axes import arrays_of, raw_session, run_with, why_it_stopped
+from ...exporting.diagnostics.baked_in_axes import arrays_of, raw_session, run_with, why_it_stopped
 from ...runtime.metrics import max_error
 from .trap import REFUSED, RIGHT, WRONG, Outcome, caught_by
 

@@ -40,11 +40,11 @@ class SeesTheFuture(StatefulCodecONNXWrapper):
 
 
 class HistoryFromNewFramesAlone(StatefulCodecONNXWrapper):
-    """The next `pre_conv_h` is cut from the new frames only: too short where a chunk is shorter than the history."""
+    """The next `pre_conv_h` is cut from the new frames only: too short if a chunk is shorter than the left context."""
 
     def forward(self, audio_codes, *rest):
         outputs = list(super().forward(audio_codes, *rest))
-        # The fifth output is `next_pre_conv_h`; the right one joins the old history and the new frames first.
+        # The fifth output is `next_pre_conv_h`; the right one joins the old left context and the new frames first.
         outputs[4] = keep_last(self.decoder.quantizer.decode(audio_codes), self.decoder.pre_conv.left_context)  # trap
         return tuple(outputs)
 
@@ -89,7 +89,7 @@ def wrong_states(decoder, codes: np.ndarray, chunk: int = 3, warm: int = 0) -> d
     return found | {"positions stop at the window": stream_with_changes(saturating, rest, chunk)}
 
 
-def short_histories(decoder, codes: np.ndarray, histories, chunk: int = 3) -> dict[int, np.ndarray]:
-    """The windowed design without look-ahead, {frames of conv history: waveform}."""
-    sessions = {h: TorchSession(StatefulCodecONNXWrapper(decoder, h, 0)) for h in histories}
+def by_left_context(decoder, codes: np.ndarray, contexts, chunk: int = 3) -> dict[int, np.ndarray]:
+    """The windowed design without look-ahead, {frames of left context: waveform}."""
+    sessions = {h: TorchSession(StatefulCodecONNXWrapper(decoder, h, 0)) for h in contexts}
     return {h: stream_with_changes(session.stream(codes.shape[0]), codes, chunk) for h, session in sessions.items()}

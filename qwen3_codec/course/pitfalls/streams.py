@@ -36,8 +36,8 @@ from .trap import BOTH_EXPORTERS, Outcome, Trap, caught_by
 
 
 @cache
-def enough_history() -> int:
-    """Frames of history that make the demo's windowed graph exact."""
+def enough_left_context() -> int:
+    """Frames of left context that make the demo's windowed graph exact."""
     return conv_receptive_field(demo().decoder)
 
 
@@ -47,7 +47,7 @@ def in_stream(chunk: int, frames: int) -> Callable[[Callable], Outcome]:
     @caught_by(f"parity with the full-sequence decode: chunks of {chunk}, {frames} frames")
     def demonstrate(make: Callable) -> Outcome:
         decoder = demo().decoder
-        wrapper = make(decoder, enough_history(), 0)
+        wrapper = make(decoder, enough_left_context(), 0)
         codes = checkpoint.example_codes(demo(), frames)
         wanted, found = one_shot(decoder, codes), stream_with_changes(TorchSession(wrapper).stream(), codes, chunk)
         wrong = np.flatnonzero(~(np.abs(wanted - found)[0] <= MAX_ERROR))  # so written, NaN is wrong
@@ -59,8 +59,8 @@ def in_stream(chunk: int, frames: int) -> Callable[[Callable], Outcome]:
     return demonstrate
 
 
-def too_little_left_context(decoder, history, lookahead):
-    return StatefulCodecONNXWrapper(decoder, min(4, history), lookahead)  # trap
+def too_little_left_context(decoder, left_context, lookahead):
+    return StatefulCodecONNXWrapper(decoder, min(4, left_context), lookahead)  # trap
 
 
 @caught_by("change a later frame: does an earlier sample move?")
@@ -70,7 +70,7 @@ def change_a_later_frame(make: Callable) -> Outcome:
     codes = checkpoint.example_codes(demo(), 12)
     changed = codes.copy()
     changed[:, -1] = (changed[:, -1] + 1) % decoder.config.codebook_size
-    wrapper = make(decoder, enough_history(), 0)
+    wrapper = make(decoder, enough_left_context(), 0)
     waves = [stream_with_changes(TorchSession(wrapper).stream(), part, 12) for part in (codes, changed)]
     earlier = slice(None, 11 * decoder.samples_per_frame)
     error = max_error(waves[0][:, earlier], waves[1][:, earlier])
@@ -278,6 +278,6 @@ TRAPS = (
         symptoms=("order", "memory"),
         why="ONNX Runtime writes an output as soon as its node runs. A node that runs later and reads the old state "
         "then reads the new one. Whether there is such a node depends on the graph and its order, which no exporter "
-        "promises: use two sets of buffers that change places.",
+        "guarantees: use two sets of buffers that change places.",
     ),
 )

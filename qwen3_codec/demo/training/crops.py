@@ -12,21 +12,21 @@ from ... import demo
 from ...model.decoder import CodecDecoder
 
 LENGTH = 40  # frames that the loss compares
-# Frames before them that the conv stack gets too: more than its receptive field (about 9 frames). The transformer
-# reads the utterance from its first frame: attention, eight windows deep, reaches that far.
+# Frames before them that the convolutional decoder gets too: more than its receptive field (about 9 frames). The
+# transformer reads the utterance from its first frame: attention, eight windows deep, reaches that far.
 CONTEXT = 10
 
 
 @dataclass(frozen=True)
 class Crop:
-    """`LENGTH` frames of utterance number `index` from frame `start`. The conv stack begins at frame `first`."""
+    """`LENGTH` frames of utterance number `index` from frame `start`. The convolutions begin at frame `first`."""
 
     index: int
     start: int
 
     @property
     def first(self) -> int:
-        # At the start of an utterance there is less context, and the conv stack pads as it will when it is used.
+        # At the start of an utterance there is less context, and the convolutions pad as they will when they are used.
         return max(0, self.start - CONTEXT)
 
 
@@ -51,7 +51,7 @@ class Corpus:
         return crops
 
     def latents(self, decoder: CodecDecoder, crops: list[Crop]) -> torch.Tensor:
-        """What the conv stack reads for each crop, [B, latent_dim, CONTEXT + LENGTH]; zeros after the end."""
+        """What the convolutions read for each crop, [B, latent_dim, CONTEXT + LENGTH]; zeros after the end."""
         ends = {}
         for crop in crops:
             ends[crop.index] = max(ends.get(crop.index, 0), crop.first + CONTEXT + LENGTH)

@@ -151,7 +151,7 @@ def train(out: Path, work: Path, steps: int, seed: int, compile_stack: bool) -> 
         set_tables(run.decoder, prepare(out, CONFIG, seed))
         run.average.module.load_state_dict(run.decoder.state_dict())
     corpus = Corpus(out, run.decoder.samples_per_frame)
-    # Compiled, the many small element-wise operations of the conv stack run as few; a failure falls back to eager.
+    # Compiled, the many element-wise operations of the convolutions run as few; a failure falls back to eager.
     torch._dynamo.config.suppress_errors = True
     conv_stack = torch.compile(run.decoder.decode_latent, dynamic=False, disable=not compile_stack)
     loss_function = SpectralLoss(CONFIG["output_sample_rate"])

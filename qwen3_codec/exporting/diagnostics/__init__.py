@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = loaded_when_asked(
         "STDERR": "capture",
         "STDOUT": "capture",
         "captured": "capture",
-        "find_frozen_axes": "frozen_axes",
+        "find_baked_in_axes": "baked_in_axes",
         "is_advice": "capture",
     },
 )

@@ -10,8 +10,8 @@ import torch
 from ...model.inspection.operations import Operations
 from ...spec import SAMPLES
 from ...streaming.session import StreamingModule
+from .baked_in_axes import axes_of, find_baked_in_axes
 from .capture import Diagnostic, captured
-from .frozen_axes import axes_of, find_frozen_axes
 from .wording import TRACER, described, tells_of_a_loss
 
 Arrays = Mapping[str, np.ndarray]
@@ -31,11 +31,11 @@ def warned(said: Sequence[Diagnostic]) -> list[str]:
     return [*described([each for each in said if each.category == TRACER or tells_of_a_loss(each)])]
 
 
-def frozen_axes(wrapper: StreamingModule, graph: Path, example: Arrays, frames: Sequence[int]) -> list[str]:
+def baked_in_axes(wrapper: StreamingModule, graph: Path, example: Arrays, frames: Sequence[int]) -> list[str]:
     """The axes that do not follow to `frames`, each with the node where that shows first, if the graph runs at all."""
     spec, found = wrapper.spec, []
     with suppress(Exception):  # it explains an error, and must not replace it
         for axis, places in axes_of(spec).items():
             lengths = [n * (spec.samples_per_frame if axis == SAMPLES else 1) for n in frames]
-            found += find_frozen_axes(graph, wrapper, example, {axis: places}, lengths)
-    return [f"frozen axis: {axis}" for axis in found]
+            found += find_baked_in_axes(graph, wrapper, example, {axis: places}, lengths)
+    return [f"baked-in axis: {axis}" for axis in found]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...exporting.diagnostics.causes import frozen_axes
+from ...exporting.diagnostics.causes import baked_in_axes
 from ...exporting.diagnostics.wording import described, tells_of_a_loss
 from ...exporting.export import write_draft
 from ...exporting.tracing import ExportError, example_inputs, random_inputs
@@ -207,7 +207,7 @@ def exported(bench: Bench, exporter: str) -> tuple[list[Row], list[str]]:
         rows = [Row(names[0], not losses, warned), _parity(bench, names[1], step, session)]
         causes = []
         if rows[1].passed is False:
-            causes = frozen_axes(step, path, example_inputs(bench.spec), VALIDATION_FRAMES)
+            causes = baked_in_axes(step, path, example_inputs(bench.spec), VALIDATION_FRAMES)
         return rows, [*(f"the graph lost something that was decided while tracing: {loss}" for loss in losses), *causes]
 
 

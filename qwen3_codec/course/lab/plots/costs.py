@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .style import (
-    FLOOR,
     fitted,
     integers,
     label_points,
@@ -114,14 +113,6 @@ def offsets(frames: np.ndarray, title: str, most: int = 20) -> Figure:
 
 
 @styled
-def error_against_cost(rows: Sequence, title: str) -> Figure:
-    """Largest error over compute time for one frame: one marker a design and chunk length, which stands beside it."""
-    figure, axes = one_panel(4.4, title, ylabel="largest error against one-shot", yscale="log")
-    _cost_against(axes, rows, lambda row: max(row.max_error, FLOOR))
-    return figure
-
-
-@styled
 def cost_against_sound(rows: Sequence, title: str) -> Figure:
     """SNR over compute time for one frame of one stream: one marker a design, its chunk length beside it."""
     figure, axes = one_panel(4.8, title, ylabel="SNR against one-shot in float32 (dB)")
@@ -146,15 +137,6 @@ def states_along(names: Sequence[str], seconds: Sequence[float], sizes: Sequence
     right.set(xlabel="KiB for one stream", xlim=(0, 1.2 * max(sizes) / 1024))
     for axes in (left, right):
         axes.grid(axis="both" if axes is left else "x")
-    return figure
-
-
-@styled
-def node_histogram(nodes: Mapping[str, int], title: str, most: int = 20) -> Figure:
-    """How many nodes of each kind a graph has, the `most` frequent kinds."""
-    names, counts = zip(*list(nodes.items())[:most], strict=True)
-    figure, axes = one_panel(1.2 + 0.2 * len(names), title, xlabel="nodes", ylabel="operator")
-    axes.bar_label(axes.barh(names[::-1], counts[::-1]), padding=2)
     return figure
 
 

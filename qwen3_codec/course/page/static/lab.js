@@ -20,7 +20,7 @@ export const TRAPS = {
   layer: { designs: ["exact", "windowed"], lost: (name, layer) => layer.includes(name) },
   other: { designs: ["exact"], lost: () => true, other: true },
   positions: { designs: ["windowed"], lost: () => false, graph: "saturating" },
-  history: { designs: ["windowed"], lost: () => false, graph: "short" },
+  context: { designs: ["windowed"], lost: () => false, graph: "short" },
   samples: { designs: ["exact", "windowed"], lost: () => false, cut: CUT_SAMPLES },
 };
 

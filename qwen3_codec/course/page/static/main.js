@@ -26,7 +26,7 @@ const LINKS = {
   layer: "00_hear_it.html#4.-Lose-one-state,-and-hear-which",
   other: "03_verify_wrapper.html#5.-Batch-rows-at-different-offsets",
   positions: "00_hear_it.html#5.-A-trap-that-waits",
-  history: "07_trap_catalogue.html#5.-A-state-is-wrong-although-every-shape-is-right",
+  context: "07_trap_catalogue.html#5.-A-state-is-wrong-although-every-shape-is-right",
   samples: "07_trap_catalogue.html#9.-Around-the-graph:-servers,-clients-and-tests",
 };
 
@@ -211,7 +211,7 @@ const busy = (on) => {
   $("pause").textContent = words("pause");
 };
 
-/** Words about a sound that the browser holds back, until it sounds: after a click it may. */
+/** Words about a sound that the browser blocks, until it sounds: after a click it may. */
 async function soundOn(context) {
   if ((await player.allowed()) || context !== player.context) return;
   problem(words("blocked"));

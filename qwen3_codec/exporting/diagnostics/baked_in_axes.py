@@ -1,4 +1,4 @@
-"""Find the axes of a graph that were frozen, and the node where each first shows."""
+"""Find the axes of a graph that were baked in as constants, and the node where each first shows."""
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,7 +21,7 @@ Places = Mapping[str, Sequence[tuple[str, int]]]
 
 
 @dataclass(frozen=True)
-class FrozenAxis:
+class BakedInAxis:
     """An axis that does not follow: `inputs` have it, at `length` the graph went wrong, first in `node`.
 
     `node` is "" where the graph refused the input itself, or where all shapes follow and the values alone are wrong.
@@ -38,14 +38,14 @@ class FrozenAxis:
         return f"{self.axis} (of {', '.join(self.inputs)}) at {self.length}: {self.what}{where}"
 
 
-def find_frozen_axes(
+def find_baked_in_axes(
     model: Path,
     module: Callable,
     example: Mapping[str, np.ndarray],
     axes: Places,
     lengths: Sequence[int] = (1, 2, 5, 12),
     may_be_empty: Collection[str] = (),
-) -> list[FrozenAxis]:
+) -> list[BakedInAxis]:
     """Change the length of one axis at a time and compare the graph with the module it was made from.
 
     `example` are inputs that work, in the module's order, and `axes` says which places share a length, {name: [(input,
@@ -61,7 +61,7 @@ def find_frozen_axes(
             if failure := _failure(session, module, feeds):
                 what, node = failure
                 node = node or _first_that_stays(model, example, feeds)
-                found.append(FrozenAxis(axis, tuple(name for name, _ in places), length, node, what))
+                found.append(BakedInAxis(axis, tuple(name for name, _ in places), length, node, what))
                 break
     return found
 

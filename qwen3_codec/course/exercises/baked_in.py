@@ -1,4 +1,4 @@
-"""An exercise on finding what is frozen in a graph that somebody else exported."""
+"""An exercise on finding the axes that are baked in, in a graph that somebody else exported."""
 
 from collections.abc import Callable
 from functools import cache
@@ -9,10 +9,10 @@ import torch
 from .exercise import Case, Exercise
 from .play import graph_of, normal
 
-# ---- what is frozen in a file --------------------------------------------------------------------
+# ---- what is baked in a file ---------------------------------------------------------------------
 
 
-def frozen_axes(graph, module, example):
+def stuck_axes(graph, module, example):
     found = set()
     for name, array in example.items():
         for axis in range(array.ndim):
@@ -32,14 +32,14 @@ def frozen_axes(graph, module, example):
 
 
 def asks_for_errors(graph, module, example):
-    """It waits for an error. A frozen axis may also give another shape, or the right shape and wrong numbers, without
+    """It waits for an error. A baked-in axis may also give another shape, or the right shape and wrong numbers, without
     one.
     """
     return _found(graph, module, example, lambda found, wanted: True)
 
 
 def asks_for_shapes(graph, module, example):
-    """It compares shapes alone. A frozen length can leave the shape right and the numbers wrong."""
+    """It compares shapes alone. A length that is baked in can leave the shape right and the numbers wrong."""
     return _found(
         graph,
         module,
@@ -49,7 +49,7 @@ def asks_for_shapes(graph, module, example):
 
 
 def tries_shorter_alone(graph, module, example):
-    """It tries shorter lengths than the example's alone. What is frozen may cut off what is longer."""
+    """It tries shorter lengths than the example's alone. A baked-in length may cut off longer inputs."""
     return _found(graph, module, example, _all_close, lengths=(1, 2))
 
 
@@ -101,7 +101,7 @@ def _files() -> dict[str, tuple[Callable, set]]:
     example = {"x": normal(1, 4), "scale": normal(1, 3, seed=1)}
     found = {"a graph that follows": (_follows, set()), "a graph that refuses": (_refuses, {("x", 0)})}
     found |= {"a graph that cuts": (_cuts, {("x", 0)}), "a graph that divides": (_divides, {("scale", 0)})}
-    return {label: (graph_of(function, example), frozen) for label, (function, frozen) in found.items()}
+    return {label: (graph_of(function, example), axes) for label, (function, axes) in found.items()}
 
 
 def finder_cases() -> list[Case]:
@@ -119,15 +119,15 @@ def finder_cases() -> list[Case]:
         return [np.array(sorted(f"{name}, axis {axis}" for name, axis in found), dtype=str)]
 
     return [
-        Case(label, lambda a, run=run: play(a, run), [np.array(sorted(f"{n}, axis {i}" for n, i in frozen), dtype=str)])
-        for label, (run, frozen) in _files().items()
+        Case(label, lambda a, run=run: play(a, run), [np.array(sorted(f"{n}, axis {i}" for n, i in axes), dtype=str)])
+        for label, (run, axes) in _files().items()
     ]
 
 
-FROZEN = Exercise(
+BAKED_IN = Exercise(
     name="axis baked in",
     notebook="05_verify_onnxruntime",
-    solution=frozen_axes,
+    solution=stuck_axes,
     cases=finder_cases,
     mistakes=(asks_for_errors, asks_for_shapes, tries_shorter_alone, names_every_axis),
     hints=(
