@@ -121,7 +121,7 @@ oldest:
 # Take the .py sources over into the .ipynb files and execute those in place; for whoever edits a notebook.
 notebooks: export QWEN3_CODEC_OFFICIAL := 1
 notebooks: setup $(TRITON)
-	$(BIN)/jupytext --quiet --to ipynb --update notebooks/*.py
+	$(BIN)/jupytext --quiet --to ipynb --update notebooks/[0-9]*.py
 	for notebook in $(NOTEBOOKS); do $(CONVERT) --to notebook --inplace --execute $$notebook || exit 1; done
 	$(CONVERT) --to notebook --inplace --coalesce-streams $(NOTEBOOKS)
 	cp build/per_chunk_error.png notebooks/
