@@ -6,3 +6,10 @@ addEventListener("DOMContentLoaded", () => {
   const frame = Object.assign(document.createElement("iframe"), { src: root + lab.dataset.lab, title: lab.dataset.title });
   lab.replaceChildren(frame);
 });
+
+// What scrolls in its own place can be reached by keyboard.
+addEventListener("load", () => {
+  for (const part of document.querySelectorAll("article pre, article table")) {
+    if (part.scrollWidth > part.clientWidth) part.tabIndex = 0;
+  }
+});

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from babel.messages.pofile import read_po
 from bs4 import BeautifulSoup
 from test_lab_browser import CHROMIUM, DRIVER, FLAGS
 
@@ -24,6 +25,7 @@ from qwen3_codec.course.page import site
 
 ROOT = Path(__file__).parents[2]
 KEPT = Path(os.environ.get("QWEN3_CODEC_BUILD", ROOT / "build")) / "book_tests"
+LOCALE = ROOT / "notebooks" / "locale" / "zh_CN" / "LC_MESSAGES"
 PAGES = Path(os.environ.get("QWEN3_CODEC_BOOK_PAGES", ROOT / "notebooks"))  # executed notebooks
 
 in_a_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium with chromedriver here")
@@ -192,11 +194,13 @@ def test_search_leads_to_the_right_page(browser, book, words, page):
     from selenium.webdriver.support.ui import WebDriverWait
 
     browser.get((book / "search.html").as_uri() + f"?q={words}")
-    WebDriverWait(browser, 30).until(lambda _: browser.execute_script("return Search._pulse_status < 0"))
     results = "return [...document.querySelectorAll('#search-results ul.search li > a')].map((a) => a.href)"
-    found = browser.execute_script(results)
-    places = [re.search(r"(\w+)\.html", link)[1] for link in found]
-    assert page in places[:5], places
+
+    def found(_):
+        links = browser.execute_script(results)
+        return page in [re.search(r"(\w+)\.html", link)[1] for link in links[:5]]
+
+    WebDriverWait(browser, 30).until(found)
 
 
 @in_a_browser
@@ -218,3 +222,33 @@ def test_axe_finds_nothing_serious(browser, address, texts, names):
                 if each["impact"] in ("serious", "critical")
             ]
             assert not serious, f"{name}, {theme}: {serious}"
+
+
+COMPLETE = {"index", "guide/install", "guide/glossary"}  # in Chinese
+
+
+def test_each_catalogue_has_the_messages_of_its_page_and_says_how_many_are_translated(tmp_path):
+    catalogues = {path.relative_to(LOCALE).with_suffix("").as_posix(): path for path in LOCALE.rglob("*.po")}
+    sources.write_sources(PAGES, tmp_path / "sources", lab=True)
+    for path in [*(tmp_path / "sources").rglob("*.md"), *(tmp_path / "sources").rglob("*.ipynb")]:
+        if path.relative_to(tmp_path / "sources").with_suffix("").as_posix() not in catalogues:
+            path.unlink()
+    command = [sys.executable, "-m", "sphinx", "-Q", "-b", "gettext", tmp_path / "sources", tmp_path / "messages"]
+    subprocess.run(command, check=True)
+    for name, path in catalogues.items():
+        wanted = {m.id for m in read_po((tmp_path / "messages" / f"{name}.pot").open("rb")) if m.id}
+        translated = {message.id: message.string for message in read_po(path.open("rb")) if message.id}
+        assert not translated.keys() - wanted, f"{name}: not on the page any more"
+        done = sum(bool(translated.get(each)) for each in wanted)
+        print(f"{name}: {done} of {len(wanted)} translated")
+        assert done == len(wanted) or name not in COMPLETE, [each for each in wanted if not translated.get(each)]
+    assert catalogues.keys() >= COMPLETE
+
+
+def test_the_chinese_pages_are_chinese_and_the_others_english(texts):
+    assert texts["zh/index.html"].h1.text.startswith("在 PyTorch 之外")
+    assert texts["zh/index.html"].html["lang"] == "zh-CN"
+    assert texts["zh/04_export_onnx.html"].h1.text == texts["04_export_onnx.html"].h1.text
+    switch = "a.language"
+    assert texts["guide/install.html"].select_one(switch)["href"] == "../zh/guide/install.html"
+    assert texts["zh/guide/install.html"].select_one(switch)["href"] == "../../guide/install.html"
