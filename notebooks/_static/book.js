@@ -9,7 +9,7 @@ addEventListener("DOMContentLoaded", () => {
 
 // What scrolls in its own place can be reached by keyboard.
 addEventListener("load", () => {
-  for (const part of document.querySelectorAll("article pre, article table")) {
+  for (const part of document.querySelectorAll("article pre, article table, article .table-wrapper")) {
     if (part.scrollWidth > part.clientWidth) part.tabIndex = 0;
   }
 });
