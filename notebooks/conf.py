@@ -26,6 +26,7 @@ myst_enable_extensions = ["colon_fence"]
 
 html_theme = "furo"
 html_title = "Streaming codecs outside PyTorch"
+html_search_language = "en"  # in every language: the Chinese search asks for a stemmer that is not there
 html_favicon = "_static/favicon.svg"
 html_static_path = ["_static"]
 templates_path = ["_templates"]

@@ -13,3 +13,8 @@ addEventListener("load", () => {
     if (part.scrollWidth > part.clientWidth) part.tabIndex = 0;
   }
 });
+
+// A fold is called by the words on it.
+addEventListener("DOMContentLoaded", () => {
+  for (const fold of document.querySelectorAll("article summary[aria-label]")) fold.removeAttribute("aria-label");
+});
