@@ -41,6 +41,7 @@ locale_dirs = ["locale"]
 gettext_compact = False
 gettext_location = False  # a message is its words, wherever they stand
 
+default_role = "code"  # a name in a docstring
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "undoc-members": False}
 autodoc_typehints_format = "short"
