@@ -15,6 +15,7 @@ from ...exporting.diagnostics.wording import described
 from ...model.checkpoint import Checkpoint, OtherModel, example_codes
 from ...model.one_shot import one_shot
 from ...runtime.codes import check_codes
+from ...runtime.measured_snr import FLOAT32
 from ...runtime.metrics import MAX_ERROR
 from ...spec import DECODER, StateSpec
 from ...streaming.designs import WRAPPERS, wrapper_of
@@ -31,8 +32,8 @@ MIXED = (7, 1, 2)
 class Bench:
     """A step to be judged, and all that it is held against.
 
-    `right` is the package's step of the same design and settings, or None where there is none; `problem` says why
-    nothing can be run.
+    `right` is the package's step of the same design and settings, or None where there is none; `declared` is the step's
+    own spec, or None where `problem` says why nothing can be run.
     """
 
     def __init__(
@@ -49,16 +50,17 @@ class Bench:
         self.runs: dict[tuple[int, ...], Run] = {}
         self._errors: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray, str]] = {}
         self.kept: list[str] = []  # what the module changes of its own in a call
-        self.spec: StateSpec | None = None
         self.right: Any = None
+        self.declared: StateSpec | None = None
         self.problem = self._build()
-        if self.spec is None:
+        if self.declared is None:
             return
         if codes is None and not isinstance(checkpoint, Checkpoint):
             raise ValueError(f"{checkpoint.source}: give codes and a reference: its decoder is not known here")
         spec = self.right.spec if self.right else self.spec
-        self.codes = example_codes(checkpoint, spec.frames_to_fill + PAST_THE_WINDOW) if codes is None else codes
-        self.codes = check_codes(self.codes, spec)
+        if codes is None:
+            codes = example_codes(checkpoint, spec.frames_to_fill + PAST_THE_WINDOW)
+        self.codes: np.ndarray = check_codes(codes, spec)
         if reference is None and not isinstance(checkpoint, Checkpoint):
             raise ValueError(f"{checkpoint.source}: give a reference: its decoder is not known here")
 
@@ -79,17 +81,24 @@ class Bench:
         self.checkpoint.check_unchanged()
         if self.checkpoint.fingerprint(DECODER) != weights:
             return "building the step changes weights of the decoder that it was given: work on a copy of them"
-        self.spec = spec
+        self.declared = spec
         if isinstance(self.checkpoint, Checkpoint) and any(key[:2] == (DECODER, spec.design) for key in WRAPPERS):
-            self.right = wrapper_of(self.checkpoint, spec.design, **spec.settings)
+            self.right = wrapper_of(self.checkpoint, spec.design, DECODER, FLOAT32, **spec.settings)
         return ""
+
+    @property
+    def spec(self) -> StateSpec:
+        """What the step declares; only what could be built has a spec."""
+        if self.declared is None:
+            raise ValueError(f"{self.name}: {self.problem}")
+        return self.declared
 
     def make(self) -> Any:
         """A step that has run nothing yet."""
         if inspect.isclass(self._given):
             return self._given(getattr(self.checkpoint, DECODER), **self.settings)
         if not isinstance(self._given, torch.nn.Module):
-            raise TypeError(f"a {self.name} is no streaming step: give a class, or an nn.Module with a `spec`")
+            raise TypeError(f"{self.name} is no streaming step: give a class, or an nn.Module with a `spec`")
         shared = {id(tensor): tensor for tensor in self._given.parameters()}
         return copy.deepcopy(self._given, shared)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from ...model.inspection.places import LIBRARY, PACKAGE, Place, is_machinery, short
 from ...runtime.metrics import MAX_ERROR, chunk_lengths, scaled_error
+from ...runtime.protocols import Session
 from ...runtime.stream import CodecStream
 from ...spec import StateSpec
 
@@ -50,7 +51,7 @@ class Run:
 class _Recorder:
     """A session that notes what it was given, and with `keep` what came out."""
 
-    def __init__(self, session, run: Run, keep: bool):
+    def __init__(self, session: Session, run: Run, keep: bool):
         self.spec, self._session, self._run, self._keep = session.spec, session, run, keep
         self._start = 0
 
@@ -64,7 +65,7 @@ class _Recorder:
         return outputs
 
 
-def stream_run(session, codes: np.ndarray, schedule: Sequence[int], keep: bool = False) -> Run:
+def stream_run(session: Session, codes: np.ndarray, schedule: Sequence[int], keep: bool = False) -> Run:
     """Stream `codes` [B, N, Q] over `schedule`; an error of the step ends it and is in the result. `keep` the calls."""
     run = Run(tuple(schedule), tuple(chunk_lengths(codes.shape[1], schedule)))
     try:

@@ -15,7 +15,7 @@ from ...runtime import CodecSession, GraphError
 from ...runtime.metrics import MAX_ERROR
 from ...runtime.stream import CodecStream
 from ...spec import BATCH, FRAMES
-from ...streaming.session import TorchSession
+from ...streaming.session import StreamingModule, TorchSession
 from .bench import MIXED, Bench, attributes
 from .calls import Call, Difference, differences, in_words, joined, off_alone, same_shapes, stream_run
 from .judgement import SINGLE, Row
@@ -169,10 +169,10 @@ def rows_together(bench: Bench) -> tuple[Row, list[Call]]:
         for tensor in bench.spec.all_outputs:
             if tensor.shape[0] != BATCH:
                 continue
-            error = off_alone(call.outputs[tensor.name], outputs[tensor.name][index : index + 1])
-            if not error <= max(MAX_ERROR, worst.error or 0.0):
+            off = off_alone(call.outputs[tensor.name], outputs[tensor.name][index : index + 1])
+            if not off <= max(MAX_ERROR, worst.error or 0.0):
                 words = f"the row at frame {call.start} gives something else than alone"
-                worst = Row(ROWS, False, words, call.start, error, tensor.name)
+                worst = Row(ROWS, False, words, call.start, off, tensor.name)
     return worst, calls
 
 
@@ -211,7 +211,7 @@ def exported(bench: Bench, exporter: str) -> tuple[list[Row], list[str]]:
         return rows, [*(f"the graph lost something that was decided while tracing: {loss}" for loss in losses), *causes]
 
 
-def _parity(bench: Bench, name: str, step, session: CodecSession) -> Row:
+def _parity(bench: Bench, name: str, step: StreamingModule, session: CodecSession) -> Row:
     """The graph beside the step: each call of the step's own stream, then other lengths, rows and random states."""
     found = differences(session.run, bench.run(MIXED).calls)
     wrong = [each for each in found if each.wrong or each.raised]

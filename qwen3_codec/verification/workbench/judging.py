@@ -1,5 +1,6 @@
 """`judge`: a streaming step that someone changed, checked in PyTorch, exported, compared; and the likely cause."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -7,15 +8,15 @@ import numpy as np
 
 from ...exporting.tracing import EXPORTERS
 from ...model.checkpoint import Checkpoint, OtherModel, load
-from ...runtime.progress import no_progress
-from . import causes, checks
+from ...runtime.progress import Progress, no_progress
+from . import causes, checks, looks
 from .bench import MIXED, Bench
 from .calls import Call, Difference, differences, joined
-from .judgement import Judgement, Row, Streamed
+from .judgement import SINGLE, Judgement, Row, Streamed
 from .mistakes import batch_mistakes, run_of
 
 SCHEDULES = ((1,), (3,), MIXED)
-MEMORY = (checks.IN_TURN, checks.ROWS, checks.SINGLE, checks.RANDOM, "export")
+MEMORY = (checks.IN_TURN, checks.ROWS, SINGLE, checks.RANDOM, "export")
 NOT_CAUSAL = (
     "it is not causal: a convolution is padded on both sides or cut off at the wrong end, a mask shows later frames, "
     "or a norm or a mean is taken over the time of a chunk"
@@ -32,7 +33,7 @@ def judge(
     codes: np.ndarray | None = None,
     reference: np.ndarray | None = None,
     exporter: str | None = EXPORTERS[0],
-    progress=no_progress,
+    progress: Progress = no_progress,
     **settings: int,
 ) -> Judgement:
     """Is a streaming step right, and if not, what is it?
@@ -52,7 +53,7 @@ def judge(
     with bench.listening():
         first = checks.contract(bench)
     trial = _Trial(bench, [first])
-    if first.passed or (bench.spec and "writes into" in first.found):
+    if first.passed or (bench.declared and "writes into" in first.found):
         for check in progress(trial.checks(exporter), unit="check"):
             with bench.listening():
                 check()
@@ -60,15 +61,15 @@ def judge(
         observed, likely = trial.diagnosis()
     return Judgement(
         step=bench.name,
-        design=bench.spec.title if bench.spec else "no design",
+        design=bench.spec.title if bench.declared else "no design",
         weights=checkpoint.weights,
-        frames=bench.codes.shape[1] if bench.spec else 0,
+        frames=bench.codes.shape[1] if bench.declared else 0,
         rows=tuple(trial.rows),
         observed=tuple(observed),
         likely=tuple(likely),
         warnings=bench.warnings,
         streamed=tuple(trial.streamed()),
-        sample_rate=bench.spec.sample_rate if bench.spec else 0,
+        sample_rate=bench.spec.sample_rate if bench.declared else 0,
     )
 
 
@@ -86,16 +87,16 @@ class _Trial:
     def schedules(self) -> list[tuple[int, ...]]:
         return [*SCHEDULES, (self.bench.codes.shape[1],)]
 
-    def checks(self, exporter: str | None) -> list:
-        bench, add = self.bench, self.rows.append
-        each = [lambda lengths=lengths: add(checks.schedule(bench, lengths)) for lengths in self.schedules]
-        each += [
-            lambda: add(checks.past_window(bench, self.schedules)),
-            self._single,
-            lambda: add(checks.two_streams(bench)),
-        ]
-        each += [self._rows, *([partial(self._export, exporter)] if exporter else [])]
-        return [*each, lambda: add(checks.ablation(bench))]
+    def checks(self, exporter: str | None) -> list[Callable[[], None]]:
+        """What is to be run, in order; each adds its rows."""
+        each = [partial(self._add, checks.schedule, lengths) for lengths in self.schedules]
+        each += [partial(self._add, checks.past_window, self.schedules), partial(self._single)]
+        each += [partial(self._add, checks.two_streams), partial(self._rows)]
+        each += [partial(self._export, exporter)] if exporter else []
+        return [*each, partial(self._add, checks.ablation)]
+
+    def _add(self, check: Callable[..., Row], *options: Any) -> None:
+        self.rows.append(check(self.bench, *options))
 
     def _single(self) -> None:
         streams_right = all(row.passed is not False for row in self.rows)
@@ -134,7 +135,7 @@ class _Trial:
             return [], []
         observed: list[str] = []
         likely = [*self._of_words(), *self._of_memory(), *self.told]
-        if self.failed(checks.SINGLE, checks.RANDOM):
+        if self.failed(SINGLE, checks.RANDOM):
             where, found = self._of_calls()
             observed += where
             likely = found + likely
@@ -168,7 +169,7 @@ class _Trial:
         observed += [causes.where_in_the_layers(bench.right, differences_), where]
         likely += computed
         judged = [each for each in differences_ if not each.raised]
-        likely += causes.handed_on(bench.spec, judged, bench.waveform)
+        likely += looks.handed_on(bench.spec, judged, bench.waveform)
         likely += causes.recognised(bench.right, judged)
         return [*filter(None, observed)], likely
 
@@ -183,7 +184,7 @@ class _Trial:
     def _of_rows(self) -> list[str]:
         """Why rows of one call are other than alone: by known mistakes, and by whether equal rows are right."""
         row = next((row for row in self.rows if row.check == checks.ROWS), None)
-        if self.failed(checks.SINGLE) and row and row.error is not None and row.error < MORE_ROUNDING:
+        if self.failed(SINGLE) and row and row.error is not None and row.error < MORE_ROUNDING:
             return []
         if not self.failed(checks.ROWS) or len(self.together) < 2:
             return []
@@ -203,7 +204,7 @@ class _Trial:
             return [f"the code is right for one row alone: {alike.raised}"]
         rows = alike.found[bench.waveform]
         alone = self.together[0].outputs[bench.waveform]
-        if rows.shape == (2, alone.shape[1]) and all(causes.equal(row[None], alone) for row in rows):
+        if rows.shape == (2, alone.shape[1]) and all(looks.equal(row[None], alone) for row in rows):
             return [
                 "rows influence one another, or one row's offset is used for all: equal rows are right, others are not"
             ]

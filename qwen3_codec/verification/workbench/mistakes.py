@@ -28,7 +28,9 @@ class StoredRotatedStack(TraceableKVStack):
     it, and the distances to older keys are wrong.
     """
 
-    def update(self, key_states, value_states, layer_idx, *args, **kwargs):
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         keys = torch.cat([self.keys[layer_idx], key_states], dim=2)  # trap
         values = torch.cat([self.values[layer_idx], value_states], dim=2)
         self.keys[layer_idx] = keep_last(keys, self.keep, dim=2)
@@ -39,7 +41,9 @@ class StoredRotatedStack(TraceableKVStack):
 class TrimmedBeforeAttentionStack(TraceableKVStack):
     """Keys and values are cut to the window before attention: a chunk's early queries lose the oldest ones."""
 
-    def update(self, key_states, value_states, layer_idx, *args, **kwargs):
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         keys, values = super().update(key_states, value_states, layer_idx)
         return keep_last(keys, self.keep, dim=2), keep_last(values, self.keep, dim=2)  # trap
 
@@ -47,7 +51,9 @@ class TrimmedBeforeAttentionStack(TraceableKVStack):
 class _OldestKept(TraceableKVStack):
     """The store is trimmed at its newest end."""
 
-    def update(self, key_states, value_states, layer_idx, *args, **kwargs):
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         past_key, past_value = self.keys[layer_idx], self.values[layer_idx]
         keys, values = super().update(key_states, value_states, layer_idx)
         cos, sin = self._new_rotation
@@ -60,24 +66,36 @@ class _OldestKept(TraceableKVStack):
 class _RotatedTwice(TraceableKVStack):
     """Keys are stored as they were rotated, and rotated again when they are read."""
 
-    def update(self, key_states, value_states, layer_idx, *args, **kwargs):
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         past = self.keys[layer_idx]
         keys, values = super().update(key_states, value_states, layer_idx)
         self.keys[layer_idx] = keep_last(torch.cat([past, key_states], dim=2), self.keep, dim=2)
         return keys, values
 
 
-def mask_of_what_is_left(positions, past, window, dtype, past_frames=None):
+def mask_of_what_is_left(
+    positions: Tensor, past: int, window: int, dtype: torch.dtype, past_frames: Tensor | None = None
+) -> Tensor:
     """`sliding_window_mask` for the keys that `TrimmedBeforeAttentionStack` leaves."""
     return keep_last(sliding_window_mask(positions, past, window, dtype), window)
 
 
-def mask_seeing_the_future(positions, past, window, dtype, past_frames=None):
+def mask_seeing_the_future(
+    positions: Tensor, past: int, window: int, dtype: torch.dtype, past_frames: Tensor | None = None
+) -> Tensor:
     """`sliding_window_mask`, one column off: a query sees the frame after its own."""
     return _mask(positions, past, dtype, past_frames, lambda distance: (distance >= -1) & (distance < window))  # trap
 
 
-def _mask(positions, past, dtype, past_frames, visible: Callable[[Tensor], Tensor]) -> Tensor:
+def _mask(
+    positions: Tensor,
+    past: int,
+    dtype: torch.dtype,
+    past_frames: Tensor | None,
+    visible: Callable[[Tensor], Tensor],
+) -> Tensor:
     """A mask by the distance from query to key."""
     seen = visible(positions[past:, None] - positions[None, :])[None]
     if past_frames is not None:
@@ -88,7 +106,9 @@ def _mask(positions, past, dtype, past_frames, visible: Callable[[Tensor], Tenso
 def _by(visible: Callable[[Tensor, int], Tensor]) -> dict[str, Any]:
     """The mask that shows a query what `visible(distance, window)` says."""
 
-    def mask(positions, past, window, dtype, past_frames=None):
+    def mask(
+        positions: Tensor, past: int, window: int, dtype: torch.dtype, past_frames: Tensor | None = None
+    ) -> Tensor:
         return _mask(positions, past, dtype, past_frames, lambda distance: visible(distance, window))
 
     return {"mask": mask}
@@ -97,7 +117,9 @@ def _by(visible: Callable[[Tensor, int], Tensor]) -> dict[str, Any]:
 def _cut(fewer: int) -> dict[str, Any]:
     """The mask that does what trimming to `window - fewer` entries before attention does."""
 
-    def mask(positions, past, window, dtype, past_frames=None):
+    def mask(
+        positions: Tensor, past: int, window: int, dtype: torch.dtype, past_frames: Tensor | None = None
+    ) -> Tensor:
         left = positions >= positions.size(0) - (window - fewer)
         blocked = torch.finfo(dtype).min
         return sliding_window_mask(positions, past, window, dtype, past_frames).masked_fill(~left, blocked)
@@ -105,7 +127,9 @@ def _cut(fewer: int) -> dict[str, Any]:
     return {"mask": mask}
 
 
-def _mask_of_all_slots(positions, past, window, dtype, past_frames=None):
+def _mask_of_all_slots(
+    positions: Tensor, past: int, window: int, dtype: torch.dtype, past_frames: Tensor | None = None
+) -> Tensor:
     """`sliding_window_mask` that takes empty cache slots for frames."""
     return sliding_window_mask(positions, past, window, dtype)
 
@@ -130,7 +154,7 @@ ATTENTION: tuple[tuple[str, dict[str, Any]], ...] = (
         "the attention mask hides the query's own frame",
         _by(lambda distance, window: (distance > 0) & (distance < window)),
     ),
-    ("the attention mask has no sliding window", _by(lambda distance, window: distance >= 0)),
+    ("the attention mask has no sliding window", _by(lambda distance, _: distance >= 0)),
     ("the attention mask takes empty cache slots for valid ones", {"mask": _mask_of_all_slots}),
     (TRIMMED, _cut(0)),
     (TRIMMED, _cut(1)),
@@ -183,35 +207,39 @@ def _with(step: Any, parts: dict[str, Any]) -> Any:
 def _reads_wrongly(spec: StateSpec, run: Callable[[Arrays], Arrays]) -> Iterator[Mistake]:
     """The right computation, on a state that is read wrongly."""
 
-    def on(change: Callable[[Arrays], Arrays]) -> Callable[[Arrays], Arrays]:
-        return lambda feeds: run(feeds | change(feeds))
+    def on(change: Callable[..., Arrays], *names: str) -> Callable[[Arrays], Arrays]:
+        return lambda feeds: run(feeds | change(feeds, *names))
 
     names = [before.name for before, _ in spec.states]
-    yield Mistake(
-        "no state is read: each chunk is decoded as if the stream began with it",
-        on(lambda feeds: {name: np.zeros_like(feeds[name]) for name in names}),
-    )
+    yield Mistake("no state is read: each chunk is decoded as if the stream began with it", on(_zeros, *names))
     for name in names:
-        yield Mistake(
-            f"`{name}` is not read: zeros are taken in its place",
-            on(lambda feeds, name=name: {name: np.zeros_like(feeds[name])}),
-        )
+        yield Mistake(f"`{name}` is not read: zeros are taken in its place", on(_zeros, name))
     for name in (before.name for before, _ in spec.states if before.dtype != "int64" and len(before.shape) == 3):
-        yield Mistake(
-            f"the left context in `{name}` is read one too short: its oldest entry is lost",
-            on(lambda feeds, name=name: {name: _without_oldest(feeds[name])}),
-        )
-        yield Mistake(
-            f"`{name}` is read shifted by one",
-            on(lambda feeds, name=name: {name: np.roll(feeds[name], 1, axis=2)}),
-        )
+        too_short = f"the left context in `{name}` is read one too short: its oldest entry is lost"
+        yield Mistake(too_short, on(_without_oldest, name))
+        yield Mistake(f"`{name}` is read shifted by one", on(_shifted, name))
     shapes = {before.name: before.shape for before, _ in spec.states}
     for one, other in combinations(names, 2):
         if _alike(shapes[one], shapes[other]) and _neighbours(one, other):
-            yield Mistake(
-                f"`{one}` and `{other}` are swapped where they are read",
-                on(lambda feeds, one=one, other=other: {one: feeds[other], other: feeds[one]}),
-            )
+            yield Mistake(f"`{one}` and `{other}` are swapped where they are read", on(_swapped, one, other))
+
+
+def _zeros(feeds: Arrays, *names: str) -> Arrays:
+    return {name: np.zeros_like(feeds[name]) for name in names}
+
+
+def _without_oldest(feeds: Arrays, name: str) -> Arrays:
+    array = feeds[name].copy()
+    array[:, :, :1] = 0
+    return {name: array}
+
+
+def _shifted(feeds: Arrays, name: str) -> Arrays:
+    return {name: np.roll(feeds[name], 1, axis=2)}
+
+
+def _swapped(feeds: Arrays, one: str, other: str) -> Arrays:
+    return {one: feeds[other], other: feeds[one]}
 
 
 def _alike(one: tuple, other: tuple) -> bool:
@@ -224,12 +252,6 @@ def _neighbours(one: str, other: str) -> bool:
     """Key and value of one layer, or two states of one kind."""
     kinds = [name.rpartition("_") for name in (one, other)]
     return kinds[0][0] == kinds[1][0] or (kinds[0][2] == kinds[1][2] and "conv" not in one + other)
-
-
-def _without_oldest(array: np.ndarray) -> np.ndarray:
-    array = array.copy()
-    array[:, :, :1] = 0
-    return array
 
 
 def _computes_wrongly(step: Any) -> Iterator[Mistake]:
@@ -245,20 +267,25 @@ def _computes_wrongly(step: Any) -> Iterator[Mistake]:
 def batch_mistakes(step: Any) -> Iterator[Mistake]:
     """What many do to the rows of one call, made in the right `step`."""
     spec, run = step.spec, run_of(step, step.spec)
+    kinds: tuple[tuple[str, Callable[[np.ndarray], Any]], ...] = (
+        ("the first row's", lambda rows: rows[:1]),
+        ("the largest", np.max),
+        ("the smallest", np.min),
+    )
     for name in (before.name for before, _ in spec.states if before.dtype == "int64"):
-        for which, of in (
-            ("the first row's", lambda rows: rows[:1]),
-            ("the largest", np.max),
-            ("the smallest", np.min),
-        ):
+        for which, of in kinds:
             words = f"{which} `{name}` is used for all rows, though each row has its own offset"
+            yield Mistake(words, _one_count(run, name, of))
+            yield Mistake(words, run_of(_with(step, {"mask": _mask_of_one_count(of)}), spec))
 
-            def changed(feeds, name=name, of=of):
-                return run(feeds | {name: np.zeros_like(feeds[name]) + of(feeds[name])})
 
-            def mask(positions, past, window, dtype, past_frames=None, of=of):
-                one = torch.zeros_like(past_frames) + torch.from_numpy(np.asarray(of(past_frames.numpy())))
-                return sliding_window_mask(positions, past, window, dtype, one)
+def _one_count(run: Callable[[Arrays], Arrays], name: str, of: Callable[[np.ndarray], Any]) -> Callable:
+    return lambda feeds: run(feeds | {name: np.zeros_like(feeds[name]) + of(feeds[name])})
 
-            yield Mistake(words, changed)
-            yield Mistake(words, run_of(_with(step, {"mask": mask}), spec))
+
+def _mask_of_one_count(of: Callable[[np.ndarray], Any]) -> Callable[..., Tensor]:
+    def mask(positions: Tensor, past: int, window: int, dtype: torch.dtype, past_frames: Tensor) -> Tensor:
+        one = torch.zeros_like(past_frames) + torch.from_numpy(np.asarray(of(past_frames.numpy())))
+        return sliding_window_mask(positions, past, window, dtype, one)
+
+    return mask
