@@ -156,7 +156,11 @@ def test_what_cannot_be_built_is_a_row_too(loaded):
         def __init__(self, decoder, size):
             super().__init__(decoder)
 
-    cases = [(NoSpec, "has no `spec`"), (WantsMore, "missing 1 required positional argument"), (3, "int is no streaming step")]
+    cases = [
+        (NoSpec, "has no `spec`"),
+        (WantsMore, "missing 1 required positional argument"),
+        (3, "int is no streaming step"),
+    ]
     for step, words in [*cases, (edits.ReturnsNothing, "TypeError"), (edits.ReturnsArrays, "AttributeError")]:
         found = judge(step, loaded)
         assert [row.check for row in found.failures] == [CALL] and words in found.rows[0].found, str(found)
