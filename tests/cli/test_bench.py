@@ -47,6 +47,7 @@ def test_all_designs_are_there_and_their_errors_are_measured(tiny, graphs):
     assert json.loads(result.to_json())["gemm_gflops"] > 0 and "exact" in str(result)
 
 
+@pytest.mark.slow
 def test_some_designs_alone(tiny, tmp_path):
     result = benchmark(tiny, tmp_path, frames=8, chunks=(2,), threads=1, rounds=1, designs=("exact_int8", "windowed"))
     assert [row.design for row in result.rows] == [

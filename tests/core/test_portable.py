@@ -41,7 +41,10 @@ sys.exit(pytest.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("arguments", [["--collect-only", str(FOLDER)], [str(FOLDER / name) for name in SOME]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--collect-only", str(FOLDER)], pytest.param([str(FOLDER / name) for name in SOME], marks=pytest.mark.slow)],
+)
 def test_the_cores_tests_need_nothing_of_one_system_and_nothing_of_the_course(arguments):
     command = [sys.executable, "-c", HIDDEN, "-p", "no:cacheprovider", *arguments]
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}

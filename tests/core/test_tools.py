@@ -209,6 +209,7 @@ def test_a_fixed_graph_is_verified_and_exported_from_the_command_line(tmp_path, 
     assert cli.main([*decode, "--chunks", "3"]) == 2 and "a chunk of 3 frames" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_dynamo_fixes_axes_too(tiny, tmp_path):
     wrapper = FixedAxes(ExactStreamingWrapper(tiny.decoder), 3, 1)
     done = export(tiny, wrapper, tmp_path / "x.onnx", exporter="dynamo")
