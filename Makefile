@@ -1,4 +1,5 @@
-# make walkthrough   execute the notebooks in order and keep them as pages (CHECKPOINT=... picks another model, AUDIO=... your voice)
+# make walkthrough   execute the notebooks in order and make them a book (CHECKPOINT=... picks another model, AUDIO=... your voice)
+# make book          the book of the committed notebooks, executing nothing
 # make test          all that a push runs: six minutes on two cores
 # make test-all      all tests, those that take long too; CI runs it at night
 # make mutations     faults put into the core one at a time: each must turn the tests red
@@ -18,8 +19,7 @@ PAGES := build/walkthrough
 EXECUTED := $(NOTEBOOKS:notebooks/%=$(PAGES)/%)
 # A kernel would warn that it listens on an unencrypted port of this machine.
 CONVERT := $(BIN)/jupyter nbconvert --log-level ERROR --ExecutePreprocessor.extra_arguments=--IPKernelApp.log_level=40
-# Pages that load nothing from other people's servers.
-PAGE := --template walkthrough --TemplateExporter.extra_template_basedirs=qwen3_codec/course/templates
+BOOK := $(BIN)/python -m qwen3_codec.course.book --lab build/page
 GRAPH := build/onnx_export/qwen3_tts_decoder_stateful.onnx
 # The core's tests need no more than [cpu,export], pytest and hypothesis. The workflow reads this line too.
 CORE := tests/core
@@ -34,7 +34,7 @@ ifdef AUDIO
 export QWEN3_CODEC_AUDIO := $(shell realpath -- "$(AUDIO)" 2>/dev/null || printf %s "$(AUDIO)")
 endif
 
-.PHONY: setup walkthrough test test-all mutations lab page serve style lint oldest notebooks FORCE
+.PHONY: setup walkthrough book test test-all mutations lab page serve style lint oldest notebooks FORCE
 
 setup: $(INSTALLED)
 
@@ -56,14 +56,17 @@ $(TRITON): requirements-server.txt | setup
 		echo "no Triton server here: what needs one is skipped"
 
 # Two notebooks at a time, with one thread each: threads of two processes that share a core wait for each other.
-# Executed first, converted second: a progress bar's many updates can only be folded into one line afterwards.
 walkthrough: export OMP_NUM_THREADS := 1
 walkthrough: setup
 	@$(if $(QWEN3_CODEC_CHECKPOINT)$(QWEN3_CODEC_AUDIO),$(BIN)/python -m qwen3_codec.course.given)
 	@mkdir -p $(PAGES)
 	@$(MAKE) --no-print-directory -j 2 $(EXECUTED)
-	@$(CONVERT) --to html $(PAGE) --CoalesceStreamsPreprocessor.enabled=True $(EXECUTED)
-	@echo "The pages:"; ls $(EXECUTED:.ipynb=.html); echo "The graph:"; ls $(GRAPH)
+	@$(BOOK) --pages $(PAGES) --output $(PAGES)
+	@echo "The book:"; ls $(PAGES)/index.html; echo "The graph:"; ls $(GRAPH)
+
+book: setup
+	@$(BOOK) --output build/book
+	@echo "The book: build/book/index.html; with the lab on its first page: $(BIN)/python -m http.server --directory build/book"
 
 $(PAGES)/%.ipynb: notebooks/%.ipynb FORCE
 	@echo "executing $<"
@@ -118,7 +121,7 @@ oldest:
 # Take the .py sources over into the .ipynb files and execute those in place; for whoever edits a notebook.
 notebooks: export QWEN3_CODEC_OFFICIAL := 1
 notebooks: setup $(TRITON)
-	$(BIN)/jupytext --quiet --to ipynb --update notebooks/*.py
+	$(BIN)/jupytext --quiet --to ipynb --update notebooks/[0-9]*.py
 	for notebook in $(NOTEBOOKS); do $(CONVERT) --to notebook --inplace --execute $$notebook || exit 1; done
 	$(CONVERT) --to notebook --inplace --coalesce-streams $(NOTEBOOKS)
 	cp build/per_chunk_error.png notebooks/

@@ -253,7 +253,8 @@ plots.player(np.clip(10 * (waves["int8"] - reference), -1, 1), rate)
 
 # %%
 designs = ("exact", "exact_float16", "exact_int8")
-result = benchmark(loaded, graphs, 24, chunks=(1, 12), threads=1, rounds=1, designs=designs, progress=plots.progress)
+options = {"chunks": (1, 12), "threads": 1, "rounds": 1, "designs": designs, "streams": ()}
+result = benchmark(loaded, graphs, 24, progress=plots.progress, **options)
 figure = plots.cost_against_sound(result.chunked, f"Compute time against SNR ({result.weights})")
 
 # %% [markdown]

@@ -182,6 +182,7 @@ def benchmark(
     provider: str = CPU,
     rounds: int = ROUNDS,
     designs: Sequence[str] = DESIGNS,
+    streams: Sequence[int] = STREAMS,
 ) -> Benchmark:
     """Measure `designs` on the same codes; graphs are kept in `folder` and made again only where they do not fit.
 
@@ -202,7 +203,9 @@ def benchmark(
     provider_name(provider)
     codes = example_codes(checkpoint, frames)
     with _torch_threads(threads):
-        return _measured(checkpoint, codes, folder, frames, chunks, threads, progress, provider, rounds, designs)
+        return _measured(
+            checkpoint, codes, folder, frames, chunks, threads, progress, provider, rounds, designs, streams
+        )
 
 
 @contextmanager
@@ -216,11 +219,13 @@ def _torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _measured(checkpoint, codes, folder, frames, chunks, threads, progress, provider, rounds, designs) -> Benchmark:
+def _measured(
+    checkpoint, codes, folder, frames, chunks, threads, progress, provider, rounds, designs, streams
+) -> Benchmark:
     decoder = checkpoint.decoder
     reference = one_shot(decoder, codes)
     paths, specs = _graphs(checkpoint, folder, designs, progress)
-    cases = _cases(decoder, paths, specs, frames, chunks)
+    cases = _cases(decoder, paths, specs, frames, chunks, streams)
 
     def load(graph: str | None) -> CodecSession | None:
         return CodecSession(paths[graph], threads, [provider]) if graph else None
@@ -278,14 +283,14 @@ def _graphs(
     return paths, {name: wrapper.spec for name, wrapper in wrappers.items()}
 
 
-def _cases(decoder, paths: dict[str, Path], specs: dict[str, StateSpec], frames: int, chunks) -> list[_Case]:
-    def stream(chunk, streams=1):
+def _cases(decoder, paths: dict[str, Path], specs: dict[str, StateSpec], frames: int, chunks, streams) -> list[_Case]:
+    def stream(chunk, rows=1):
         def start(session, codes, warm):
-            rows = np.repeat(codes, streams, axis=0)
-            stream = session.stream(streams)
+            repeated = np.repeat(codes, rows, axis=0)
+            stream = session.stream(rows)
             if warm:
-                stream.push(rows[:, :warm])
-            return stream.pushes(rows[:, warm:], [chunk])
+                stream.push(repeated[:, :warm])
+            return stream.pushes(repeated[:, warm:], [chunk])
 
         return start
 
@@ -293,9 +298,9 @@ def _cases(decoder, paths: dict[str, Path], specs: dict[str, StateSpec], frames:
         """One call for all codes, over and over where it is timed."""
         return lambda session, codes, warm: (decode(session, codes[:, :frames]) for _ in range(CALLS if warm else 1))
 
-    def case(design, graph, chunk, start, streams=1):
+    def case(design, graph, chunk, start, rows=1):
         spec, size = specs[graph], paths[graph].stat().st_size
-        return _Case(design, graph, chunk, start, streams, spec.lookahead_frames, spec.bytes_per_stream(), size)
+        return _Case(design, graph, chunk, start, rows, spec.lookahead_frames, spec.bytes_per_stream(), size)
 
     def again(chunk):
         return lambda session, codes, warm: _with_context(session, codes, chunk, warm)
@@ -315,8 +320,8 @@ def _cases(decoder, paths: dict[str, Path], specs: dict[str, StateSpec], frames:
         if "one_shot" in specs:
             cases.append(case(f"ONNX, {CONTEXT_FRAMES} frames again", "one_shot", chunk, again(chunk)))
         cases += [case(design, graph, chunk, stream(chunk)) for graph, design in names.items()]
-    for graph, streams in product([graph for graph in EXACT if graph in specs], STREAMS):
-        cases.append(case(f"{names[graph]}, {streams} streams", graph, 1, stream(1, streams), streams))
+    for graph, rows in product([graph for graph in EXACT if graph in specs], streams):
+        cases.append(case(f"{names[graph]}, {rows} streams", graph, 1, stream(1, rows), rows))
     return cases
 
 

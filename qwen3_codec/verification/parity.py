@@ -27,7 +27,7 @@ class Parity:
     A state is lost by zeroing it after each call, and that stream is held against the graph's *own* without the loss:
     against one shot a graph that is wrong already would lend its error to states that do nothing. `unfilled` names the
     states that still hold some of their first zeros where the last calls begin: what goes wrong once they are full is
-    not tested. `peak` is the reference's largest |value|: a clamp that it never reaches is not tested.
+    not tested. `peak` is the reference's largest magnitude: a clamp that it never reaches is not tested.
     """
 
     errors: dict[tuple[int, ...], float]

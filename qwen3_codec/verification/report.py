@@ -200,7 +200,7 @@ class Report(Verdict):
 
     @property
     def peak(self) -> float:
-        """Largest |sample| of the reference. What clips at 1 shows where the reference goes there, and nowhere else."""
+        """The reference's largest magnitude. What clips at 1 shows if the reference goes there, and nowhere else."""
         return float(np.max(np.abs(self.waveforms[ONE_SHOT, ()]), initial=0.0))
 
     @property

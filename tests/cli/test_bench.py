@@ -1,6 +1,7 @@
 """The benchmark's bookkeeping: every design on the same codes, errors measured, no time asserted."""
 
 import json
+import shutil
 from functools import partial
 
 import pytest
@@ -15,13 +16,26 @@ from qwen3_codec.streaming.exact import ExactStreamingWrapper
 
 
 @pytest.fixture(scope="module")
-def graphs(tmp_path_factory):
-    """A folder for the graphs of every design, which are exported once."""
-    return tmp_path_factory.mktemp("graphs")
+def whole(tiny, tmp_path_factory):
+    """The benchmark of every design, and the folder of its graphs."""
+    folder = tmp_path_factory.mktemp("graphs")
+    return benchmark(tiny, folder, frames=40, chunks=(1, 3), threads=1, rounds=2), folder
 
 
-def test_all_designs_are_there_and_their_errors_are_measured(tiny, graphs):
-    result = benchmark(tiny, graphs, frames=40, chunks=(1, 3), threads=1, rounds=2)
+@pytest.fixture
+def some(whole, tmp_path):
+    """Some of these graphs in a folder of the test's own."""
+
+    def copied(*names):
+        for name in names:
+            shutil.copy(whole[1] / f"{name}.onnx", tmp_path)
+        return tmp_path
+
+    return copied
+
+
+def test_all_designs_are_there_and_their_errors_are_measured(tiny, whole):
+    result, _ = whole
     rows = {(row.design, row.chunk): row for row in result.rows}
     reach = next(
         row.design for row in result.rows if row.design.startswith("windowed") and row.design != "windowed 4+4"
@@ -47,7 +61,8 @@ def test_all_designs_are_there_and_their_errors_are_measured(tiny, graphs):
     assert json.loads(result.to_json())["gemm_gflops"] > 0 and "exact" in str(result)
 
 
-def test_some_designs_alone(tiny, tmp_path):
+def test_some_designs_alone(tiny, some):
+    tmp_path = some("exact_int8", "windowed")
     result = benchmark(tiny, tmp_path, frames=8, chunks=(2,), threads=1, rounds=1, designs=("exact_int8", "windowed"))
     assert [row.design for row in result.rows] == [
         "PyTorch one-shot",
@@ -80,16 +95,17 @@ def test_the_cost_of_a_config_is_that_of_its_decoder(other):
     assert cost_of(other.config) == (gflop_per_frame(wrapper), wrapper.spec)
 
 
-def test_the_command(tiny, tmp_path, capsys):
+def test_the_command(tiny, some, capsys):
+    tmp_path = some("one_shot", "exact")
     checkpoint.save(tiny, tmp_path / "weights")
     arguments = ["bench", "--checkpoint", str(tmp_path / "weights"), "--frames", "8", "--chunks", "2", "--threads", "1"]
     arguments += ["--rounds", "1", "--figure", str(tmp_path / "cost.png"), "--designs", "one_shot,exact"]
-    assert cli.main([*arguments, "--folder", str(tmp_path / "graphs"), "--json"]) == 0
+    assert cli.main([*arguments, "--folder", str(tmp_path), "--json"]) == 0
     assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
     entries = json.loads(capsys.readouterr().out)
     assert entries["frames"] == 8
     assert {row["chunk"] for row in entries["rows"] if row["streams"] == 1} == {8, 2}
-    assert {path.stem for path in (tmp_path / "graphs").glob("*.onnx")} == {"one_shot", "exact"}
+    assert {path.stem for path in tmp_path.glob("*.onnx")} == {"one_shot", "exact"}
     assert cli.main([*arguments[:-1], "fast"]) == 2
     assert "there is no design 'fast'; there are one_shot, " in capsys.readouterr().err
 
@@ -113,9 +129,9 @@ def test_what_cannot_be_timed_is_refused(tiny, tmp_path, options, words):
 
 
 @pytest.mark.slow
-def test_a_card(tiny, graphs):
+def test_a_card(tiny, whole):
     """Random weights fall short of any bound; the page says what was measured, and which exports held."""
-    made, cost = card.make(tiny, graphs, frames=8, chunks=(2,), threads=1, exporters=("torchscript",))
+    made, cost = card.make(tiny, whole[1], frames=8, chunks=(2,), threads=1, exporters=("torchscript",))
     assert [(row.precision, row.verdict) for row in made] == [
         (name, "passed") for name in ("float32", "float16", "int8")
     ]
@@ -135,12 +151,12 @@ def test_a_card_says_what_could_not_be_made(tiny, tmp_path, monkeypatch):
     assert made.problem == "a length was frozen" and not [*tmp_path.iterdir()]
 
 
-def test_the_card_command(tiny, graphs, tmp_path, monkeypatch, capsys):
+def test_the_card_command(tiny, whole, tmp_path, monkeypatch, capsys):
     checkpoint.save(tiny, tmp_path / "tiny")
     monkeypatch.setattr(card, "PRECISIONS", ("float32",))
     monkeypatch.setattr(card, "benchmark", partial(benchmark, rounds=1, designs=("exact",)))
     arguments = ["card", "--checkpoint", str(tmp_path / "tiny"), "--frames", "8", "--chunks", "2", "--threads", "1"]
-    arguments += ["--folder", str(graphs), "--exporters"]
+    arguments += ["--folder", str(whole[1]), "--exporters"]
     page = tmp_path / "card.md"
     assert cli.main([*arguments, "torchscript", "--output", str(page)]) == 0
     assert page.read_text(encoding="utf-8").startswith("# tiny, 20")

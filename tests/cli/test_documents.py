@@ -18,7 +18,7 @@ from qwen3_codec.cli.main import COMMANDS
 
 GUIDES = sorted(GUIDE.glob("*.md"))
 DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "notebooks" / "index.md", *GUIDES]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.py"))
 PACKAGE = Path(qwen3_codec.__file__).parent
 
 # Names at the top: the project's three folders, its door, and what tools and people look for under exactly this name.

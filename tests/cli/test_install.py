@@ -144,7 +144,7 @@ def test_the_wheel_carries_the_pages_sources_and_nothing_of_npm_or_training(tmp_
     names = zipfile.ZipFile(built("wheel", tmp_path)).namelist()
     page = [name.partition("course/page/static/")[2] for name in names if "course/page/static/" in name]
     assert {"index.html", "codec.js", "worker.js", "package-lock.json", "texts/zh.js"} <= set(page)
-    assert {"qwen3_codec/demo/model.safetensors", "qwen3_codec/course/templates/walkthrough/conf.json"} <= {*names}
+    assert "qwen3_codec/demo/model.safetensors" in names
     assert not [name for name in names if "node_modules" in name or name.endswith(".wasm") or "/training/" in name]
 
 

@@ -199,6 +199,7 @@ def test_rows_join_fork_save_and_go_on(session, upstream, tmp_path):
         uneven.join(session.stream())
 
 
+@pytest.mark.slow
 def test_a_stream_of_two_thousand_frames(wrapper, upstream):
     """160 s, in chunks of 40 frames, past the window ten times; against one shot over the whole."""
     sound = noise(1, 2000 * FRAME, seed=5)

@@ -14,7 +14,7 @@ PACKAGE = Path(qwen3_codec.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.parent.glob("notebooks/*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(PACKAGE.parent.glob("notebooks/[0-9]*.py")), ids=lambda path: path.stem)
 def test_a_notebook_imports_the_package_in_few_lines(path):
     tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     modules = [node.module for node in tree if isinstance(node, ast.ImportFrom)]

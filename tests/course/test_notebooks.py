@@ -12,7 +12,7 @@ from qwen3_codec.course import EXERCISES
 from qwen3_codec.course.pitfalls import TRAPS
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
+NAMES = sorted(path.stem for path in FOLDER.glob("[0-9]*.py"))
 
 
 @pytest.fixture(params=NAMES)

@@ -50,12 +50,11 @@ def folder(tmp_path_factory, demo_graphs):
     except site.PageError as error:
         pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("site") / "page"
-    (folder.parent / "walkthrough").mkdir()
-    (folder.parent / "walkthrough" / LINKS["none"].split("#")[0]).write_text("<title>the lab</title>")
     (folder.parent / "page_graphs").symlink_to(demo_graphs)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(site, "exported", drafted)
         site.build(folder)
+    (folder / "pages.json").write_text(json.dumps([LINKS["none"].split("#")[0]]))
     shutil.copy(modules / "axe-core" / "axe.min.js", folder)
     return folder
 
@@ -283,7 +282,7 @@ def test_the_controls_follow_each_other(page):
     link = page.find_element("id", "card-link")
     page.find_element("css selector", "#lose button[data-trap=conv]").click()
     assert "states of all convolutions lost" in page.find_element("id", "card-title").text
-    assert link.get_attribute("href").endswith("/walkthrough/" + LINKS["conv"]) and link.is_displayed()
+    assert link.get_attribute("href").endswith("/" + LINKS["conv"]) and link.is_displayed()
     pressed = page.find_elements("css selector", "#line button[aria-pressed=true]")
     assert [button.get_attribute("data-states") for button in pressed] == [f"conv_{i:02}" for i in range(21)]
     Select(page.find_element("id", "trap")).select_by_value("samples")

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch.nn import functional as F
 
+from ...exporting.tracing import EXPORTERS
 from ...model.checkpoint import random_checkpoint
 from ...model.checkpoint.config import small_config
 from ...runtime.metrics import mse, per_chunk
@@ -146,7 +147,8 @@ def tried(edits: tuple[tuple[str, type], ...] = EDITS, progress: Callable = iter
 
     loaded, texts, judgements = small(), [], []
     for number, (words, step) in enumerate(progress(edits), 1):
-        judged = judge(step, loaded)
+        # Exported is what only a graph has wrong.
+        judged = judge(step, loaded, exporter=EXPORTERS[0] if step is LengthAsInteger else None)
         judgements.append(judged)
         source = inspect.getsource(step).rstrip()
         body = f"```python\n{source}\n```\n\n{judged._repr_markdown_()}"

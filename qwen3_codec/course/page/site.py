@@ -75,7 +75,7 @@ def build(output: Path, progress: Callable = no_progress) -> list[Path]:
         _compressed(site / "ort" / RUNTIME[-1])
         _write_graphs(site / "graphs", output.parent / "page_graphs", progress)
         _write_utterances(site / "utterances.json")
-        _copy_pages(output.parent / "walkthrough", site)
+        (site / "pages.json").write_text("[]")  # the book names its pages here where it takes the lab in
     return sorted(path for path in output.rglob("*") if path.is_file())
 
 
@@ -113,14 +113,6 @@ def _write_utterances(path: Path) -> None:
         for each in demo.utterances()
     ]
     path.write_text(json.dumps(entries, ensure_ascii=False), encoding="utf-8")
-
-
-def _copy_pages(executed: Path, site: Path) -> None:
-    """The notebooks as `make walkthrough` left them, where it did: the page links to what is there."""
-    (site / "walkthrough").mkdir()
-    for page in (pages := sorted(executed.glob("*.html"))):
-        shutil.copy(page, site / "walkthrough")
-    (site / "pages.json").write_text(json.dumps([page.name for page in pages]))
 
 
 def _compressed(path: Path) -> None:

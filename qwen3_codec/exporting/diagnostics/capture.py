@@ -1,7 +1,7 @@
 """All that a library says during a block: Python warnings, log records, and what is written past Python.
 
 The exporters say what they lose in four places: `warnings`, `logging`, Python's streams, and (from C++) the
-process's own. Here they come together as `Diagnostic`s, in the order in which they were said.
+process's own. Here each becomes a `Diagnostic`, in the order in which they were said.
 """
 
 import contextlib

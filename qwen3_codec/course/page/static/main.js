@@ -17,7 +17,7 @@ const GUIDE = [
 ];
 // Traps that the line of layers shows; the others are in a list.
 const LOST = ["all", "conv", "attention", "layer"];
-// Where the notebooks speak of a trap; `pages.json` says which of them are here as pages.
+// Where the notebooks speak of a trap; `pages.json` says which of them are here, in the book around this page.
 const LINKS = {
   none: "00_hear_it.html#3.-A-right-stream",
   all: "00_hear_it.html#4.-Lose-one-state,-and-hear-which",
@@ -133,7 +133,7 @@ function showCard(trap, name) {
   $("card-title").textContent = trap === "none" ? words("rightTitle") : `${words("cardTitle")}: ${name}`;
   const [what, how, find] = words(`cards.${trap}`);
   $("card-text").replaceChildren(...Object.entries({ what, how, find }).flatMap(([key, said]) => [element("dt", words(key)), element("dd", said)]));
-  $("card-link").href = `walkthrough/${LINKS[trap]}`;
+  $("card-link").href = `../${LINKS[trap]}`;
   $("card-link").hidden = !pages.includes(LINKS[trap].split("#")[0]);
 }
 

@@ -1,9 +1,6 @@
-"""The notebooks as pages: what a browser loads for them, and how the code on them looks."""
+"""How code looks that a page shows as output."""
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -14,34 +11,6 @@ from qwen3_codec.course.exercises import EXERCISES, solution
 from qwen3_codec.course.pitfalls.pages import code, excerpt
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.layers import ConvStates, StreamingConv1d
-
-ROOT = Path(__file__).parents[2]
-
-
-def loaded_by(page):
-    """What a browser asks for while it shows a page: addresses of tags, of styles, and all that a program names."""
-    for tag in page.find_all(src=True):
-        yield tag["src"]
-    for tag in page.find_all("link", href=True):
-        yield tag["href"]
-    for tag in page.find_all("style"):
-        yield from re.findall(r"""(?:url\(|@import)\s*["']?([^"')]+)""", tag.text)
-    for tag in page.find_all("script"):
-        yield from re.findall(r"""https?://[^"'\s]+""", tag.text)
-
-
-def test_a_page_loads_nothing_from_elsewhere(tmp_path):
-    """One with a widget, made with the Makefile's own options."""
-    options = re.search(r"^PAGE := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
-    command = [sys.executable, "-m", "nbconvert", "--log-level", "ERROR", "--to", "html", *options]
-    subprocess.run([*command, "--output-dir", tmp_path, "notebooks/00_hear_it.ipynb"], cwd=ROOT, check=True)
-    page = BeautifulSoup((tmp_path / "00_hear_it.html").read_text(), "html.parser")
-    asked = list(loaded_by(page))
-    assert asked and all(address.startswith("data:") for address in asked), [a[:80] for a in asked if a[:5] != "data:"]
-    assert page.title.text == "00_hear_it" and "It needs Python: it runs in JupyterLab (make lab)" in page.text
-    assert "Lab(children=" not in page.text
-    plain = BeautifulSoup(HTMLExporter().from_notebook_node(nbformat.v4.new_notebook())[0], "html.parser")
-    assert {"require", "mathjax", "mermaid"} <= set(re.findall("require|mathjax|mermaid", " ".join(loaded_by(plain))))
 
 
 def test_an_excerpt_follows_the_code_by_how_its_lines_begin():
