@@ -67,23 +67,33 @@ def _step(named: str) -> Any:
 
 
 def _module(path: Path) -> ModuleType:
-    """The file as a module; it may import its neighbours, as a script may."""
+    """The file as a module. It may import its neighbours as a script may, and in a package as a module may."""
     from ..verification.workbench.calls import in_words
 
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
+    if path.suffix != ".py":
         raise ValueError(f"{path}: is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # where a class looks for its own module
-    sys.path.insert(0, str(path.parent))
+    name, folder = path.stem, path.resolve().parent
+    while (folder / "__init__.py").is_file():
+        name, folder = f"{folder.name}.{name}", folder.parent
+    sys.path.insert(0, str(folder))
     try:
-        spec.loader.exec_module(module)
+        return importlib.import_module(name) if "." in name else _script(path)
     except SyntaxError as error:
         raise ValueError(f"{error.filename}:{error.lineno}: {error.msg}: {(error.text or '').strip()}") from error
     except (Exception, SystemExit) as error:
         raise ValueError(f"{path}: {in_words(error)}") from error
     finally:
-        sys.path.remove(str(path.parent))
+        sys.path.remove(str(folder))
+
+
+def _script(path: Path) -> ModuleType:
+    """A file that is in no package; its name may be that of a module which Python has already."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path.name} cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # where a class looks for its own module
+    spec.loader.exec_module(module)
     return module

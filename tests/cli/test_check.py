@@ -38,6 +38,10 @@ def folder(tiny, tmp_path_factory):
     (folder / "my_step.py").write_text(STEP)
     (folder / "neighbour.py").write_text("FACTOR = 1.25\n")
     (folder / "broken.py").write_text("class Step:\n    def forward(self:\n        pass\n")
+    (folder / "pack").mkdir()
+    (folder / "pack" / "__init__.py").write_text("")
+    (folder / "pack" / "base.py").write_text("from qwen3_codec import ExactStreamingWrapper as Base\n")
+    (folder / "pack" / "mine.py").write_text("from .base import Base\n\n\nclass Mine(Base):\n    spec = None\n")
     (folder / "raises.py").write_text("import torch\nraise RuntimeError('while it is imported')\n")
     checkpoint.save(tiny, folder / "weights")
     return folder
@@ -62,6 +66,11 @@ def test_settings_of_the_windowed_design_reach_the_step(folder, capsys):
     assert "windowed, conv history frames 2, lookahead frames 0" in capsys.readouterr().out
     assert check(folder, "my_step.py:Right", "--exporter", "none", "--conv-history", "2") == 1
     assert "unexpected keyword argument 'conv_history_frames'" in capsys.readouterr().out
+
+
+def test_a_file_in_a_package_imports_its_neighbours(folder, capsys):
+    assert check(folder, "pack/mine.py:Mine") == 1
+    assert "Mine.spec is a NoneType, must be a StateSpec" in capsys.readouterr().out
 
 
 def test_what_the_step_raises_is_a_row(folder, capsys):
