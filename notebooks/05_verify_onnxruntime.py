@@ -450,7 +450,9 @@ figure = plots.call_times(series, 3, 3 * frame_ms, f"Time per call of 3 frames (
 # **Figure.** The same calls of 3 frames one by one, under the line of real time, on a log axis. What lies between the lines is the recomputed context.
 
 # %% tags=["check"]
-assert np.median(times["exact", 1]) < 2 * np.median(times["windowed", 1]), "the ratio is of one run, so the check leaves room"
+assert np.median(times["exact", 1]) < 2 * np.median(times["windowed", 1]), (
+    "the ratio is of one run, so the check leaves room"
+)
 
 # %% [markdown]
 # ## 9. Listen
