@@ -64,7 +64,7 @@ def shell(clone, script, **options):
 
 # What a reader would do in turn: each page goes on from the files of those before it.
 PAGES = [README, *(GUIDE / f"{name}.md" for name in ("install", "checkpoints", "command-line", "runtime", "precision"))]
-PAGES += [GUIDE / f"{name}.md" for name in ("serving", "costs", "other-models", "glossary")]
+PAGES += [GUIDE / f"{name}.md" for name in ("serving", "in-your-program", "costs", "other-models", "glossary")]
 # What is not run here, by the language of its block or by how it begins, and why.
 OTHER_LANGUAGES = {
     "powershell": "Windows alone has it",
