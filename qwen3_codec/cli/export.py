@@ -30,7 +30,9 @@ def add_options(parser) -> None:
         default=True,
         help="refuse a graph of which the exporter warns that it lost something",
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help=f"the .onnx file, or with {BOTH} the folder")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help=f"the .onnx file, or with {BOTH} the folder"
+    )
 
 
 def run(args) -> int:
