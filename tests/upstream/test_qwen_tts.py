@@ -1,6 +1,7 @@
-"""Upstream's own package with our codec in it. Runs in the environment of `make upstream`, see tests/serving/test_upstream.py.
+"""Upstream's own package with our codec in it, in the environment of `make upstream`.
 
-That test makes the folders: for each codec a checkpoint as upstream's classes load it, and both of its graphs.
+`tests/serving/test_upstream.py` runs this. It makes the folders: for each codec a checkpoint as upstream's classes load
+it, and both of its graphs.
 """
 
 import os
