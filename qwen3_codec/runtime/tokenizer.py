@@ -173,6 +173,8 @@ def _samples(audio: Any, sr: int | None, wanted: int) -> np.ndarray:
     """One row of sound as [M] at the rate `wanted`."""
     rate = sr
     if isinstance(audio, str | os.PathLike):
+        if str(audio).startswith(("http://", "https://", "data:")):
+            raise ValueError("encode takes arrays and files; what is behind a URL is for the caller to fetch")
         audio, rate = read_waveform(Path(audio), wanted, warnings.warn, mix=True)
         rate = rate or sr
     audio = array_of(audio)

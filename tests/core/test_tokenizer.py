@@ -130,6 +130,7 @@ def test_what_cannot_be_done_says_why(folder, tokenizer, tiny_exact, tmp_path):
         "an array does not say its rate": lambda: tokenizer.encode(sound(9)),
         "row 1 of the audio is int16": lambda: tokenizer.encode([sound(9), np.ones(9, np.int16)], sr=RATE),
         r"\[2, 9\], must be \[M\] or \[M, channels\]": lambda: tokenizer.encode(sound(18).reshape(2, 9), sr=RATE),
+        "what is behind a URL": lambda: tokenizer.encode(["https://localhost/speech.wav"]),
         "has no encoder": lambda: decoder.encode(sound(9), sr=RATE),
         "has no decoder: SpeechTokenizer.decoder=": lambda: encoder.decode(codes),
         "no decoder": encoder.get_output_sample_rate,

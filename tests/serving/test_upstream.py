@@ -59,10 +59,7 @@ def codecs(tmp_path_factory):
 def test_upstreams_package_goes_on_with_our_codec(codecs):
     """`--confcutdir`: the fixtures of the other tests want another transformers than upstream's."""
     command = [PYTHON, "-m", "pytest", "-p", "no:cacheprovider", f"--confcutdir={TESTS}", TESTS]
-    environment = os.environ | {
-        "QWEN3_CODEC_UPSTREAM": str(codecs),
-        "PYTHONPATH": str(CHECKOUT),
-        "OMP_NUM_THREADS": "1",
-    }
+    environment = os.environ | {"QWEN3_CODEC_UPSTREAM": str(codecs), "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, (CHECKOUT, TESTS.parent)))
     run = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0 and " skipped" not in run.stdout, run.stdout + run.stderr
