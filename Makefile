@@ -58,9 +58,10 @@ $(TRITON): requirements-server.txt | setup
 		echo "no Triton server here: what needs one is skipped"
 
 # An environment that sees the packages of .venv behind its own, so that upstream's transformers comes before the
-# project's. An empty file stands where the 25 Hz tokenizer, which nothing here runs, would load a part of torchaudio.
+# project's; it is made anew when .venv is. An empty file stands for the part of torchaudio that the 25 Hz tokenizer
+# loads, which nothing here runs.
 PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
-$(UPSTREAM): requirements-upstream.txt | setup
+$(UPSTREAM): requirements-upstream.txt $(INSTALLED)
 	@$(BIN)/python -m venv --clear --without-pip $(@D) && \
 		site=$$($(@D)/bin/python $(PURELIB)) && $(BIN)/python $(PURELIB) > $$site/project.pth && \
 		mkdir -p $$site/torchaudio/compliance && touch $$site/torchaudio/compliance/kaldi.py && \

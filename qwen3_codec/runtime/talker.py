@@ -42,7 +42,7 @@ def codes_of(tts: Any, method: str = "", **arguments: Any) -> Iterator[Iterator[
     at a time runs on a model, as upstream has it.
     """
     model = getattr(tts, "model", tts)
-    generate = getattr(_without_decoding(tts), method or METHODS.get(model.tts_model_type, "generate"))
+    generate = getattr(_without_decoding(tts), method or _method(tts))
     stop_code = model.talker.config.codec_eos_token_id
     written: SimpleQueue[np.ndarray | BaseException | None] = SimpleQueue()
     left, ended = Event(), np.zeros(0, bool)
@@ -50,7 +50,7 @@ def codes_of(tts: Any, method: str = "", **arguments: Any) -> Iterator[Iterator[
     def run() -> None:
         try:
             generate(**arguments)
-        except BaseException as error:  # whoever asks for the next frame gets it
+        except BaseException as error:  # raised where the next frame is asked for
             written.put(error)
         else:
             written.put(None)
@@ -111,6 +111,15 @@ def speak(
         rest = [voice.finish()[0] for voice in voices]  # what a graph with look-ahead still buffers
         if any(samples.size for samples in rest):
             yield rest if isinstance(text, list) else rest[0]
+
+
+def _method(tts: Any) -> str:
+    if not hasattr(tts, "model"):
+        return "generate"  # of the model inside
+    kind = tts.model.tts_model_type
+    if kind not in METHODS:
+        raise ValueError(f"a model of the kind {kind!r} is none of {', '.join(METHODS)}: name its method=...")
+    return METHODS[kind]
 
 
 class _Left(Exception):

@@ -106,7 +106,9 @@ class SpeechTokenizer:
 
     def stream(self) -> CodecStream:
         """A new stream of the decoder, for sound while the codes come; ValueError where there is no decoder."""
-        return self._part(DECODER).stream()  # type: ignore[return-value]  # a decoder's is one
+        stream = self._part(DECODER).stream()
+        assert isinstance(stream, CodecStream)  # a decoder's is one
+        return stream
 
     def get_model_type(self) -> str:
         """As upstream calls this codec."""

@@ -109,9 +109,11 @@ def test_every_kind_of_model_has_its_method_and_another_may_be_named():
     tts = Tts("a fork's")
     tts.talk = tts.speak
     inner = SimpleNamespace(talker=tts.model.talker, generate=tts.speak, tts_model_type="base")  # no `model` inside
-    for named in (codes_of(tts, "speak", text=""), codes_of(inner, "generate", text="")):
+    for named in (codes_of(tts, "talk", text=""), codes_of(inner, text="")):
         with named as frames:
             assert len([*frames]) == 9
+    with pytest.raises(ValueError, match='kind "a fork\'s" is none of custom_voice'), codes_of(tts, text=""):
+        pass
 
 
 def test_an_error_of_the_talker_comes_after_the_frames_before_it():
