@@ -35,23 +35,24 @@ def odd():
     }
     decoder |= {"num_quantizers": 5, "codebook_size": 32, "num_hidden_layers": 2}
     config = small_config(**decoder, upsample_rates=[4, 3], upsampling_ratios=[2])
-    encoder = {"num_quantizers": 6, "codebook_size": 32, "upsampling_ratios": [4, 3], "sliding_window": 9}
+    encoder = {"num_quantizers": 6, "codebook_size": 32, "upsampling_ratios": [4, 3], "sliding_window": 40}
     config["encoder_config"] = config["encoder_config"] | encoder | {"sampling_rate": 16000}
     outer = {"encoder_valid_num_quantizers": 5, "encode_downsample_rate": 24, "input_sample_rate": 16000}
     return checkpoint.random_checkpoint(config | outer, source="odd")
 
 
 @pytest.fixture(scope="module")
-def codecs(tmp_path_factory):
+def codecs(tmp_path_factory, demo_graphs):
     """A folder with a folder for each codec: the checkpoint, as upstream's classes load it, and both graphs."""
     folder = tmp_path_factory.mktemp("codecs")
-    for loaded in (checkpoint.load("demo"), odd()):
+    for loaded, graphs in ((checkpoint.load("demo"), demo_graphs), (odd(), folder)):
         checkpoint.save(loaded, place := folder / loaded.source)
         features = {"feature_extractor_type": "EncodecFeatureExtractor", "feature_size": 1}
         features["sampling_rate"] = loaded.encoder.config.sampling_rate
         (place / "preprocessor_config.json").write_text(json.dumps(features))
-        exported(loaded, ExactStreamingWrapper(loaded.decoder), place / "decoder.onnx")
-        exported(loaded, StreamEncoderWrapper(loaded.encoder), place / "encoder.onnx")
+        exact, encoder = ExactStreamingWrapper(loaded.decoder), StreamEncoderWrapper(loaded.encoder)
+        shutil.copy(exported(loaded, exact, graphs / "exact.onnx"), place / "decoder.onnx")
+        shutil.copy(exported(loaded, encoder, graphs / "encoder.onnx"), place / "encoder.onnx")
     shutil.copy(checkpoint.loading.BUNDLED["demo"] / "codes" / "en_passage.npy", folder / "passage.npy")
     return folder
 

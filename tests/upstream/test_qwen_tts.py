@@ -15,6 +15,8 @@ qwen_tts = pytest.importorskip("qwen_tts", reason="upstream's package is not her
 import torch  # noqa: E402
 from documents import GUIDE, blocks  # noqa: E402
 from qwen_tts.core.models import Qwen3TTSConfig, Qwen3TTSForConditionalGeneration  # noqa: E402
+from transformers.masking_utils import create_sliding_window_causal_mask  # noqa: E402
+from transformers.models.mimi import modeling_mimi  # noqa: E402
 
 from qwen3_codec import SpeechTokenizer, codes_of, speak  # noqa: E402
 
@@ -120,6 +122,17 @@ def test_it_encodes_and_decodes_as_upstreams_does(codec):
         assert our_rate == theirs_rate
         for waveform, wanted in zip(waveforms, of_theirs, strict=True):
             near(waveform, wanted)
+
+
+def test_codes_are_upstreams_until_the_encoders_window_is_full_and_then_with_that_window(codec, monkeypatch):
+    """Under the transformers that upstream pins, its encoder's attention looks at everything."""
+    theirs, ours = codec
+    full = theirs.model.encoder.config.sliding_window // 2  # two of the transformer's steps are a frame
+    audio, rate = sound(full + 10, 0, ours), ours.get_input_sample_rate()
+    ((codes,), (wanted,)) = (tokenizer.encode(audio, sr=rate).audio_codes for tokenizer in (ours, theirs))
+    assert torch.equal(codes[:full], wanted[:full])
+    monkeypatch.setattr(modeling_mimi, "create_causal_mask", create_sliding_window_causal_mask)
+    assert torch.equal(codes, theirs.encode(audio, sr=rate).audio_codes[0])
 
 
 def test_its_numbers_are_upstreams(codec):
