@@ -64,7 +64,7 @@ def shell(clone, script, **options):
 
 # What a reader would do in turn: each page goes on from the files of those before it.
 PAGES = [README, *(GUIDE / f"{name}.md" for name in ("install", "checkpoints", "command-line", "runtime", "precision"))]
-PAGES += [GUIDE / f"{name}.md" for name in ("serving", "costs", "other-models", "glossary")]
+PAGES += [GUIDE / f"{name}.md" for name in ("serving", "in-your-program", "costs", "other-models", "glossary")]
 # What is not run here, by the language of its block or by how it begins, and why.
 OTHER_LANGUAGES = {
     "powershell": "Windows alone has it",
@@ -82,6 +82,9 @@ NOT_RUN = {
     "python -m qwen3_codec.serving.client": "a server; test_triton.py has one",
     "python -m qwen3_codec.measure.load": "the same",
     "from qwen3_codec.serving.client import RemoteStream": "the same",
+    "from qwen_tts import": "upstream's package; tests/upstream runs it",
+    "from qwen3_codec import speak": "the same",
+    "from qwen3_codec import codes_of": "the same",
 }
 PIPED = " | ffplay "  # to a player; what comes out of the pipe is seen by test_audio.py
 
