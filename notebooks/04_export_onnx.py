@@ -341,8 +341,8 @@ solution("names and axes")
 # %% [markdown]
 # ## 4. Symbolic shapes, and what they lose
 #
-# `dynamo=True` does not record a run. It follows the code with a symbol in place of each dynamic length, so most of the right column of section 1's table is
-# refused, or even kept. Its own loss is the *0/1 specialization*: an example with a length of 0 or 1 gets no symbol, because these two lengths mean something else
+# `dynamo=True` does not record a run. It follows the code with a symbol in place of each dynamic length, so of the right column of section 1's table it refuses
+# some lines with an error and keeps others symbolic. Its own loss is the *0/1 specialization*: an example with a length of 0 or 1 gets no symbol, because these two lengths mean something else
 # to broadcasting and to memory layout, and the exporter would have to follow both cases.
 #
 # > **Predict.** `RunningSum` above is right for every length. It is exported with an example of one frame, `x` being declared dynamic. Which lengths
@@ -396,7 +396,7 @@ for design, step in plots.progress(steps.items()):
 plots.table(["step", "exporter", "nodes", "warnings about it", "validation runs", "largest error"], rows)
 
 # %% [markdown]
-# Dynamo writes fewer nodes and takes some ten times as long; because of that the windowed step is left to you: give `export` its `exporter="dynamo"`. (The small decoder,
+# Dynamo writes fewer nodes and takes several times as long, so the windowed step is left to you: give `export` its `exporter="dynamo"`. (The small decoder,
 # random weights. What a validation run is, the next section says.)
 #
 # ## 5. The export checks what it writes
