@@ -181,8 +181,8 @@ assert [row[5:] for row in rows] == [(2, 3, 3), (2, 3, 5)] * 2
 
 # %% [markdown]
 # > **Trap.** The `TracerWarning` is the only sign. It names the line, but it is one warning among many, and it does not stop the export. Nor does every
-# > length that is baked in cause one: `min`, `max` and `if` on a size warn with this exporter and not with the other, and `range` with
-# > neither ([7 · the catalogue](07_trap_catalogue.ipynb) has them all). So look at the result too: run the graph at other lengths than the example's.
+# > length that is baked in cause one: `min`, `max` and `if` on a size warn with this exporter and not with the other, and `range` over
+# > a size with neither (a `torch.tensor` of such a list warns, but of the tensor) ([7 · the catalogue](07_trap_catalogue.ipynb) has them all). So look at the result too: run the graph at other lengths than the example's.
 #
 # ### Exercise: lengths baked in ●○○ · 10 min
 #

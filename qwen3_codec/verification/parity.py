@@ -1,7 +1,8 @@
 """Does any streaming graph agree with its one-shot model? Needs numpy, ONNX Runtime, and of the file its names alone.
 
-A state is an input X that comes out as next_X and starts as zeros; its first axis is the batch. No metadata are read, so that the graph may come
-from any exporter. `parity` also loses each state in turn: what the comparison does not notice, it does not test.
+A state is an input X that comes out as next_X and starts as zeros; its first axis is the batch. No metadata are read,
+so that the graph may come from any exporter. `parity` also loses each state in turn: what the comparison does not
+notice, it does not test.
 """
 
 from collections.abc import Callable, Sequence
