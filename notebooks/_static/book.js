@@ -18,3 +18,11 @@ addEventListener("load", () => {
 addEventListener("DOMContentLoaded", () => {
   for (const fold of document.querySelectorAll("article summary[aria-label]")) fold.removeAttribute("aria-label");
 });
+
+// A link to an exercise shows it.
+const unfold = () => {
+  const place = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (place) for (const fold of place.querySelectorAll(":scope > details.exercise")) fold.open = true;
+};
+addEventListener("DOMContentLoaded", unfold);
+addEventListener("hashchange", unfold);

@@ -6,10 +6,11 @@ python -m qwen3_codec.course.book --pages notebooks --output build/book --lab bu
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from sphinx.cmd.build import build_main
 
 from ..page import site
 from .sources import NOTEBOOKS, write_sources
@@ -24,18 +25,9 @@ def build(pages: Path, output: Path, lab: Path | None = None) -> None:
         sources, html = Path(work, "sources"), Path(work, "html")
         write_sources(pages, sources, lab is not None)
         for language, place in LANGUAGES.items():
-            options = [
-                "-q",
-                "-W",
-                "--keep-going",
-                "-b",
-                "html",
-                "-D",
-                f"language={language}",
-                "-d",
-                Path(work, language),
-            ]
-            subprocess.run([sys.executable, "-m", "sphinx", *options, sources, html / place], check=True)
+            options = ["-q", "-W", "--keep-going", "-D", f"language={language}", "-d", f"{work}/{language}"]
+            if build_main([*options, str(sources), str(html / place)]):
+                sys.exit(1)
         shutil.copytree(html, output, ignore=shutil.ignore_patterns(".buildinfo", "_sources"), dirs_exist_ok=True)
     if lab:
         shutil.copytree(lab, output / "lab", dirs_exist_ok=True)

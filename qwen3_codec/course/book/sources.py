@@ -35,6 +35,9 @@ BEFORE = "## Is this for me?"
 # How a page's call-outs look in the book.
 LOOKS = {"Trap": "warning", "Why": "note", "Try it": "tip", "Predict": "hint"}
 
+# What of a cell is folded, by its tag.
+FOLDED = {"check": "hide-cell", "exercise": "hide-output"}
+
 
 def anchor(heading: str) -> str:
     """A heading's place on a page as Sphinx names it, from the name that Jupyter gives it."""
@@ -112,7 +115,7 @@ def joined(outputs: list[dict]) -> list[dict]:
 
 
 def page_for_sphinx(notebook: dict, name: str) -> dict:
-    """An executed page: cells that only check are folded, a widget shows its last state and says where it runs."""
+    """An executed page: cells that only check are folded, and what `check` says of an exercise; a widget shows its last state and says where it runs."""
     names = Names("\n".join("".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"))
     widgets = (
         notebook["metadata"].pop("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
@@ -123,8 +126,7 @@ def page_for_sphinx(notebook: dict, name: str) -> dict:
             cell["source"] = names.linked(with_call_outs(text))
             continue
         tags = cell["metadata"].setdefault("tags", [])
-        if "check" in tags:
-            tags.append("hide-cell")
+        tags += [FOLDED[tag] for tag in tags if tag in FOLDED]
         cell["outputs"] = [
             shown for output in joined(cell.get("outputs", [])) for shown in outputs_shown(output, widgets)
         ]
