@@ -117,7 +117,7 @@ SAID = {
         "Answer": "答案",
         "Solution": "参考解答",
         "The lab": "实验页",
-        NEEDS_PYTHON: "此处是一个控件。它需要 Python:请在 JupyterLab 中运行(<code>make lab</code>),本页只显示其保存的状态。",
+        NEEDS_PYTHON: "此处是控件，需要 Python：它在 JupyterLab 中运行（<code>make lab</code>）。以下为其最后的状态。",
     }
 }
 
@@ -165,7 +165,7 @@ def write_moved(app, error) -> None:
     moved = {old: f"{new}.html" for old, new in OLD_NAMES.items()}
     if translated(app):
         english = [name for name in app.env.found_docs if name.startswith(REFERENCE)]
-        moved |= {name: f"../../{name}.html" for name in english}
+        moved |= {name: f"../../{name}.html" for name in english} | {"py-modindex": "../py-modindex.html"}
     for old, new in moved.items():
         (Path(app.outdir) / f"{old}.html").write_text(MOVED.format(new), encoding="utf-8")
 
