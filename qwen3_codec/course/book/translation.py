@@ -49,7 +49,7 @@ def refresh(pages: Path = NOTEBOOKS, locale: Path = LOCALE, begun: Iterable[str]
         for name in sorted(names):
             path, messages = locale / LANGUAGE / "LC_MESSAGES" / f"{name}.po", Path(work, f"{name}.pot")
             after = catalogue(path if name in there else messages)
-            after.update(catalogue(messages), no_fuzzy_matching=True)
+            after.update(catalogue(messages), no_fuzzy_matching=True, update_creation_date=False)
             after.obsolete.clear()
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as file:
