@@ -148,11 +148,12 @@ def test_outputs_that_show_nothing_leave_no_box_and_a_widget_shows_its_last_stat
 
     picture = {"output_type": "display_data", "data": {"image/png": "x"}, "metadata": {}}
     table = {"_model_name": "HTMLModel", "value": "<b>1</b>"}
-    names = "slider", "list", "hidden", "out", "table"
+    names = "slider", "list", "off", "hidden", "out", "table"
     states = {
         "box": {"children": [f"IPY_MODEL_{name}" for name in names]},
         "slider": {"description": "chunk", "value": 3},
         "list": {"description": "trap", "_options_labels": ["none", "all"], "index": 1},
+        "off": {"description": "look-ahead", "value": 4, "disabled": True},
         "hidden": {"description": "seed", "value": 1, "layout": "IPY_MODEL_gone"},
         "gone": {"display": "none"},
         "out": {"outputs": [picture]},

@@ -170,7 +170,8 @@ def saved_settings(model: str, widgets: dict) -> list[str]:
     for state in saved_widgets(model, widgets):
         labels, index = state.get("_options_labels"), state.get("index")
         value = state.get("value") if labels is None or index is None else labels[index]
-        if state.get("description") and value not in (None, "", []) and "bar_style" not in state:
+        ignored = state.get("disabled") or "bar_style" in state  # switched off, or a progress bar
+        if state.get("description") and value not in (None, "", []) and not ignored:
             found.append(f"{state['description']}: {value}")
     return found
 
