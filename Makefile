@@ -1,5 +1,6 @@
 # make walkthrough   execute the notebooks in order and make them a book (CHECKPOINT=... picks another model, AUDIO=... your voice)
 # make book          the book of the committed notebooks, executing nothing
+# make translations  the catalogues of the translated pages, with the messages of today (BEGIN=00_hear_it begins a page's)
 # make test          all that a push runs: six minutes on two cores
 # make test-all      all tests, those that take long too; CI runs it at night
 # make mutations     faults put into the core one at a time: each must turn the tests red
@@ -36,7 +37,7 @@ ifdef AUDIO
 export QWEN3_CODEC_AUDIO := $(shell realpath -- "$(AUDIO)" 2>/dev/null || printf %s "$(AUDIO)")
 endif
 
-.PHONY: setup walkthrough book test test-all mutations lab page serve upstream style lint oldest notebooks FORCE
+.PHONY: setup walkthrough book test test-all mutations lab page serve upstream style lint oldest notebooks translations FORCE
 
 setup: $(INSTALLED)
 
@@ -82,6 +83,9 @@ walkthrough: setup
 book: setup
 	@$(BOOK) --output build/book
 	@echo "The book: build/book/index.html; with the lab on its first page: $(BIN)/python -m http.server --directory build/book"
+
+translations: setup
+	$(BIN)/python -m qwen3_codec.course.book.translation $(BEGIN)
 
 $(PAGES)/%.ipynb: notebooks/%.ipynb FORCE
 	@echo "executing $<"

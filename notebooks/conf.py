@@ -9,6 +9,7 @@ version = release = __version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "qwen3_codec.course.book.hooks",
@@ -20,11 +21,11 @@ nb_execution_mode = "off"
 nb_merge_streams = True
 nb_render_markdown_format = "myst"  # tables and links in outputs
 nb_ipywidgets_js = {}  # what would draw widgets comes from another server
-nb_code_prompt_show = nb_code_prompt_hide = "What is checked here"
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"  # no underlined names
 html_title = "Streaming codecs outside PyTorch"
 html_search_language = "en"  # in every language: the Chinese search asks for a stemmer that is not there
 html_favicon = "_static/favicon.svg"

@@ -6,12 +6,11 @@ python -m qwen3_codec.course.book --pages notebooks --output build/book --lab bu
 import argparse
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from ..page import site
+from .builder import BookError, run
 from .sources import NOTEBOOKS, write_sources
 
 # Languages, and where each stands in the book.
@@ -24,18 +23,8 @@ def build(pages: Path, output: Path, lab: Path | None = None) -> None:
         sources, html = Path(work, "sources"), Path(work, "html")
         write_sources(pages, sources, lab is not None)
         for language, place in LANGUAGES.items():
-            options = [
-                "-q",
-                "-W",
-                "--keep-going",
-                "-b",
-                "html",
-                "-D",
-                f"language={language}",
-                "-d",
-                Path(work, language),
-            ]
-            subprocess.run([sys.executable, "-m", "sphinx", *options, sources, html / place], check=True)
+            options = ["-q", "-W", "--keep-going", "-D", f"language={language}", "-d", Path(work, language)]
+            run(*options, sources, html / place)
         shutil.copytree(html, output, ignore=shutil.ignore_patterns(".buildinfo", "_sources"), dirs_exist_ok=True)
     if lab:
         shutil.copytree(lab, output / "lab", dirs_exist_ok=True)
@@ -59,4 +48,7 @@ if __name__ == "__main__":
     parser.add_argument("--output", type=Path, required=True, help="the folder for the book")
     parser.add_argument("--lab", type=Path, help="the folder for the lab in a browser, which the book takes in")
     arguments = parser.parse_args()
-    build(arguments.pages, arguments.output, arguments.lab and lab_at(arguments.lab))
+    try:
+        build(arguments.pages, arguments.output, arguments.lab and lab_at(arguments.lab))
+    except BookError as error:
+        raise SystemExit(str(error)) from None

@@ -1,12 +1,13 @@
-"""What Sphinx calls while it builds the book: tables of contents, the reference's list, anchors as Jupyter has them."""
+"""What Sphinx calls while it builds the book: contents, the reference's list, anchors as Jupyter has them, folds."""
 
+import re
 from pathlib import Path
 
 from docutils import nodes
 from sphinx.transforms import SphinxTransform
 
 from ... import __all__ as PUBLIC
-from .sources import NOTEBOOKS
+from .sources import NEEDS_PYTHON, NOTEBOOKS
 
 GUIDE = (
     "install",
@@ -66,10 +67,23 @@ def public_names() -> str:
 
 
 ADDED = {"index": contents, "reference/public": public_names}
+REFERENCE = "reference/"  # it is English in every language, and made once
+
+
+def translated(app) -> bool:
+    return app.config.language != "en"
+
+
+def read_english_reference(app, config) -> None:
+    """Names on a translated page lead to the English book, in whose folder the translated one stands."""
+    if translated(app):
+        config.intersphinx_mapping = {"english": ("..", str(Path(app.outdir).parent / "objects.inv"))}
 
 
 def add_to_source(app, name: str, source: list[str]) -> None:
-    if name in ADDED:
+    if translated(app) and name.startswith(REFERENCE):
+        source[0] = source[0].partition("\n")[0]  # the heading, for the table of contents
+    elif name in ADDED:
         source[0] += ADDED[name]()
 
 
@@ -92,22 +106,77 @@ class JupyterAnchors(SphinxTransform):
                 section["ids"].append(name)
 
 
+EXERCISE = "The task, code to change, a solution"
+CHECKED = "What is checked here"
+VERDICT = "What check says of this code, with a hint"
+# What the book itself says on its pages, in other languages.
+SAID = {
+    "zh_CN": {
+        EXERCISE: "题目、待修改的代码与参考解答",
+        CHECKED: "此处检查的内容",
+        VERDICT: "check 对这段代码的判断与提示",
+        "Answer": "答案",
+        "Solution": "参考解答",
+        "The lab": "实验页",
+        NEEDS_PYTHON: "此处是控件，需要 Python：它在 JupyterLab 中运行（<code>make lab</code>）。以下为其最后的状态。",
+    }
+}
+
+
+class Folds(SphinxTransform):
+    """An exercise, from below its heading to its solution, is one fold, and what `check` says is a fold in it."""
+
+    default_priority = 11
+
+    def apply(self):
+        said = SAID.get(self.config.language, {})
+        for cell in self.document.findall(lambda node: "prompt_show" in getattr(node, "attributes", ())):
+            prompt = VERDICT if "tag_exercise" in cell["classes"] else CHECKED
+            cell["prompt_show"] = cell["prompt_hide"] = said.get(prompt, prompt)
+        for section in list(self.document.findall(nodes.section)):
+            if section[0].astext().startswith("Exercise: "):
+                end = end_of_exercise(section)
+                title = nodes.title("", said.get(EXERCISE, EXERCISE))
+                fold = nodes.admonition("", title, *section[1:end], classes=["exercise"], collapsible="closed")
+                section[1:end] = [fold]
+        for raw in self.document.findall(nodes.raw):
+            text = re.sub(r'(?<=[>"])([^<>"]+)', lambda match: said.get(match[1], match[1]), raw.astext())
+            raw[:] = [nodes.Text(text.replace(NEEDS_PYTHON, said.get(NEEDS_PYTHON, NEEDS_PYTHON)))]
+
+
+def end_of_exercise(section: nodes.section) -> int:
+    """Behind its solution, which is code, or a fold on the page; else the section's end."""
+    folded = False
+    for place, child in enumerate(section):
+        folded |= isinstance(child, nodes.raw) and "<summary>Solution" in child.astext()
+        if child.astext().startswith("solution(") or (folded and "</details>" in child.astext()):
+            return place + 1
+    return len(section)
+
+
 def name_levels(app, page, template, context, doctree) -> None:
     """Headings of the sidebar say their level, which a screen reader asks for."""
     tree = context.get("furo_navigation_tree", "")
     context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
 
 
-def write_old_names(app, error) -> None:
-    if not error and app.builder.format == "html":
-        for old, new in OLD_NAMES.items():
-            (Path(app.outdir) / f"{old}.html").write_text(MOVED.format(f"{new}.html"), encoding="utf-8")
+def write_moved(app, error) -> None:
+    if error or app.builder.format != "html":
+        return
+    moved = {old: f"{new}.html" for old, new in OLD_NAMES.items()}
+    if translated(app):
+        english = [name for name in app.env.found_docs if name.startswith(REFERENCE)]
+        moved |= {name: f"../../{name}.html" for name in english} | {"py-modindex": "../py-modindex.html"}
+    for old, new in moved.items():
+        (Path(app.outdir) / f"{old}.html").write_text(MOVED.format(new), encoding="utf-8")
 
 
 def setup(app) -> dict:
+    app.connect("config-inited", read_english_reference)
     app.connect("source-read", add_to_source)
     app.connect("autodoc-skip-member", skip_public)
     app.connect("html-page-context", name_levels, priority=900)  # after the theme
-    app.connect("build-finished", write_old_names)
+    app.connect("build-finished", write_moved)
     app.add_transform(JupyterAnchors)
+    app.add_transform(Folds)
     return {"parallel_read_safe": True}

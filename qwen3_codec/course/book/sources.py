@@ -4,6 +4,8 @@ import json
 import os.path
 import re
 import shutil
+from collections.abc import Iterator
+from html import escape
 from pathlib import Path, PurePosixPath
 
 from ... import __all__ as PUBLIC
@@ -17,7 +19,7 @@ DOCUMENTS = {
     "CHANGELOG.md": "project/changelog.md",
     "qwen3_codec/demo/README.md": "project/demo.md",
 }
-NEEDS_PYTHON = "Here is a widget. It needs Python: it runs in JupyterLab (<code>make lab</code>), not on this page."
+NEEDS_PYTHON = "A widget, which needs Python: it runs in JupyterLab (<code>make lab</code>). Here is its last state."
 # The start page's beginning in the book: the lab where it is, else what it looks like.
 PICTURE = "![The lab: controls, the waveforms with their difference, the error of each chunk](page.png)"
 WITH_LAB = f"""<div class="lab" data-lab="lab/index.html" data-title="The lab">
@@ -34,6 +36,9 @@ WITHOUT_LAB = (
 BEFORE = "## Is this for me?"
 # How a page's call-outs look in the book.
 LOOKS = {"Trap": "warning", "Why": "note", "Try it": "tip", "Predict": "hint"}
+
+# What of a cell is folded, by its tag.
+FOLDED = {"check": "hide-cell", "exercise": "hide-output"}
 
 
 def anchor(heading: str) -> str:
@@ -112,7 +117,7 @@ def joined(outputs: list[dict]) -> list[dict]:
 
 
 def page_for_sphinx(notebook: dict, name: str) -> dict:
-    """An executed page: cells that only check are folded, a widget shows its last state and says where it runs."""
+    """An executed page, with call-outs and folds as Sphinx has them, and a widget as it was when the page was saved."""
     names = Names("\n".join("".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"))
     widgets = (
         notebook["metadata"].pop("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
@@ -123,8 +128,7 @@ def page_for_sphinx(notebook: dict, name: str) -> dict:
             cell["source"] = names.linked(with_call_outs(text))
             continue
         tags = cell["metadata"].setdefault("tags", [])
-        if "check" in tags:
-            tags.append("hide-cell")
+        tags += [FOLDED[tag] for tag in tags if tag in FOLDED]
         cell["outputs"] = [
             shown for output in joined(cell.get("outputs", [])) for shown in outputs_shown(output, widgets)
         ]
@@ -140,15 +144,46 @@ def outputs_shown(output: dict, widgets: dict) -> list[dict]:
     view = output.get("data", {}).get("application/vnd.jupyter.widget-view+json")
     if not view:
         return [output]
-    said = {"output_type": "display_data", "metadata": {}, "data": {"text/html": f"<p><em>{NEEDS_PYTHON}</em></p>"}}
-    return [said, *saved_outputs(view["model_id"], widgets)]
+    model = view["model_id"]
+    settings = ", ".join(saved_settings(model, widgets))
+    words = f"<p><em>{NEEDS_PYTHON}</em></p>" + (f"<p>{escape(settings)}</p>" if settings else "")
+    return [shown_as_html(words), *saved_outputs(model, widgets)]
+
+
+def shown_as_html(text: str) -> dict:
+    return {"output_type": "display_data", "metadata": {}, "data": {"text/html": text}}
+
+
+def saved_widgets(model: str, widgets: dict) -> Iterator[dict]:
+    """A widget's state and, in their order, of those in it; without what was hidden when the page was saved."""
+    state = widgets.get(model, {}).get("state", {})
+    layout = widgets.get(state.get("layout", "").removeprefix("IPY_MODEL_"), {}).get("state", {})
+    if layout.get("display") != "none":
+        yield state
+        for child in state.get("children") or []:
+            yield from saved_widgets(child.removeprefix("IPY_MODEL_"), widgets)
+
+
+def saved_settings(model: str, widgets: dict) -> list[str]:
+    """What the widget's controls were set to."""
+    found = []
+    for state in saved_widgets(model, widgets):
+        labels, index = state.get("_options_labels"), state.get("index")
+        value = state.get("value") if labels is None or index is None else labels[index]
+        ignored = state.get("disabled") or "bar_style" in state  # switched off, or a progress bar
+        if state.get("description") and value not in (None, "", []) and not ignored:
+            found.append(f"{state['description']}: {value}")
+    return found
 
 
 def saved_outputs(model: str, widgets: dict) -> list[dict]:
-    """What a widget and those in it had written when the page was saved."""
-    state = widgets.get(model, {}).get("state", {})
-    children = [child.removeprefix("IPY_MODEL_") for child in state.get("children") or []]
-    return [*state.get("outputs", []), *(each for child in children for each in saved_outputs(child, widgets))]
+    """What a widget and those in it had shown when the page was saved."""
+    found = []
+    for state in saved_widgets(model, widgets):
+        found += state.get("outputs", [])
+        if state.get("_model_name") == "HTMLModel" and state["value"].strip():
+            found.append(shown_as_html(state["value"]))
+    return found
 
 
 def write_sources(pages: Path, output: Path, lab: bool = False) -> None:

@@ -10,7 +10,9 @@ const store = {
   get: () => { try { return localStorage.getItem("language"); } catch { return null; } }, // private mode
   set: (value) => { try { localStorage.setItem("language", value); } catch { /* the same */ } },
 };
-export let language = store.get() in TEXTS ? store.get() : (navigator.language ?? "en").startsWith("zh") ? "zh" : "en";
+// The book around this page says in the address which language it has.
+const known = [location.hash.slice(1), store.get()].find((each) => each in TEXTS);
+export let language = known ?? ((navigator.language ?? "en").startsWith("zh") ? "zh" : "en");
 const facts = {};
 
 export function toggleLanguage() {
