@@ -262,6 +262,7 @@ GROUPS = {
 }
 
 
+# %%
 def ablated(weights, made):
     """SNR in dB of streams that lose a group of states after each call of 3 frames, {design, what is lost: SNR}."""
     window = weights.decoder.config.sliding_window
@@ -370,7 +371,7 @@ for design, session in {"exact": sessions["exact"], "windowed": short_session}.i
 figure = plots.frame_errors(errors, f"One state 1 % larger after each call ({loaded.weights})", "largest error")
 
 # %% [markdown]
-# **Figure.** Error of that state (over its largest value) and of the audio (largest sample) for each frame, in calls of one frame. The state's error grows until the window is full and then stays. The audio's
+# **Figure.** Error of that state (over its largest value) and of the audio (largest sample) for each frame, in calls of one frame. The state's error grows until the window is full, and no further. The audio's
 # rises and falls with what is said, and grows on the whole. It starts far below the state, where nobody hears it.
 
 # %%
@@ -423,6 +424,7 @@ def call_ms(stream, chunk, calls=5):
     return 1000 * float(np.median(seconds))
 
 
+# %%
 frame_ms, rows, times = 1000 * decoder.samples_per_frame / loaded.sample_rate, [], {}
 for design, session in graphs.items():
     stream = session.stream()
