@@ -291,7 +291,7 @@ figure = plots.state_worth(series, "A group of states lost after every call of 3
 
 # %% [markdown]
 # **Figure.** SNR against the full-sequence decoder for each group lost, by design and weights; a lower SNR is a larger error. *Nothing lost* is far beyond the scale. Losing the convolutions' states
-# makes a large error on both weights, and keys and values a smaller one. The last pair loses nothing, but its positions stop growing when the window is full, an error that no click gives away. How large an error is depends on the
+# makes a large error on both weights, and keys and values a smaller one. The last pair loses nothing, but its positions stop growing when the window is full; on the demo that costs about as much as the loss of the windowed keys and values. How large an error is depends on the
 # weights, so an ear on one model says little about another: some traps only a measurement finds.
 
 # %% tags=["check"]
