@@ -261,6 +261,7 @@ GROUPS = {
 }
 
 
+# %%
 def ablated(weights, made):
     """SNR in dB of streams that lose a group of states after each call of 3 frames, {design, what is lost: SNR}."""
     window = weights.decoder.config.sliding_window
