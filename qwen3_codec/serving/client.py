@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from ..runtime.audio import row_paths, write_waveforms
-from ..runtime.codes import CodesError, read_rows
+from ..runtime.codes import KINDS, CodesError, read_rows
 from ..runtime.console import importing, run_module
 from ..runtime.metrics import chunks, parse_schedule
 from ..runtime.progress import progress
@@ -312,9 +312,7 @@ class AsyncRemoteStream(_Remote):
 
 
 def add_options(parser) -> None:
-    parser.add_argument(
-        "--codes", type=Path, required=True, metavar="FILE", help=".npy, .npz or .json, [N, Q] or [B, N, Q]"
-    )
+    parser.add_argument("--codes", type=Path, required=True, metavar="FILE", help=f"{KINDS}, [N, Q] or [B, N, Q]")
     parser.add_argument("--url", default=URL, help="the server's gRPC address")
     parser.add_argument("--model", default=MODEL, help="the model's name on the server")
     parser.add_argument("--chunks", default="4", metavar="N,N,...", help="chunk lengths in frames; repeats")
