@@ -140,10 +140,10 @@ def test_modules_that_are_commands_of_their_own(files, console, monkeypatch, tmp
     pytest.importorskip("tritonclient.grpc", reason="needs the extra [serve]")
     from qwen3_codec.course import given
     from qwen3_codec.measure import load
-    from qwen3_codec.serving import client, server
+    from qwen3_codec.serving import client, server, triton_client
 
     nowhere = str(tmp_path / NAME)
-    monkeypatch.setattr(client, "dimensions", lambda *_: client.Dimensions(24000, 1920, 3, 64))
+    monkeypatch.setattr(triton_client, "dimensions", lambda *_: client.Dimensions(24000, 1920, 3, 64))
     for module, line in {
         client: ["--codes", nowhere],
         load: [nowhere],
