@@ -5,6 +5,7 @@ import contextvars
 import copy
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -59,8 +60,8 @@ class AsyncStream:
         self._busy = True
         try:
             work = copy.copy(self.stream)
-            call = contextvars.copy_context().run, getattr(work, method)
-            result = await asyncio.get_running_loop().run_in_executor(self._executor, *call, *arguments)
+            call = partial(contextvars.copy_context().run, getattr(work, method), *arguments)
+            result = await asyncio.get_running_loop().run_in_executor(self._executor, call)
         finally:
             self._busy = False
         self.stream = work

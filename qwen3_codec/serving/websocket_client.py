@@ -32,8 +32,8 @@ class WebSocketStream:
     """One stream at `url`, with `await`; `options` are the server's: `rate`, `pcm` (float32 or int16), `fork`.
 
     `greeting` is what the server says of its graph and of this stream, `rate` the rate of the samples. One exchange at
-    a time: a second gets a RuntimeError. What leaves one without an answer (a timeout, a cancelled push, an error of the
-    server) ends the stream: each later call raises ServerError and says so. Left as a context it is closed.
+    a time: a second gets a RuntimeError. One that gets no answer (a timeout, a cancelled push, an error of the server)
+    ends the stream: each later call raises ServerError and says so. Left as a context it is closed.
     """
 
     def __init__(self, url: str = URL, timeout: float = TIMEOUT, **options: str | int):

@@ -82,6 +82,8 @@ NOT_RUN = {
     "python -m qwen3_codec.serving.client": "a server; test_triton.py has one",
     "python -m qwen3_codec.measure.load": "the same",
     "from qwen3_codec.serving.client import RemoteStream": "the same",
+    "python -m qwen3_codec.serving.websocket": "runs until it is interrupted; test_websocket.py has one",
+    "from qwen3_codec.serving.client import WebSocketStream": "the same",
 }
 PIPED = " | ffplay "  # to a player; what comes out of the pipe is seen by test_audio.py
 

@@ -491,7 +491,7 @@ def test_a_load_that_cannot_be_is_refused(exact, capsys):
         with pytest.raises(ValueError, match="must be at least 1"):
             load.measure(exact.path, **numbers)
     assert run_module(load, "load", [str(exact.path), "--calls", "joined,together"]) == 2
-    assert "'together', must be joined or apart" in capsys.readouterr().err
+    assert "'together', must be of joined, apart, websocket" in capsys.readouterr().err
 
 
 class Echo(service_pb2_grpc.GRPCInferenceServiceServicer):
