@@ -1,7 +1,7 @@
 """A server of streams over WebSocket, in one process: one stream a connection, all of one session.
 
-It decodes in a thread, so that the loop goes on answering, one call after the other, so that every stream gets its
-turn. `messages` says what is sent; `Limits` what a client may take. A browser finds a page at the same address.
+It decodes in threads, so that the loop goes on answering; streams that wait share a call, and each gets its turn.
+`messages` says what is sent; `Limits` what a client may take. A browser finds a page at the same address.
 
 python -m qwen3_codec.serving.websocket build/decoder.onnx
 """
@@ -25,6 +25,7 @@ from ..runtime.stream import Stream, stream_of
 from ..runtime.versions import brief
 from ..spec import ENCODER
 from .connection import Connection, Limits
+from .joining import JoiningSession
 from .messages import Close, Refused, largest_message, read_options
 
 with importing(__name__):
@@ -49,7 +50,7 @@ class Server:
 
     `names` holds saved streams that a client can begin with: given here, or saved by a client for as long as it stays.
     `example` is codes [N, Q] that the page plays. `origins` are sites whose pages may talk to this server, beside its
-    own; `calls` how many calls of the graph run at a time. Raises ValueError for a graph that is not of single rows.
+    own; at most `rows` streams share a call of the graph. Raises ValueError for a graph that is not of single rows.
     """
 
     def __init__(
@@ -59,21 +60,20 @@ class Server:
         names: dict[str, Stream] | None = None,
         example: Any = None,
         origins: Sequence[str] = (),
-        calls: int = 1,
+        rows: int = 64,
     ):
         if session.spec.part == ENCODER:
             raise ValueError("this graph is an encoder's; what is served decodes")
         stream_of(session, 1)
-        if calls < 1:
-            raise ValueError(f"calls is {calls}, must be at least 1")
-        self.session, self.limits, self.names = session, limits or Limits(), dict(names or {})
-        self.example, self.origins, self.calls = example, origins, calls
+        self.session, self.limits = JoiningSession(session, rows), limits or Limits()
+        self.names = {name: stream.move_to(self.session) for name, stream in (names or {}).items()}
+        self.example, self.origins = example, origins
         self.live = 0
 
     @asynccontextmanager
     async def listening(self, host: str = HOST, port: int = PORT) -> AsyncIterator[str]:
         """While it is entered, clients are served at the address that it gives; in the end they are told (1001)."""
-        self._executor = ThreadPoolExecutor(self.calls, "decode")
+        self._executor = ThreadPoolExecutor(min(self.session.rows, self.limits.streams), "decode")
         listener = serve(
             self._serve,
             host,
@@ -160,7 +160,8 @@ def add_options(parser) -> None:
     parser.add_argument(
         "--threads", type=int, default=0, metavar="N", help="ONNX Runtime threads of a call; 0: all cores"
     )
-    parser.add_argument("--calls", type=int, default=1, metavar="N", help="calls of the graph at a time")
+    rows = "streams that share a call at most; 1: each has its own"
+    parser.add_argument("--max-batch", type=int, default=64, metavar="ROWS", help=rows)
 
 
 def run(args) -> int:
@@ -169,7 +170,7 @@ def run(args) -> int:
     session = CodecSession(args.graph, args.threads)
     example = read_rows(args.example, session.spec)[0] if args.example else None
     limits = Limits(args.max_streams, args.max_frames, args.idle)
-    server = Server(session, limits, _voices(args.voice, session), example, args.origin, args.calls)
+    server = Server(session, limits, _voices(args.voice, session), example, args.origin, args.max_batch)
     asyncio.run(_run(server, args.host, args.port))
     return 0
 

@@ -4,9 +4,11 @@ import asyncio
 import json
 import re
 import threading
+import time
 import urllib.error
 import urllib.request
-from contextlib import asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,8 +24,10 @@ from qwen3_codec.runtime.audio import pcm16
 from qwen3_codec.runtime.codes import CodesError, random_codes
 from qwen3_codec.runtime.console import run_module
 from qwen3_codec.runtime.metrics import MAX_ERROR, chunks, max_error
+from qwen3_codec.runtime.stream import stream_of
 from qwen3_codec.serving import client
 from qwen3_codec.serving.connection import Limits
+from qwen3_codec.serving.joining import JoiningSession
 from qwen3_codec.serving.messages import CODES, Close, Refused, Request, read_options, read_request
 from qwen3_codec.serving.remote import ServerError
 from qwen3_codec.spec import DECODER
@@ -60,6 +64,13 @@ async def settled(server, live=0):
     async with asyncio.timeout(5):
         while server.live != live:
             await asyncio.sleep(0.01)
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def binary(codes):
@@ -167,6 +178,45 @@ def test_a_graph_that_looks_ahead_gives_its_rest_at_the_end(tiny, graphs_folder)
     (codes,) = rows_of(windowed, 11)
     waveform = on_a_server(lambda url, _: speak(url, codes, [4]), windowed)
     assert max_error(windowed.decode(codes, [4])[0], waveform) < MAX_ERROR
+
+
+def test_streams_that_wait_share_a_call_at_offsets_of_their_own(session, tiny):
+    """While one call runs, nine streams come: eight whose chunks are as long are joined, the other is not."""
+    gated = Gated(session)
+    joining = JoiningSession(gated, rows=8)
+    streams = [stream_of(joining, 1) for _ in range(10)]
+    rows = rows_of(session, *range(3, 13))
+
+    def push(n):
+        return streams[n].push(rows[n][:2] if n < 9 else rows[n][:1])
+
+    with ThreadPoolExecutor(10) as pool:
+        first = [pool.submit(push, 0)]
+        wait_for(lambda: gated.calls == 1)
+        first += [pool.submit(push, n) for n in range(1, 10)]
+        wait_for(lambda: len(joining._waiting) == 9)
+        gated.free.set()
+        heard = [[each.result()] for each in first]
+        assert gated.calls == 3 and sorted(gated.rows) == [1, 1, 8]
+        rest = pool.map(lambda n: streams[n].push(rows[n][2 if n < 9 else 1 :]), range(10))
+        heard = [np.concatenate([*parts, end], axis=1)[0] for parts, end in zip(heard, rest, strict=True)]
+    for codes, waveform in zip(rows, heard, strict=True):
+        assert_exact(tiny, codes, waveform)
+
+
+def test_an_error_of_a_shared_call_moves_no_stream(session):
+    """And a windowed graph, whose states grow, shares none."""
+    gated = Gated(session, fails=True)
+    joining = JoiningSession(gated)
+    stream = stream_of(joining, 1)
+    with pytest.raises(MemoryError):
+        stream.push(np.zeros((1, 3), int))
+    gated.fails = False
+    gated.free.set()
+    np.testing.assert_array_equal(stream.push(np.zeros((1, 3), int)), session.stream().push(np.zeros((1, 3), int)))
+    assert not joining._waiting
+    gated.spec = replace(session.spec, design="windowed")
+    assert JoiningSession(gated).rows == 1
 
 
 # ---- what goes wrong -----------------------------------------------------------------------------
@@ -301,9 +351,11 @@ class Gated:
 
     def __init__(self, session, fails=False):
         self.session, self.spec, self.fails, self.free, self.calls = session, session.spec, fails, threading.Event(), 0
+        self.rows = []
 
     def run(self, feeds):
         self.calls += 1
+        self.rows.append(len(feeds["audio_codes"]))
         if self.fails:
             raise MemoryError("no room for it")
         assert self.free.wait(10)
@@ -421,11 +473,6 @@ def test_a_client_has_one_exchange_at_a_time_and_a_lost_one_ends_its_stream(sess
         asyncio.run(WebSocketStream("ws://127.0.0.1:9").__aenter__())
 
 
-@asynccontextmanager
-async def in_a_thread(call, *arguments):
-    yield await asyncio.get_running_loop().run_in_executor(None, call, *arguments)
-
-
 def test_the_page_is_served_and_pages_of_other_sites_are_not(session):
     (codes,) = rows_of(session, 4)
 
@@ -487,7 +534,7 @@ def test_the_command_serves_and_one_client_serves_both(session, tiny_exact, tmp_
         (["--max-streams", "0"], "the limit on streams is 0, must be above 0"),
         (["--idle", "nan"], "the limit on idle is nan"),
         (["--voice", "anna"], "--voice anna: must be NAME=FILE"),
-        (["--calls", "0"], "calls is 0"),
+        (["--max-batch", "0"], "rows in a call are 0"),
     ],
 )
 def test_what_cannot_be_served_is_one_line(tiny_exact, capsys, options, words):
