@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +59,7 @@ class Connection:
         self.waiting: deque[Request | Exception] = deque()
         self.frames_waiting = 0
         self.come = asyncio.Event()
+        self.lost: Exception | None = None  # why nobody is there to hear an answer
 
     async def hold(self) -> None:
         """Greet, answer until the stream is finished; Refused or the library's ConnectionClosed ends it before."""
@@ -91,6 +93,7 @@ class Connection:
                 self.waiting.append(request)
                 self.come.set()
         except Exception as error:  # ours, the library's, or one that nobody thought of: the stream ends with it
+            self.lost = None if isinstance(error, Refused) else error
             self.waiting.append(error)
             self.come.set()
 
@@ -118,11 +121,14 @@ class Connection:
             self._save(request.name)
         return json.dumps({"done": request.verb, "frames": int(self.stream.stream.frames[0])})
 
-    def _turns(self, request: Request) -> list[np.ndarray]:
-        """A request's codes; of an exact graph in pieces, which give the same samples."""
+    def _turns(self, request: Request) -> Iterator[np.ndarray]:
+        """A request's codes, for as long as somebody is there; of an exact graph in pieces, which sound the same."""
         assert request.codes is not None
         whole = self.spec.fixed_frames or not self.spec.cut_is_exact
-        return [request.codes] if whole else [*chunks(request.codes, [TURN_FRAMES])]
+        for part in [request.codes] if whole else chunks(request.codes, [TURN_FRAMES]):
+            if self.lost is not None:
+                raise self.lost
+            yield part
 
     def _save(self, name: str) -> None:
         """A connection has one name, for as long as it lasts: what a client holds here goes with it."""
