@@ -9,6 +9,7 @@ python -m qwen3_codec.serving.websocket build/decoder.onnx
 import asyncio
 import json
 import logging
+import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -167,19 +168,25 @@ def add_options(parser) -> None:
 def run(args) -> int:
     from ..runtime.session import CodecSession
 
+    if not 0 <= args.port < 2**16:
+        raise ValueError(f"--port is {args.port}, must be in 0..{2**16 - 1}")
     session = CodecSession(args.graph, args.threads)
     example = read_rows(args.example, session.spec)[0] if args.example else None
     limits = Limits(args.max_streams, args.max_frames, args.idle)
     server = Server(session, limits, _voices(args.voice, session), example, args.origin, args.max_batch)
     asyncio.run(_run(server, args.host, args.port))
-    return 0
+    return 128 + signal.SIGTERM
 
 
 async def _run(server: Server, host: str, port: int) -> None:
+    ended = asyncio.Event()
+    # Ctrl-C cancels what runs here, and the clients are told; SIGTERM is made to do the same.
+    with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows has no such handlers, nor other threads
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     async with server.listening(host, port) as url:
         print(f"ready: {url}; a page that plays: {url.replace('ws', 'http', 1)}; Ctrl-C ends it", flush=True)
         print(f"try: python -m qwen3_codec.serving.client --codes FILE.npy --url {url}", flush=True)
-        await asyncio.Event().wait()  # until it is interrupted
+        await ended.wait()
 
 
 def _voices(given: Sequence[str], session: Session) -> dict[str, Stream]:

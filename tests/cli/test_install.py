@@ -152,6 +152,7 @@ def test_the_oldest_packages_are_the_ranges_lower_ends():
 
 def test_the_wheel_carries_the_pages_sources_and_nothing_of_npm_or_training(tmp_path):
     names = zipfile.ZipFile(built("wheel", tmp_path)).namelist()
+    assert "qwen3_codec/serving/listen.html" in names
     page = [name.partition("course/page/static/")[2] for name in names if "course/page/static/" in name]
     assert {"index.html", "codec.js", "worker.js", "package-lock.json", "texts/zh.js"} <= set(page)
     assert "qwen3_codec/demo/model.safetensors" in names

@@ -3,6 +3,9 @@
 import asyncio
 import json
 import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -522,7 +525,7 @@ def test_the_command_serves_and_one_client_serves_both(session, tiny_exact, tmp_
     heard = []
     monkeypatch.setattr(serving, "_run", run_clients)
     command = [str(tiny_exact), "--port", "0", "--threads", "1", "--voice", f"anna={tmp_path / 'prompt.npy'}"]
-    assert run_module(serving, "websocket", command) == 0
+    assert run_module(serving, "websocket", command) == 128 + signal.SIGTERM
     assert "3 streams, " in (printed := capsys.readouterr().out) and "in 9 chunks" in printed and "p99" in printed
     for row in range(3):
         assert max_error(session.decode(codes[row]), heard[0][row]) < MAX_ERROR
@@ -539,12 +542,30 @@ def test_the_command_serves_and_one_client_serves_both(session, tiny_exact, tmp_
         (["--idle", "nan"], "the limit on idle is nan"),
         (["--voice", "anna"], "--voice anna: must be NAME=FILE"),
         (["--max-batch", "0"], "rows in a call are 0"),
+        (["--port", "70000"], "--port is 70000"),
     ],
 )
 def test_what_cannot_be_served_is_one_line(tiny_exact, capsys, options, words):
     assert run_module(serving, "websocket", [str(tiny_exact), *options]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("websocket: ") and words in line
+
+
+def test_a_command_that_is_ended_tells_its_clients(tiny_exact):
+    command = [sys.executable, "-m", "qwen3_codec.serving.websocket", str(tiny_exact), "--port", "0", "--threads", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+
+        async def talk(url):
+            async with connect(url) as socket:
+                await socket.recv()
+                process.terminate()
+                with pytest.raises(ConnectionClosed) as closed:
+                    await socket.recv()
+                return closed.value.rcvd.code
+
+        ready = re.match(r"ready: (\S+); a page that plays: http://", process.stdout.readline())
+        assert asyncio.run(talk(ready[1])) == 1001
+        assert process.wait(10) == 128 + signal.SIGTERM and not process.stderr.read()
 
 
 def test_an_encoder_is_refused():
