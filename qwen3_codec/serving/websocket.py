@@ -148,7 +148,8 @@ def add_options(parser) -> None:
     parser.add_argument("graph", type=Path, metavar="FILE", help="an exported decoder, an .onnx file")
     parser.add_argument("--host", default=HOST, help="the address to listen on; 0.0.0.0: all of this machine's")
     parser.add_argument("--port", type=int, default=PORT, help="0: a free one")
-    parser.add_argument("--origin", nargs="+", default=[], metavar="URL", help="sites whose pages may connect too")
+    origin = "a site whose pages may connect too; as often as there are such"
+    parser.add_argument("--origin", action="append", default=[], metavar="URL", help=origin)
     voice = f"begin streams with ?fork=NAME as if they had said these codes ({KINDS})"
     parser.add_argument("--voice", action="append", default=[], metavar="NAME=FILE", help=voice)
     parser.add_argument("--example", type=Path, metavar="FILE", help="codes that the page plays")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,6 +43,9 @@ from websockets.asyncio.client import connect  # noqa: E402
 from websockets.exceptions import ConnectionClosed  # noqa: E402
 
 from qwen3_codec.serving.websocket_client import WebSocketStream  # noqa: E402
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVER = shutil.which("chromedriver")
 
 
 @pytest.fixture(scope="module")
@@ -508,6 +512,42 @@ def test_the_page_is_served_and_pages_of_other_sites_are_not(session):
     assert example[0] == 200 and json.loads(example[2]) == codes.tolist() and nothing[0] == 404
     rate = session.spec.sample_rate
     assert sites == [rate, rate, 403, 403]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium with chromedriver here")
+def test_the_page_plays_in_a_browser(session, tmp_path):
+    webdriver = pytest.importorskip("selenium.webdriver")
+    (codes,) = rows_of(session, 41)
+
+    def drive(address):
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM
+        for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+        try:
+            driver.get(address)
+            said, button = driver.find_element("id", "said"), driver.find_element("id", "example")
+            wait_for(button.is_displayed)
+            button.click()
+            wait_for(lambda: "in all" in said.text or "closed" in said.text)
+            first = said.text
+            (tmp_path / "bad.json").write_text("[[99, 0, 0]]")
+            driver.find_element("id", "file").send_keys(str(tmp_path / "bad.json"))
+            wait_for(lambda: said.text != first)
+            return first, said.text, driver.get_log("browser")
+        finally:
+            driver.quit()
+
+    async def talk(url, server):
+        return await asyncio.to_thread(drive, url.replace("ws", "http", 1))
+
+    played, refused, log = on_a_server(talk, session, example=codes)
+    seconds = len(codes) * session.spec.samples_per_frame / session.spec.sample_rate
+    assert re.match(rf"first sound after \d+ ms, {seconds:.2f} s in all", played), played
+    assert refused.startswith("closed: code 99 at row 0") and refused.endswith("(4422)") and not log
 
 
 def test_the_command_serves_and_one_client_serves_both(session, tiny_exact, tmp_path, capsys, monkeypatch):
