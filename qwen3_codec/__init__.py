@@ -28,7 +28,7 @@ The modules, each of which imports only from those before it:
     streaming/                    how it is streamed: layers, attention, the designs, the PyTorch session
     exporting/                    trace, check, validate, publish; `precision/`: int8 and float16
     verification/                 does it agree? decoder, encoder, any graph, a waveform from elsewhere
-    serving/                      a Triton server: model repository, client, server
+    serving/                      a Triton server and one over WebSocket: model repository, servers, clients
     demo/                         the speech model that ships; `training/`: how it was made
     course/                       the walkthrough's own code: traps, exercises, figures, widgets, the page
     measure/                      what it costs: bench, card, load

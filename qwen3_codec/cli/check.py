@@ -29,20 +29,22 @@ def add_options(parser) -> None:
     parser.add_argument("--exporter", choices=EXPORTERS, default=EXPORTERS[0], help="none: no export and no parity")
     options.windowed(parser)
     parser.add_argument(
-        "--codes", type=Path, metavar="FILE.npy", help="codes [N, Q] or [B, N, Q] (default: the checkpoint's example)"
+        "--codes", type=Path, metavar="FILE", help="codes [N, Q] or [B, N, Q] (default: the checkpoint's example)"
     )
     parser.add_argument("--json", action="store_true", help="print the judgement as JSON")
 
 
 def run(args) -> int:
+    from ..model import checkpoint
     from ..verification.workbench import judge
 
     step = _step(args.step)
     settings = options.windowed_settings(args)
+    loaded = checkpoint.load(args.checkpoint)
     judged = judge(
         step,
-        args.checkpoint,
-        read_codes(args.codes) if args.codes else None,
+        loaded,
+        read_codes(args.codes, loaded.decoder.config) if args.codes else None,
         exporter=None if args.exporter == "none" else args.exporter,
         progress=progress(),
         **settings,

@@ -1,12 +1,9 @@
 """`encode`: a waveform to codes, chunk by chunk."""
 
-from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
-
-from ..files import written_whole
 from ..runtime.audio import row_paths
+from ..runtime.codes import WRITTEN, write_rows
 from ..runtime.metrics import parse_schedule
 from ..runtime.progress import progress
 from . import options
@@ -21,23 +18,18 @@ def add_options(parser) -> None:
     parser.add_argument("--audio", type=Path, nargs="+", required=True, metavar="FILE", help=kinds)
     parser.add_argument("--chunks", metavar="N,N,...", help="chunk lengths in frames; repeats (default: 12)")
     parser.add_argument("--resample", action="store_true", help="bring another rate to the graph's (needs soxr)")
-    where = "where codes [N, Q] go; of several files each gets one, FILE_0.npy, FILE_1.npy, ..."
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE.npy", help=where)
+    where = ".npy with codes [N, Q], or .rvq with their bits alone; of several files each gets one, FILE_0.npy, ..."
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help=where)
 
 
 def run(args) -> int:
-    if args.output.suffix != ".npy":
-        raise ValueError(f"{args.output}: must end in .npy")
+    paths = row_paths(args.output, len(args.audio), WRITTEN)
     schedule = parse_schedule(args.chunks) if args.chunks else None
     session = options.session(args)
-    paths = row_paths(args.output, len(args.audio))
     rows = [options.read_audio(path, session.spec, args.resample) for path in args.audio]
     labels = [path.name if rows[1:] else None for path in args.audio]
     found = [session.encode(row, schedule, progress(label))[0] for row, label in zip(rows, labels, strict=True)]
-    with ExitStack() as until_all_are_written:
-        for path, codes in zip(paths, found, strict=True):
-            with open(until_all_are_written.enter_context(written_whole(path)), "wb") as file:
-                np.save(file, codes)
+    write_rows(paths, found, session.spec)
     for path, row, codes in zip(paths, rows, found, strict=True):
         print(f"{path}: {codes.shape[0]} frames of {codes.shape[1]} codes, of {len(row)} samples")
     return 0

@@ -23,7 +23,7 @@ def add_options(parser) -> None:
     parser.add_argument(
         "--codes",
         type=Path,
-        metavar="FILE.npy",
+        metavar="FILE",
         help="codes [N, Q] or [B, N, Q] (default: random ones that go past the window, at least 120 frames; in fewer "
         "bits the checkpoint's example)",
     )
@@ -42,7 +42,7 @@ def run(args) -> int:
 
     session = options.session(args)
     spec, given = session.spec, args.audio if session.spec.part == ENCODER else args.codes
-    read = {ENCODER: partial(options.read_audio, spec=spec), DECODER: read_codes}[spec.part]
+    read = {ENCODER: partial(options.read_audio, spec=spec), DECODER: partial(read_codes, dims=spec)}[spec.part]
     schedules = (
         [parse_schedule(args.chunks)] if args.chunks else [[spec.fixed_frames]] if spec.fixed_frames else SCHEDULES
     )

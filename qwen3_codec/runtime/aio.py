@@ -1,8 +1,11 @@
 """A stream for asyncio: its calls run in a thread, so that the loop goes on. Needs numpy alone."""
 
 import asyncio
+import contextvars
 import copy
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,10 +23,14 @@ class AsyncStream:
 
     `stream` is the stream after the last call that came back, which no call in progress changes: to read its `frames`,
     to save it, to fork it (`AsyncStream(voice.stream.fork())`). The stream that was given stays as it is.
+
+    `executor` is where the calls run, as in `loop.run_in_executor`: many streams that share one of a single thread take
+    turns, call by call.
     """
 
-    def __init__(self, stream: Stream):
+    def __init__(self, stream: Stream, executor: Executor | None = None):
         self.stream = copy.copy(stream)
+        self._executor = executor
         self._busy = False
 
     async def push(self, chunk: np.ndarray, last: bool = False) -> np.ndarray:
@@ -53,7 +60,8 @@ class AsyncStream:
         self._busy = True
         try:
             work = copy.copy(self.stream)
-            result = await asyncio.to_thread(getattr(work, method), *arguments)
+            call = partial(contextvars.copy_context().run, getattr(work, method), *arguments)
+            result = await asyncio.get_running_loop().run_in_executor(self._executor, call)
         finally:
             self._busy = False
         self.stream = work

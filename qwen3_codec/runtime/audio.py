@@ -107,14 +107,14 @@ def check_audio_rows(audio: Any, lengths: Sequence[int] | None = None) -> list[n
     return [check_audio(row, 1, index) for index, row in enumerate(rows)]
 
 
-def row_paths(path: Path, rows: int) -> list[Path]:
-    """Where each of `rows` waveforms goes: `path` alone, or speech_0.wav, speech_1.wav, ... for speech.wav.
+def row_paths(path: Path, rows: int, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
+    """Where each of `rows` rows goes: `path` alone, or speech_0.wav, speech_1.wav, ... for speech.wav.
 
-    The numbers are as wide as the last one, so that sorted names keep the order. Raises ValueError for a suffix that no
-    format has, a place that is a folder, and .flac where soundfile is missing: before anything is decoded.
+    The numbers are as wide as the last one, so that sorted names keep the order. Raises ValueError for a suffix that is
+    none of `suffixes`, a place that is a folder, and .flac where soundfile is missing: before anything is decoded.
     """
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"{path}: must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    if path.suffix not in suffixes:
+        raise ValueError(f"{path}: must end in {', '.join(suffixes[:-1])} or {suffixes[-1]}")
     if path.suffix == ".flac":
         _needed_soundfile(path)
     width = len(str(rows - 1))

@@ -1,16 +1,22 @@
-"""Codes as a user has them: read from a file, and checked before a graph sees them."""
+"""Codes as a user has them: read from a file and written to one, and checked before a graph sees them."""
 
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..files import written_whole
 from ..spec import StateSpec
+from .packed import pack, unpack
 
+PACKED = ".rvq"
+KINDS = f".npy, .npz, .json or {PACKED}"  # of files that are read
+WRITTEN = (".npy", PACKED)
 NAMES = ("audio_codes", "codes")  # what files with names call them
 PADDING = -1  # upstream fills up a row so, behind its last frame
 
@@ -19,26 +25,46 @@ class CodesError(ValueError):
     """Codes that the graph cannot take; the message names the value and its place."""
 
 
-def read_codes(path: Path) -> np.ndarray | list[np.ndarray]:
-    """Codes from a .npy, .npz or .json file, as they lie there: an array, or nested lists; ValueError for no codes.
+def read_codes(path: Path, dims: Any = None) -> np.ndarray | list[np.ndarray]:
+    """Codes from a file, as they lie there: an array, or nested lists; ValueError for no codes.
 
     A .npz holds one array, or one that is named audio_codes or codes; a .json nested lists, or an object of such names.
-    Where `lengths` lies beside the codes, each row is cut to its own.
+    Where `lengths` lies beside the codes, each row is cut to its own. A .rvq holds one row [N, Q] and does not say
+    what Q and the codebook's size are: `dims` does (a spec, or a decoder's config).
     """
+    if path.suffix == PACKED and dims is None:
+        raise ValueError(
+            f"{path}: does not say how many codebooks it is of, nor their size; read_codes(path, spec) does"
+        )
     try:
+        if path.suffix == PACKED:
+            return unpack(path.read_bytes(), dims)
         as_json = path.suffix == ".json"
         found = json.loads(path.read_text("utf-8-sig")) if as_json else np.load(path, allow_pickle=False)
         return _named(found) if isinstance(found, Mapping) else found
     except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: not a .npy, .npz or .json file of codes, or truncated ({error})") from error
+        raise ValueError(f"{path}: not a {KINDS} file of codes, or truncated ({error})") from error
 
 
 def read_rows(path: Path, dims: Any) -> list[np.ndarray]:
     """The rows of a file, checked for `dims` (a spec, or a decoder's config); CodesError names the file."""
     try:
-        return check_rows(read_codes(path), dims)
+        return check_rows(read_codes(path, dims), dims)
     except CodesError as error:
         raise CodesError(f"{path}: {error}") from error
+
+
+def write_rows(paths: Sequence[Path], rows: Iterable[np.ndarray], dims: Any) -> None:
+    """Each row [N, Q] into a file of its own, .npy or .rvq; all files appear, or none. CodesError as `check_codes`."""
+    with ExitStack() as until_all_are_written:
+        for path, row in zip(paths, rows, strict=True):
+            codes = check_codes(row, dims)[0]
+            draft = until_all_are_written.enter_context(written_whole(path))
+            with open(draft, "wb") as file:
+                if path.suffix == PACKED:
+                    file.write(pack(codes, dims))
+                else:
+                    np.save(file, codes)
 
 
 def check_codes(codes: np.ndarray, spec: StateSpec, batch: int | None = None) -> np.ndarray:

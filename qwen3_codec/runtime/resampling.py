@@ -19,10 +19,10 @@ def resampled(chunks: Iterable[np.ndarray], rate: int, to: int) -> Iterator[np.n
     However the stream is cut, the pieces joined are the same samples, to the bit: round(total * to / rate) of them.
     Raises ValueError for rates that are too far apart, and where soxr is missing.
     """
-    resampler = _resampler(rate, to)
+    stream = resampler(rate, to)
     for chunk in chunks:
-        yield resampler.resample_chunk(chunk)
-    yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        yield stream.resample_chunk(chunk)
+    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
 def resample(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
@@ -32,10 +32,11 @@ def resample(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
 
 def check_rates(rate: int, to: int) -> None:
     """Raise what `resampled` would, before there is a waveform."""
-    _resampler(rate, to)
+    resampler(rate, to)
 
 
-def _resampler(rate: int, to: int) -> Any:
+def resampler(rate: int, to: int) -> Any:
+    """The filter of one stream: `resample_chunk(samples, last)`. Raises ValueError as `resampled` does."""
     if not 0 < max(rate, to) <= LARGEST_RATIO * min(rate, to):
         raise ValueError(f"{rate} Hz cannot become {to} Hz: one may be up to {LARGEST_RATIO} times the other")
     try:

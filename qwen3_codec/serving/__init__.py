@@ -1,4 +1,4 @@
-"""Many streams on one server: a model repository for NVIDIA Triton, a client, and what a server holds."""
+"""Many streams on one server, over WebSocket or on NVIDIA Triton: servers, clients, a model repository."""
 
 from .. import loaded_when_asked
 

@@ -17,6 +17,7 @@ from conftest import random_codes
 from qwen3_codec.cli import main as cli
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.runtime.audio import pcm16, read_waveform, row_paths, write_waveforms
+from qwen3_codec.runtime.player import player
 from qwen3_codec.runtime.resampling import check_rates, resample, resampled
 
 STEP = 1 / 32768
@@ -414,3 +415,114 @@ def test_samples_are_not_poured_into_a_terminal(graph, codes, capsys, monkeypatc
     assert cli.main(["decode", str(graph), "--codes", str(codes / "single.npy"), "--output", "-"]) == 2
     assert "pipe them into a player" in capsys.readouterr().err
     assert not os.path.exists("-")
+
+
+class FakeSounddevice:
+    """What `player` uses of the package. It hears `samples`, and breaks at the chunk `breaks_at`."""
+
+    class PortAudioError(Exception):
+        pass
+
+    def __init__(self, there=True, breaks_at=None):
+        self.there, self.breaks_at, self.heard, self.ended, self.rate = there, breaks_at, [], [], None
+
+    def OutputStream(self, samplerate, channels, dtype):
+        if not self.there:
+            raise self.PortAudioError("Error querying device -1")
+        assert (channels, dtype) == (1, "float32")
+        self.rate = samplerate
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.ended.append("stop")
+
+    def abort(self):
+        self.ended.append("abort")
+
+    def write(self, samples):
+        assert samples.dtype == np.float32 and samples.ndim == 1 and samples.flags.c_contiguous
+        if len(self.heard) == self.breaks_at:
+            raise self.PortAudioError("Device unavailable [PaErrorCode -9985]")
+        self.heard.append(samples.copy())
+
+
+@pytest.fixture
+def played(graph, codes, monkeypatch):
+    """Runs `decode --play` on the rows of the batch with a fake device; (exit code, the device)."""
+
+    def run(*options, **how):
+        device = FakeSounddevice(**how)
+        monkeypatch.setitem(sys.modules, "sounddevice", device)
+        codes_file = str(codes / "batch.npy")
+        return cli.main(["decode", str(graph), "--codes", codes_file, "--chunks", "4", "--play", *options]), device
+
+    return run
+
+
+@pytest.mark.parametrize("rate", [24000, 16000])
+def test_decode_is_heard_as_it_is_decoded(graph, codes, tmp_path, played, rate):
+    code, device = played("--resample", str(rate))
+    rows = [CodecSession(graph).decode(row, [4])[0] for row in np.load(codes / "batch.npy")[[2]]]
+    wanted = soxr.resample(rows[0], 24000, rate) if rate != 24000 else rows[0]
+    assert code == 0 and device.rate == rate and device.ended == ["stop"]
+    sound = np.concatenate(device.heard)
+    np.testing.assert_array_equal(sound[-len(wanted) :], wanted)
+    assert len(device.heard) >= 2 + 1 + 5, "chunk by chunk"
+    assert not [*tmp_path.glob("*.wav")]
+
+
+def test_decode_is_heard_and_written(tmp_path, played, capsys):
+    code, device = played("--output", str(tmp_path / "x.npy"))
+    files = [np.load(tmp_path / f"x_{row}.npy")[0] for row in range(3)]
+    assert code == 0 and "x_2.npy: 1 x" in capsys.readouterr().out
+    np.testing.assert_array_equal(np.concatenate(device.heard), np.concatenate(files))
+
+
+def test_what_cannot_be_played_is_one_line_and_writes_nothing(tmp_path, played, capsys, monkeypatch):
+    def told(code, device):
+        assert code == 2 and not [*tmp_path.glob("x*")]
+        return capsys.readouterr().err.strip().splitlines()[-1], device
+
+    output = ("--output", str(tmp_path / "x.wav"))
+    line, _ = told(*played(*output, there=False))
+    assert line == "qwen3_codec decode: no sound device here plays one channel at 24000 Hz: Error querying device -1"
+    line, device = told(*played(*output, breaks_at=2))
+    assert "Device unavailable" in line and device.ended == ["abort", "stop"] and len(device.heard) == 2
+    assert "--output OUT, --output -, --play, or a file and --play" in told(*played("--output", "-"))[0]
+
+    def no_library(name, *rest):
+        if name == "sounddevice":
+            raise OSError("PortAudio library not found")
+        return original(name, *rest)
+
+    monkeypatch.delitem(sys.modules, "sounddevice")
+    original = __import__
+    monkeypatch.setattr("builtins.__import__", no_library)
+    with (
+        pytest.raises(
+            ValueError, match=r"cannot be loaded \(PortAudio library not found\): install PortAudio, in Debian"
+        ),
+        player(24000),
+    ):
+        pass
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    with pytest.raises(ValueError, match=r"needs the package sounddevice \(pip install sounddevice\)"), player(24000):
+        pass
+
+
+def test_ctrl_c_ends_the_sound_at_once(monkeypatch):
+    device = FakeSounddevice()
+    monkeypatch.setitem(sys.modules, "sounddevice", device)
+    with pytest.raises(KeyboardInterrupt), player(8000) as play:
+        play(np.zeros(3, np.float32))
+        raise KeyboardInterrupt
+    assert device.ended == ["abort", "stop"]
+
+
+def test_decode_wants_a_place_for_the_sound(graph, codes, capsys):
+    assert cli.main(["decode", str(graph), "--codes", str(codes / "single.npy")]) == 2
+    assert "say where the sound goes" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -99,7 +100,8 @@ def test_what_takes_longer_succeeds_too(files, console, monkeypatch, tmp_path):
     monkeypatch.setattr(card, "make", lambda *_: ((), type("Cost", (), {"rows": ()})))
     monkeypatch.setattr(card, "markdown", lambda *_: "# ✓\n")
     monkeypatch.setattr(site, "build", lambda folder, _: [files / GRAPH])
-    encoder = type("Session", (), {"spec": None, "encode": lambda *_: np.zeros((1, 2, 3), np.int64)})
+    dims = SimpleNamespace(num_quantizers=3, codebook_size=1)
+    encoder = type("Session", (), {"spec": dims, "encode": lambda *_: np.zeros((1, 2, 3), np.int64)})
     monkeypatch.setattr("qwen3_codec.cli.options.session", lambda _: encoder())
     monkeypatch.setattr("qwen3_codec.cli.options.read_audio", lambda *_: np.zeros(10, np.float32))
     lines = [
@@ -138,10 +140,10 @@ def test_modules_that_are_commands_of_their_own(files, console, monkeypatch, tmp
     pytest.importorskip("tritonclient.grpc", reason="needs the extra [serve]")
     from qwen3_codec.course import given
     from qwen3_codec.measure import load
-    from qwen3_codec.serving import client, server
+    from qwen3_codec.serving import client, server, triton_client
 
     nowhere = str(tmp_path / NAME)
-    monkeypatch.setattr(client, "dimensions", lambda *_: client.Dimensions(24000, 1920, 3, 64))
+    monkeypatch.setattr(triton_client, "dimensions", lambda *_: client.Dimensions(24000, 1920, 3, 64))
     for module, line in {
         client: ["--codes", nowhere],
         load: [nowhere],

@@ -112,6 +112,7 @@ def flags(module, command=""):
 def named_flags():
     """(where, the flag, its command's flags) for every flag of ours in README and guide."""
     anyones = set.union(*(flags("qwen3_codec", command) for command in ["", *COMMANDS]))
+    anyones |= flags("qwen3_codec.serving.websocket")
     for page in [README, *GUIDES]:
         lines = [line for language, text in blocks(page) if language == "sh" for line in text.splitlines()]
         for text in [*lines, *re.findall(r"`([^`]+)`", prose(page))]:
@@ -131,6 +132,7 @@ def named_flags():
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules after import:RuntimeWarning")
 def test_every_flag_that_is_named_exists():
     pytest.importorskip("tritonclient.grpc")
+    pytest.importorskip("websockets")
     found = [*named_flags()]
     assert len(found) >= 40
     for where, flag, theirs in found:

@@ -100,15 +100,25 @@ def test_a_model_repository_needs_the_servers_client(bare, graph, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", ["course.pitfalls", "course.given", "measure.load", "serving.client", "serving.server"]
+    ("line", "extra"),
+    [
+        ("course.pitfalls", "export"),
+        ("course.given", "export"),
+        ("measure.load", "serve"),
+        ("serving.server", "serve"),
+        ("serving.client --codes x.npy", "serve"),
+        ("serving.client --codes x.npy --url ws://127.0.0.1:9", "websocket"),
+        ("serving.websocket", "websocket"),
+    ],
 )
-def test_a_module_that_is_a_command_says_which_extra_it_needs(bare, tmp_path, module):
+def test_a_module_that_is_a_command_says_which_extra_it_needs(bare, tmp_path, line, extra):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    command = [bare, "-m", f"qwen3_codec.{module}"]
+    module, *arguments = line.split()
+    command = [bare, "-m", f"qwen3_codec.{module}", *arguments]
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    (line,) = run.stderr.splitlines()
-    extra = "[export]" if "course" in module else "[serve]"
-    assert run.returncode == 2 and line.startswith(f"qwen3_codec.{module}: this needs the package ") and extra in line
+    (said,) = run.stderr.splitlines()
+    assert run.returncode == 2 and said.startswith(f"qwen3_codec.{module}: this needs the package ")
+    assert f"[{extra}]" in said
 
 
 def test_the_sdist_is_whole(tmp_path):
@@ -142,6 +152,7 @@ def test_the_oldest_packages_are_the_ranges_lower_ends():
 
 def test_the_wheel_carries_the_pages_sources_and_nothing_of_npm_or_training(tmp_path):
     names = zipfile.ZipFile(built("wheel", tmp_path)).namelist()
+    assert "qwen3_codec/serving/listen.html" in names
     page = [name.partition("course/page/static/")[2] for name in names if "course/page/static/" in name]
     assert {"index.html", "codec.js", "worker.js", "package-lock.json", "texts/zh.js"} <= set(page)
     assert "qwen3_codec/demo/model.safetensors" in names

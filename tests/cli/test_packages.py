@@ -79,8 +79,9 @@ def test_no_command_shows_a_traceback_where_a_package_cannot_be_loaded(install, 
     version = python("-m", "qwen3_codec", "--version", cwd=tmp_path)
     found = json.loads(version.stdout.split(maxsplit=2)[2])
     assert not version.returncode and found["providers"].startswith("cannot be loaded (DLL load failed")
-    for module in ("course.pitfalls", "serving.client", "measure.load", "serving.server"):  # commands of their own
-        (said,) = (run := python("-m", f"qwen3_codec.{module}", "x", cwd=tmp_path)).stderr.splitlines()
+    commands = ("course.pitfalls x", "serving.client --codes x", "measure.load x", "serving.server x")
+    for module, *arguments in map(str.split, commands):  # commands of their own
+        (said,) = (run := python("-m", f"qwen3_codec.{module}", *arguments, cwd=tmp_path)).stderr.splitlines()
         assert run.returncode == 2 and said.startswith(f"qwen3_codec.{module}: {graph if 'pit' in module else client}")
 
 

@@ -79,12 +79,15 @@ NOT_RUN = {
     "papermill": "is not a package of ours; the cell of parameters is seen by test_notebooks.py",
     "python -m qwen3_codec bench": "test_bench.py runs it, on a smaller model",
     "python -m qwen3_codec card --checkpoint Qwen/": "weights that are not here",
+    "python -m qwen3_codec decode build/decoder.onnx --play": "a sound device; test_audio.py has one that is made up",
     "python -m qwen3_codec.serving.client": "a server; test_triton.py has one",
     "python -m qwen3_codec.measure.load": "the same",
     "from qwen3_codec.serving.client import RemoteStream": "the same",
     "from qwen_tts import": "upstream's package; tests/upstream runs it",
     "from qwen3_codec import speak": "the same",
     "from qwen3_codec import codes_of": "the same",
+    "python -m qwen3_codec.serving.websocket": "runs until it is interrupted; test_websocket.py has one",
+    "from qwen3_codec.serving.client import WebSocketStream": "the same",
 }
 PIPED = " | ffplay "  # to a player; what comes out of the pipe is seen by test_audio.py
 

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from qwen3_codec.exporting.export import export
 from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.model.receptive_field import conv_receptive_field
 from qwen3_codec.runtime import CodecSession
-from qwen3_codec.runtime.codes import CodesError, check_codes, check_rows, padded, read_codes
+from qwen3_codec.runtime.codes import CodesError, check_codes, check_rows, padded, read_codes, read_rows, write_rows
 from qwen3_codec.runtime.metrics import MAX_ERROR
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 
@@ -196,7 +197,7 @@ def test_files_that_hold_no_codes(tmp_path):
     np.savez(tmp_path / "bad.npz", codes=GOOD, lengths=np.array([4, 9]))
     refused(tmp_path / "bad.npz", r"the length of row 1 is 9, must be in 1\.\.4")
     np.save(tmp_path / "pickle.npy", np.array([{}]), allow_pickle=True)
-    refused(tmp_path / "pickle.npy", "not a .npy, .npz or .json file of codes")
+    refused(tmp_path / "pickle.npy", "not a .npy, .npz, .json or .rvq file of codes")
     (tmp_path / "half.npz").write_bytes((tmp_path / "two.npz").read_bytes()[:150])
     refused(tmp_path / "half.npz", "truncated")
     with zipfile.ZipFile(tmp_path / "empty.npz", "w"):
@@ -206,3 +207,68 @@ def test_files_that_hold_no_codes(tmp_path):
     refused(tmp_path / "half.json", "truncated")
     (tmp_path / "names.json").write_text('{"a": [], "b": []}')
     refused(tmp_path / "names.json", "it holds a, b")
+
+
+def packed_elsewhere(codes, bits):
+    """As qwentts.cpp does it in rvq_pack_codes: a code goes in above the bits that wait, whole bytes come out below."""
+    waiting, held, out = 0, 0, bytearray()
+    for code in codes.T.flatten().tolist():
+        waiting |= code << held
+        held += bits
+        while held >= 8:
+            out.append(waiting & 0xFF)
+            waiting, held = waiting >> 8, held - 8
+    return bytes(out) + (bytes([waiting]) if held else b"")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 20), st.integers(1, 17), st.integers(2, 70000), st.integers(0, 2**32))
+def test_packed_codes_are_those_of_the_port_and_come_back(tmp_path_factory, frames, quantizers, size, seed):
+    path = tmp_path_factory.getbasetemp() / "codes.rvq"
+    dims = SimpleNamespace(num_quantizers=quantizers, codebook_size=size)
+    codes = np.random.default_rng(seed).integers(size, size=(frames, quantizers))
+    bits = len(f"{size - 1:b}")
+    if bits * quantizers < 8:
+        with pytest.raises(ValueError, match="shorter than a byte"):
+            write_rows([path], [codes], dims)
+        return
+    write_rows([path], [codes], dims)
+    assert path.read_bytes() == packed_elsewhere(codes, bits)
+    found = read_codes(path, dims)
+    assert found.dtype == np.int64 and found.shape == codes.shape
+    np.testing.assert_array_equal(found, codes)
+
+
+OFFICIAL = SimpleNamespace(num_quantizers=16, codebook_size=2048)  # 22 bytes a frame
+ODD = SimpleNamespace(num_quantizers=3, codebook_size=50)  # 18 bits a frame
+
+
+@pytest.mark.parametrize(
+    ("data", "dims", "words"),
+    [
+        (b"", OFFICIAL, "0 bytes are no whole number of frames, each of 16 codes of 11 bits"),
+        (bytes(21), OFFICIAL, "21 bytes are no whole number"),
+        (bytes(45), OFFICIAL, "45 bytes are no whole number"),
+        (bytes(4), ODD, "4 bytes are no whole number of frames, each of 3 codes of 6 bits"),
+        (b"\0\0\4", ODD, "the 6 bits behind the last of 1 frames are not zero"),
+        (bytes([50, 0, 0]), ODD, r"x.rvq: code 50 at row 0, frame 0, codebook 0 is outside 0..49"),
+    ],
+)
+def test_packed_codes_that_cannot_be(tmp_path, data, dims, words):
+    (tmp_path / "x.rvq").write_bytes(data)
+    with pytest.raises(ValueError, match=words) as error:
+        read_rows(tmp_path / "x.rvq", dims)
+    assert str(error.value).startswith(str(tmp_path / "x.rvq"))
+    with pytest.raises(ValueError, match="does not say how many codebooks"):
+        read_codes(tmp_path / "x.rvq")
+
+
+def test_rows_of_codes_are_written_all_or_none(tmp_path):
+    paths = [tmp_path / "a.rvq", tmp_path / "b.npy"]
+    for wrong in (np.full((2, 3), 50), np.zeros((2, 4), int), np.zeros((0, 3), int)):
+        with pytest.raises(CodesError):
+            write_rows(paths, [np.zeros((2, 3), int), wrong], ODD)
+        assert not [*tmp_path.iterdir()]
+    write_rows(paths, [GOOD[0], GOOD[1]], ODD)
+    for path, row in zip(paths, GOOD, strict=True):
+        np.testing.assert_array_equal(read_codes(path, ODD), row)

@@ -18,6 +18,7 @@ from qwen3_codec.model.code_gap import code_gap
 from qwen3_codec.runtime import CodecSession, CodesError, EncoderStream, GraphError
 from qwen3_codec.runtime import self_test as selftest
 from qwen3_codec.runtime.audio import write_waveforms
+from qwen3_codec.runtime.codes import read_codes
 from qwen3_codec.streaming.encoder import StreamEncoderWrapper
 from qwen3_codec.streaming.fixed import FixedAxes
 from qwen3_codec.streaming.session import TorchSession
@@ -347,6 +348,12 @@ class TestCommandLine:
         for index, end in enumerate(ends.values()):
             np.testing.assert_array_equal(np.load(tmp_path / f"codes_{index}.npy"), session.encode(audio[:end])[0])
         assert "codes_1.npy: 2 frames of 16 codes, of 3840 samples" in capsys.readouterr().out
+        assert cli.main([*encode[:3], str(tmp_path / "codes.rvq"), *encode[4:]]) == 0
+        bits = 2 * 16 * (session.spec.codebook_size - 1).bit_length()
+        assert (tmp_path / "codes_1.rvq").stat().st_size == bits // 8
+        for index in range(len(ends)):
+            codes = read_codes(tmp_path / f"codes_{index}.rvq", session.spec)
+            np.testing.assert_array_equal(codes, np.load(tmp_path / f"codes_{index}.npy"))
 
     def test_another_rate_is_an_error_until_it_is_said(self, graph_file, tmp_path, audio, capsys):
         write_waveforms([tmp_path / "x.wav"], [audio[None]], 16000)

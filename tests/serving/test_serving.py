@@ -32,7 +32,7 @@ import grpc  # noqa: E402
 from tritonclient.grpc import service_pb2, service_pb2_grpc  # noqa: E402
 
 from qwen3_codec.measure import load  # noqa: E402
-from qwen3_codec.serving import client  # noqa: E402
+from qwen3_codec.serving import client, triton_client  # noqa: E402
 from qwen3_codec.serving import server as serving  # noqa: E402
 from qwen3_codec.serving.simulation import Request, SimulatedServer  # noqa: E402
 
@@ -491,7 +491,7 @@ def test_a_load_that_cannot_be_is_refused(exact, capsys):
         with pytest.raises(ValueError, match="must be at least 1"):
             load.measure(exact.path, **numbers)
     assert run_module(load, "load", [str(exact.path), "--calls", "joined,together"]) == 2
-    assert "'together', must be joined or apart" in capsys.readouterr().err
+    assert "'together', must be of joined, apart, websocket" in capsys.readouterr().err
 
 
 class Echo(service_pb2_grpc.GRPCInferenceServiceServicer):
@@ -570,7 +570,9 @@ def test_after_a_push_without_an_answer_no_late_answer_is_taken_for_another(echo
             stream.push(one(6))
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, client.triton.InferenceServerException("not sent")])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt, MemoryError, triton_client.triton.InferenceServerException("not sent")]
+)
 def test_a_push_that_was_interrupted_ends_the_stream(echo, monkeypatch, error):
     def fails(**_):
         raise error
@@ -605,7 +607,7 @@ def test_an_answer_to_another_request_is_none(echo):
 def test_a_server_that_is_busy_is_not_gone(echo, monkeypatch):
     """Asked whether it is there, it does not answer in time either."""
     server, url = echo
-    monkeypatch.setattr(client, "ASKS_AFTER", 0.05)
+    monkeypatch.setattr(triton_client, "ASKS_AFTER", 0.05)
     server.free.clear()
     threading.Timer(0.4, server.free.set).start()
     with client.RemoteStream(url, timeout=30) as stream:
@@ -668,7 +670,7 @@ def test_a_remote_stream_of_asyncio_says_what_became_of_it(echo):
 
     async def talk():
         async with (
-            client.triton_aio.InferenceServerClient(url) as shared,
+            triton_client.triton_aio.InferenceServerClient(url) as shared,
             client.AsyncRemoteStream(url, client=shared) as two,
             client.AsyncRemoteStream(url, client=shared) as cancelled,
             client.AsyncRemoteStream(url, client=shared, timeout=0.2) as late,
@@ -706,7 +708,7 @@ def test_who_has_closed_a_connection_is_said(echo):
             with pytest.raises(client.ServerError, match=f"no connection to the server: it has closed it; {OVER}"):
                 await stream.push(one(2))
         server.closes = False
-        async with client.triton_aio.InferenceServerClient(url) as shared:
+        async with triton_client.triton_aio.InferenceServerClient(url) as shared:
             stream = await client.AsyncRemoteStream(url, client=shared).__aenter__()
             server.free.clear()
             waits = asyncio.create_task(stream.push(one(1)))

@@ -21,7 +21,7 @@ from qwen3_codec.runtime.metrics import MAX_ERROR, chunks, max_error
 
 pytest.importorskip("tritonclient.grpc", reason="needs the extra [serve]")
 from qwen3_codec.measure import load
-from qwen3_codec.serving import client, repository
+from qwen3_codec.serving import client, repository, triton_client
 from qwen3_codec.serving import server as serving
 
 try:
@@ -293,7 +293,7 @@ def test_a_cancelled_push_ends_its_stream_alone(server, exact):
 
     async def talk():
         async with (
-            client.triton_aio.InferenceServerClient(server.url) as shared,
+            triton_client.triton_aio.InferenceServerClient(server.url) as shared,
             client.AsyncRemoteStream(server.url, client=shared) as stream,
             client.AsyncRemoteStream(server.url, client=shared) as other,
         ):

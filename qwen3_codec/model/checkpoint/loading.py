@@ -21,7 +21,7 @@ from torch import nn
 
 from ...files import written_whole
 from ...runtime.audio import how_to_convert, read_waveform
-from ...runtime.codes import random_codes, read_rows
+from ...runtime.codes import WRITTEN, random_codes, read_rows
 from ...spec import DECODER, ENCODER
 from ..decoder import CodecDecoder
 from ..encoder import CodecEncoder
@@ -176,7 +176,8 @@ def example_codes(checkpoint: Checkpoint, frames: int) -> np.ndarray:
 
     A row that is shorter is repeated. Raises CodesError, with the file, for codes that do not fit the config.
     """
-    files = sorted(checkpoint.folder.glob("codes/*.npy")) if checkpoint.folder and not checkpoint.audio else []
+    files = sorted(checkpoint.folder.glob("codes/*")) if checkpoint.folder and not checkpoint.audio else []
+    files = [file for file in files if file.suffix in WRITTEN]
     rows = [row for file in files for row in read_rows(file, checkpoint.decoder.config)]
     if checkpoint.audio:
         rows = [_encoded(checkpoint)]
