@@ -728,7 +728,7 @@ print(f"streamed with a left context of {few} frames: {snr_db(whole, short):.1f}
 plots.player(short, loaded.sample_rate)
 
 # %% [markdown]
-# > **Try it.** The lab at the end of [page 0](00_hear_it.ipynb#try-it) has left context, look-ahead and chunk as sliders, with the error beside them.
+# > **Try it.** The lab at the end of [page 0](00_hear_it.ipynb#7.-Try-it-in-the-lab) has left context, look-ahead and chunk as sliders, with the error beside them.
 #
 # ## What you can do now
 #

@@ -52,7 +52,7 @@ loaded = checkpoint.load(CHECKPOINT)
 print(f"weights: {loaded.weights}")
 
 # %% [markdown]
-# ## 1. A dynamic length is baked in; the only sign is a warning
+# ## 1. A dynamic length is baked in; the only sign is a TracerWarning
 #
 # `torch.onnx.export(..., dynamo=False)` *traces*: it runs the module once on an example and writes down each operation on a tensor. Python control flow and Python
 # numbers are evaluated while it runs, so they end up in the graph as constants. Sizes lie on the border between the two. While tracing, `x.size(1)` returns a
