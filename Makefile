@@ -7,6 +7,7 @@
 # make setup         the environment alone
 # make page          the lab in a browser: builds the page and serves it (needs npm)
 # make serve         a Triton server with the demo's decoder, on this machine (Linux on x86)
+# make upstream      upstream's own package beside the project, in build/upstream, for the tests that run it
 # make lint          style, types, the order of imports, and the pairs of notebooks
 # make oldest        the core's tests with the oldest packages that are allowed, in an environment of their own
 # make notebooks     execute the committed notebooks again, after a change in a .py
@@ -14,6 +15,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 TRITON := build/triton/.installed
+UPSTREAM := build/upstream/.installed
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 PAGES := build/walkthrough
 EXECUTED := $(NOTEBOOKS:notebooks/%=$(PAGES)/%)
@@ -34,7 +36,7 @@ ifdef AUDIO
 export QWEN3_CODEC_AUDIO := $(shell realpath -- "$(AUDIO)" 2>/dev/null || printf %s "$(AUDIO)")
 endif
 
-.PHONY: setup walkthrough book test test-all mutations lab page serve style lint oldest notebooks FORCE
+.PHONY: setup walkthrough book test test-all mutations lab page serve upstream style lint oldest notebooks FORCE
 
 setup: $(INSTALLED)
 
@@ -54,6 +56,19 @@ $(INSTALLED): requirements.txt pyproject.toml $(if $(RUNS),,FORCE)
 $(TRITON): requirements-server.txt | setup
 	@$(PIP) install --quiet --no-deps --upgrade --target $(@D) -r $< && touch $@ || \
 		echo "no Triton server here: what needs one is skipped"
+
+# An environment that sees the packages of .venv behind its own, so that upstream's transformers comes before the
+# project's; it is made anew when .venv is. An empty file stands for the part of torchaudio that the 25 Hz tokenizer
+# loads, which nothing here runs.
+PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+$(UPSTREAM): requirements-upstream.txt $(INSTALLED)
+	@$(BIN)/python -m venv --clear --without-pip $(@D) && \
+		site=$$($(@D)/bin/python $(PURELIB)) && $(BIN)/python $(PURELIB) > $$site/project.pth && \
+		mkdir -p $$site/torchaudio/compliance && touch $$site/torchaudio/compliance/kaldi.py && \
+		$(PIP) --python $(@D)/bin/python install --quiet --no-deps -r $< && touch $@ || \
+		echo "no qwen-tts here: what needs upstream's package is skipped"
+
+upstream: $(UPSTREAM)
 
 # Two notebooks at a time, with one thread each: threads of two processes that share a core wait for each other.
 walkthrough: export OMP_NUM_THREADS := 1
@@ -81,10 +96,10 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 	--durations=10 notebooks tests/serving tests/course tests/cli tests/core
 test test-all: export QWEN3_CODEC_SKIP_OFFICIAL := 1
 test test-all mutations: export OMP_NUM_THREADS := 1
-test: style $(TRITON)
+test: style $(TRITON) $(UPSTREAM)
 	$(PYTEST) -m "not slow"
 
-test-all: style $(TRITON)
+test-all: style $(TRITON) $(UPSTREAM)
 	$(PYTEST)
 
 mutations: setup

@@ -62,7 +62,7 @@ print(f"{loaded.weights}: {codes.shape[1]} frames of {codes.shape[2]} codes, {fr
 #
 # A listener waits until the first chunk is complete. If a chunk is the whole sentence, that is the length of the sentence;
 # if it is one frame, it is 80 ms. So short chunks are wanted. But the convolutions of this decoder need several
-# earlier frames (ten, at the official kernels; [page 2](02_inspect_dims.ipynb) measures it). A decoder without a state has to
+# earlier frames (9.4 at the official kernels, so ten whole ones; [page 2](02_inspect_dims.ipynb) measures it). A decoder without a state has to
 # *recompute* this [left context](guide/glossary.md#left-context) with every chunk and throw the result away.
 #
 # > **Predict.** The left context is ten frames. How much more work do the convolutions have with chunks of one frame than
@@ -75,27 +75,35 @@ print(f"{loaded.weights}: {codes.shape[1]} frames of {codes.shape[2]} codes, {fr
 #
 # </details>
 #
-# The cell counts the multiplications and additions of the convolutions for one chunk, with and without the left context.
+# The cell counts the multiplications and additions in the convolutions: of a chunk that is decoded with its left context, and of the streaming step of section 2, which has a state. Both are over what
+# the same frames take in a decode of the whole sentence.
 
 
 # %%
-def operations(frames):
-    """Multiplications and additions of the convolutional decoder for so many frames."""
+def operations(call, argument):
+    """Multiplications and additions in the convolutions of a call."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        decoder.decode_latent(torch.zeros(1, config.latent_dim, frames))
-    return counter.get_total_flops()
+        call(argument)
+    return counter.get_flop_counts()["Global"][torch.ops.aten.convolution]
 
 
-reach = conv_receptive_field(decoder)
-work = {chunk: operations(chunk + reach) / operations(chunk) for chunk in (1, 3, 12)}
-rows = [(n, f"{n * frame_ms:.0f} ms", f"{times:.1f} ×", "1.0 ×") for n, times in work.items()]
-rows.append((f"all {codes.shape[1]}", f"{codes.shape[1] * frame_ms:.0f} ms", "1.0 ×", "1.0 ×"))
+reach, session = conv_receptive_field(decoder), TorchSession(ExactStreamingWrapper(decoder))
+latents, start = torch.zeros(1, config.latent_dim, codes.shape[1] + reach), session.spec.zero_state()
+whole = operations(decoder, torch.from_numpy(codes)) / codes.shape[1]
+work, rows = {}, []
+for n in (1, 3, 12, codes.shape[1]):
+    again = reach if n < codes.shape[1] else 0  # nothing comes before the whole sentence
+    recomputed = operations(decoder.decode_latent, latents[:, :, : n + again])
+    with_state = operations(session.run, {"audio_codes": codes[:, :n], **start})
+    work[n] = recomputed / whole / n, with_state / whole / n
+    rows.append((n, f"{n * frame_ms:.0f} ms", *(f"{times:.1f} ×" for times in work[n])))
 plots.table(
     ["frames in a chunk", "first audio waits for", f"work, {reach} frames recomputed", "work, with a state"], rows
 )
 
 # %% tags=["check"]
-assert all(abs(times - (chunk + reach) / chunk) < 0.05 * times for chunk, times in work.items())
+assert all(abs(times - (n + reach) / n) < 0.05 * times for n, (times, _) in work.items() if n < codes.shape[1])
+assert all(abs(with_state - 1) < 0.05 for _, with_state in work.values())
 
 # %% [markdown]
 # **The state removes this choice:** each layer keeps the few inputs that it needs, so that nothing is recomputed and a
@@ -108,7 +116,6 @@ assert all(abs(times - (chunk + reach) / chunk) < 0.05 * times for chunk, times 
 # has a state of its own.
 
 # %%
-session = TorchSession(ExactStreamingWrapper(decoder))
 spec, chunk = session.spec, 3
 picture = schematics.step_loop(
     f"One streaming step ({loaded.weights}, exact design)",
@@ -190,8 +197,9 @@ picture = plots.state_worth(
 
 # %% [markdown]
 # **Figure.** SNR of the stream against one-shot if the states of one stage are zeros again after each call, in the order of
-# the data (top to bottom); a short bar is a loud error. *Nothing* lost is cut at the right edge. The stages are those of the
-# picture in [page 2](02_inspect_dims.ipynb#1.-The-codec-on-one-line).
+# the data (top to bottom); a short bar is a loud error. *Nothing* lost is cut at the right edge. The stages have their names in the weights:
+# `pre_transformer` holds the KV cache, `decoder.1` is the first upsampling block of the convolutional decoder (400 Hz on the demo) and
+# the last `decoder` with a number the last of them. [Page 2](02_inspect_dims.ipynb#1.-The-codec-on-one-line) has them all in one picture.
 
 # %%
 loudest = min(stages, key=lambda stage: snr[stage.name])
@@ -252,7 +260,7 @@ assert all(value < 30 for value in alone.values())
 # %% [markdown]
 # ## 5. A trap that waits
 #
-# Attention sees a window of frames (72 on the demo, 5.8 s). Each key is rotated by its position (RoPE), and a
+# Attention sees a window of frames (72 on the demo with the frame itself, 5.8 s). Each key is rotated by its position (RoPE), and a
 # stream has to count positions itself. A usual mistake: the position is taken from the length of the KV cache, and this
 # length stops growing when the cache is full.
 #
@@ -278,7 +286,7 @@ picture = figure(late)
 # %% [markdown]
 # **Figure.** The lab's picture of one stream. From top to bottom: the one-shot waveform; the streamed one; their difference on the same
 # scale; the mean squared error of each chunk, with the limit that an exact design has to keep
-# ([page 3](03_verify_wrapper.ipynb) derives it) as a dashed line; and in which frequencies the difference lies. The solid
+# ([page 3](03_verify_wrapper.ipynb) says where limits come from) as a dashed line; and in which frequencies the difference lies. The solid
 # line marks where the window is full. The call that begins there still counts right, since the cache has grown until now;
 # from the next call on, every position is too small, and the error jumps from rounding to far above the limit.
 

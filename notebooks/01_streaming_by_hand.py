@@ -20,7 +20,7 @@
 # 3. export a step to ONNX, read the exporter's warnings, and say what it costs not to,
 # 4. test the graph against the full sequence, and show that the test could have failed.
 #
-# You need to read PyTorch, and to know what a convolution and attention compute. It takes 25 minutes, of which two exercises take fifteen.
+# You need to read PyTorch, and to know what a convolution and attention compute. It takes 45 minutes, of which two exercises take fifteen.
 #
 # Five words before we begin (the [glossary](guide/glossary.md) has them all). A **frame** is one step of the sequence that a layer works on. A **chunk** is the frames that arrive together, in one call. The **full sequence** is all frames in
 # a single call, and what a layer makes of it is right by definition. A **state** is what a layer carries from one call to the next. A **streaming step** takes a chunk and the state, and gives the

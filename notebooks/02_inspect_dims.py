@@ -55,7 +55,7 @@ print(f"weights: {loaded.weights}")
 #
 # <details><summary>Answer</summary>
 #
-# The transformer, by far: it keeps keys and values of a whole window of frames (5.7 s) for each layer. The last block runs
+# The transformer, by far: it keeps keys and values of a whole window of frames (71, because the newest frame needs no slot: 5.7 s) for each layer. The last block runs
 # fast, but reaches back a few milliseconds, and has few channels.
 #
 # </details>
@@ -280,7 +280,8 @@ print(
     f"{layers} layers × {config.sliding_window - 1} frames + {decoder.pre_conv.left_context} of pre_conv = {reach} frames"
 )
 print(
-    f"measured: {field.attention_frames} frames, and {field.conv_samples / decoder.samples_per_frame:.1f} of the convolutions"
+    f"measured: {field.attention_frames} frames, and {field.conv_samples / decoder.samples_per_frame:.1f} of the convolutions,"
+    f" of which {field.conv_samples / decoder.samples_per_frame - 1:.1f} are earlier ones: {field.conv_frames} whole frames to keep"
 )
 
 # %%

@@ -20,8 +20,8 @@
 # 4. derive the limits of such a comparison from the rounding that you measure and the smallest mistake that you know,
 # 5. tell an approximation from a mistake.
 #
-# *Needs:* [1 · Streaming by hand](01_streaming_by_hand.ipynb) for the layers one by one, [2 · Inspect](02_inspect_dims.ipynb) for the receptive field.
-# *Time:* 25 minutes, and an hour and a half for the six exercises.
+# *Needs:* [1 · Streaming by hand](01_streaming_by_hand.ipynb) for the layers one by one, [2 · Read a codec](02_inspect_dims.ipynb) for the receptive field.
+# *Time:* 50 minutes, and an hour and a half for the six exercises.
 
 # %% tags=["parameters"]
 import os
@@ -35,7 +35,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from ipywidgets import IntSlider, interact
 
 from qwen3_codec import ExactStreamingWrapper, StatefulCodecONNXWrapper, TorchSession, find_states, one_shot, verify
 from qwen3_codec.course import check, code, excerpt, fails_with, interface, plots, ruler, schematics, solution
@@ -63,10 +62,10 @@ print(f"attention window: {window} frames; receptive field of the convolutional 
 #   (they are [recomputed](guide/glossary.md#recomputed)) so that the convolutions have a [left context](guide/glossary.md#left-context), and drops the samples that this gives.
 # - The **exact** design keeps, for each convolution, the last steps of *its own* input. Nothing is recomputed.
 #
-# > **Why.** The windowed interface exists in the wild: the notes that this course follows describe it, with its 21 inputs and 23 outputs. Somebody who
+# > **Why.** Exports of the windowed design are in use, with 21 inputs and 23 outputs. Somebody who
 # > is given such a file has to be able to check it. So we reproduce it, measure what it costs, and do better.
 #
-# `steps` holds one of each, and all that follows treats them in the same way. The windowed one has the settings of the notes: 4 frames of left context
+# `steps` holds one of each, and all that follows treats them in the same way. The windowed one has the settings that such files have: 4 frames of left context
 # (`conv_history_frames` in the interface) and 4 frames of [look-ahead](guide/glossary.md#look-ahead).
 
 # %%
@@ -124,7 +123,7 @@ excerpt(step_class.forward, "zero =", "return (")
 
 # %% [markdown]
 # **What the next call gets.** The last frames of each tensor that was joined above. `keep_last` is a slice with a negative constant, `x[..., -count:]`: it is right for a chunk that is shorter than
-# the left context too, since it cuts from the joined tensor and not from the new frames. The left context ends where the buffer begins, so `drop_last` removes the buffered frames first.
+# the left context too, since it cuts from the joined tensor and not from the new frames. (A count of 0 is a case of its own there, because `-0:` would keep everything.) The left context ends where the buffer begins, so `drop_last` removes the buffered frames first.
 
 # %%
 excerpt(step_class.forward, "return (")
@@ -198,12 +197,21 @@ solution("left context")
 # ### A transposed convolution keeps its last input
 #
 # A transposed convolution lays each input down over `kernel` output samples, `stride` apart, so the outputs of neighbouring inputs overlap. With kernel 2s and stride s, each input is spread over
-# two output blocks, and the state is the last *input* step. If kernel = stride, nothing overlaps and there is no state.
+# two output blocks, and the state is the last *input* step. If kernel = stride, nothing overlaps and there is no state. `find_states` runs the decoder once and lists what each layer has to remember:
 
 # %%
 found = find_states(decoder, torch.from_numpy(codes[:1, :40]), 40)
 first = next(state for state in found if state.kind == "ConvTranspose1d" and state.left_context)
 title = f"{first.name}: kernel {first.kernel}, stride {first.stride}"
+kinds = {}
+for state in found:
+    kinds.setdefault((state.kind, state.kernel, state.stride, state.left_context), []).append(state.name)
+rows = [
+    (*("" if value is None else value for value in kind), len(names), f"`{names[0]}`") for kind, names in kinds.items()
+]
+plots.table(["layer", "kernel", "stride", "left context", "how many", "one of them"], rows[:14])
+
+# %%
 figure = schematics.overlap(first.kernel, first.stride, inputs=5, border=3, title=title)
 
 # %% [markdown]
@@ -223,7 +231,7 @@ excerpt(layers.StreamingConvTranspose1d.__init__, "taps =", "self.register_buffe
 code(layers.StreamingConvTranspose1d.forward)
 
 # %% [markdown]
-# > **Trap.** One may carry the overlapping *output* over to the next call instead, and add it there. Then the bias is in both parts, and is counted twice.
+# > **Trap.** One may carry the overlapping *output* over to the next call instead, and add it there, as page 1 does. It is carried without its bias there; with it, the bias is in both parts, and is counted twice.
 #
 # ### Exercise: transposed ●●● · 25 min
 #
@@ -292,17 +300,19 @@ excerpt(stream_layers, "past, window =")
 excerpt(TraceableKVStack.update, "past_key, past_value")
 
 # %% [markdown]
-# > **Predict.** A cache keeps 6 keys as they were rotated, and takes the positions of new ones from its own length. Chunks have 2 frames. Which is the first call with a wrong distance?
+# > **Predict.** A cache keeps 6 keys as they were rotated, and takes the positions of new ones from its own length. The first call brings 6 frames, each later one 2. Which is the first call with a wrong distance?
 #
 # <details><summary>Answer</summary>The third. The first fills the cache with positions 0 to 5, the second adds 6 and 7, which is right. Then the cache is trimmed to 6 keys, its length no longer grows, and the third call
 # rotates its keys at 6 and 7 once more.</details>
 
 # %%
-figure = ruler.sliding(window=6, chunk=2, count=3, title="A KV cache of 6 keys as a ruler, chunks of 2")
+figure = ruler.sliding(
+    window=6, chunk=2, count=3, title="A KV cache of 6 keys as a ruler: a call of 6 frames, then of 2"
+)
 
 # %% [markdown]
 # **Figure.** Each box is a key, at its frame of the stream; the number in it is the position at which RoPE rotates it in that call. Above, the ruler slides along with the window: no number exceeds 7, and all distances are right. In
-# the middle the distances are right too, but the numbers grow for as long as the stream goes on, and float32 angles lose digits. Below, the ruler is broken: the same positions are given out again and again.
+# the middle the distances are right too, but the numbers grow for as long as the stream goes on, and float32 angles lose digits. Below, the ruler is broken: the same positions are given out again and again. Keys are marked if the newest query sees them at a wrong distance; the two oldest of calls 3 and 4 lie outside its window of 6.
 #
 # The same at this decoder's window, some calls after it is full:
 
@@ -580,10 +590,10 @@ loud = [distances[name][2] for name in (f"left context 0 in place of {reach}", "
 assert loaded.source != "demo" or max(loud) < 30 < min(snr for *_, snr in distances.values() if snr not in loud)
 
 # %% [markdown]
-# So 5e-5 is about 100 × the rounding that we measure (4e-7 on the demo), and below the quietest real mistake that we know (3e-4: two frames of left context too
-# few), with one exception: the oldest frame alone weighs so little (2e-6) that its loss stays below the limit, because it is smaller than a tenth of a step of
-# 16-bit audio. An MSE of 1e-9 is a root mean square of 3e-5. It is the stricter limit for an error that is about as large everywhere in a chunk, while
-# the first one sees a single sample.
+# So the limit of 5e-5 is derived: it lies more than 100 × above the rounding that we measure (4e-7 on the demo), and below the quietest real mistake that we know (3e-4: two frames of left context too
+# few), with one exception. The oldest frame alone weighs so little (2e-6) that its loss stays below the limit, because it is smaller than a tenth of a step of
+# 16-bit audio. The second limit is a coarser look at the same thing: an MSE of 1e-9 is a root mean square of 3e-5 over a chunk. An error that is as large everywhere fails it, a short one passes: two frames of left context too few
+# come to 7e-10. It is kept because a figure of MSE per chunk needs a line, and a step has to keep both.
 #
 # A graph in int8 cannot meet either limit: its rounding is larger than that. It is held to an SNR of at least 30 dB, which lies between what it has (35 dB on the demo, [8 · Quantization](08_fewer_bits.ipynb)) and the
 # mistakes that one hears (the last two rows, on the demo). It lets the quieter ones through, so the float32 graph of the same code has to be checked as well.
@@ -620,13 +630,13 @@ assert loaded.source != "demo" or not report.passed
 frame_rate = loaded.sample_rate / decoder.samples_per_frame
 convolutions = conv_memory(steps["exact"])  # (name, left context, rate of the input) of each
 added = frame_rate * sum(context / rate for name, context, rate in convolutions if not name.startswith("pre_"))
-print(f"{added:.2f} frames, so {int(np.ceil(added))}; the receptive field that notebook 2 measures: {reach}")
+print(f"{added:.2f} frames, so {int(np.ceil(added))}; the receptive field that page 2 measures: {reach}")
 
 # %% tags=["check"]
 assert int(np.ceil(added)) == reach
 
 # %% [markdown]
-# The exact design keeps just these left contexts, each at its own layer, in place of the frames from which they could be computed again. That is the whole difference in cost.
+# (On the demo page 2 measures 10.4 frames: it counts the frame itself too, and 9.4 earlier ones are 10 whole ones to keep.) The exact design keeps just these left contexts, each at its own layer, in place of the frames from which they could be computed again. That is the whole difference in cost.
 #
 # > **Predict.** Which lowers the error more: two frames more of left context, or four frames more of look-ahead?
 #
@@ -659,7 +669,7 @@ assert without[0] > without[few] > without[reach]
 assert 0.5 < without[few] / ahead[few] < 2, "look-ahead makes no real difference"
 
 # %% [markdown]
-# *Work* is that of the convolutional decoder, against decoding each frame once. With enough left context the windowed design is exact too, and in chunks of one frame it does eleven times the work on the demo. So the interface of the notes must
+# *Work* is that of the convolutional decoder, against decoding each frame once. With enough left context the windowed design is exact too, and in chunks of one frame it does eleven times the work on the demo. So a windowed graph must
 # choose between wrong samples and recomputed frames; the exact design need not.
 #
 # ### What an approximation must give
@@ -718,25 +728,8 @@ print(f"streamed with a left context of {few} frames: {snr_db(whole, short):.1f}
 plots.player(short, loaded.sample_rate)
 
 # %% [markdown]
-# The slider calls the plain function `show`, which is called once here too, so that this page reads without a kernel.
-
-
-# %%
-def show(context=4, lookahead=4, chunk=3):
-    error = error_at(context, lookahead, chunk)
-    print(f"left context {context}, look-ahead {lookahead}, chunks of {chunk}: MSE {error:.1e}")
-    return error
-
-
-assert show(reach, 0, 3) < MAX_MSE
-interact(
-    show,
-    context=IntSlider(4, 0, 12, description="left context"),
-    lookahead=IntSlider(4, 0, 8, description="look-ahead"),
-    chunk=IntSlider(3, 1, 24, description="chunk"),
-)  # fmt: skip
-
-# %% [markdown]
+# > **Try it.** The lab at the end of [page 0](00_hear_it.ipynb#try-it) has left context, look-ahead and chunk as sliders, with the error beside them.
+#
 # ## What you can do now
 #
 # - Read a streaming step, of either design, and say for each line what would be wrong without it.

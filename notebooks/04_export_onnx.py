@@ -9,11 +9,11 @@
 # %% [markdown]
 # # 4 · Export to ONNX, and catch what the exporter loses
 #
-# The two streaming steps of [notebook 3](03_verify_wrapper.ipynb), the windowed one and the exact one, become ONNX files here. PyTorch has two exporters.
+# The two streaming steps of [page 3](03_verify_wrapper.ipynb), the windowed one and the exact one, become ONNX files here. PyTorch has two exporters.
 # Both keep the operations on tensors; neither keeps Python. What Python decided during the export is a constant in the file, so the file
 # may be wrong at every length but the one that it was made with, and nothing stops the export.
 #
-# At the end of this notebook you can
+# At the end of this page you can
 #
 # 1. say what a trace keeps and what it loses, and find the constant in the graph,
 # 2. tell the one warning that matters from the others, and know when there is none,
@@ -21,7 +21,7 @@
 # 4. say what symbolic shapes lose, and export with both exporters,
 # 5. check a graph before you give it away.
 #
-# **You need** the two steps of [notebook 3](03_verify_wrapper.ipynb). **Time:** 20 minutes, and 10 to 20 for the exercises.
+# **You need** the two steps of [page 3](03_verify_wrapper.ipynb). **Time:** 20 minutes, and 10 to 20 for the exercises.
 
 # %% tags=["parameters"]
 import os
@@ -33,6 +33,7 @@ SKIP_OFFICIAL = os.environ.get("QWEN3_CODEC_SKIP_OFFICIAL", "0") == "1"
 
 # %%
 import json
+import time
 from collections import Counter
 
 import onnx
@@ -181,8 +182,8 @@ assert [row[5:] for row in rows] == [(2, 3, 3), (2, 3, 5)] * 2
 
 # %% [markdown]
 # > **Trap.** The `TracerWarning` is the only sign. It names the line, but it is one warning among many, and it does not stop the export. Nor does every
-# > length that is baked in cause one: `min`, `max` and `if` on a size warn with this exporter and not with the other, and `range` with
-# > neither ([7 · the catalogue](07_trap_catalogue.ipynb) has them all). So look at the result too: run the graph at other lengths than the example's.
+# > length that is baked in cause one: `min`, `max` and `if` on a size warn with this exporter and not with the other, and a loop over `range` with
+# > neither ([7 · the catalogue](07_trap_catalogue.ipynb) has them all; in the exercise below it is `torch.tensor` on the same line that warns). So look at the result too: run the graph at other lengths than the example's.
 #
 # ### Exercise: lengths baked in ●○○ · 10 min
 #
@@ -341,8 +342,8 @@ solution("names and axes")
 # %% [markdown]
 # ## 4. Symbolic shapes, and what they lose
 #
-# `dynamo=True` does not record a run. It follows the code with a symbol in place of each dynamic length, so most of the right column of section 1's table is
-# refused, or even kept. Its own loss is the *0/1 specialization*: an example with a length of 0 or 1 gets no symbol, because these two lengths mean something else
+# `dynamo=True` does not record a run. It follows the code with a symbol in place of each dynamic length, so of the right column of section 1's table
+# some lines stop the export with an error, and others stay symbolic. Its own loss is the *0/1 specialization*: an example with a length of 0 or 1 gets no symbol, because these two lengths mean something else
 # to broadcasting and to memory layout, and the exporter would have to follow both cases.
 #
 # > **Predict.** `RunningSum` above is right for every length. It is exported with an example of one frame, `x` being declared dynamic. Which lengths
@@ -388,15 +389,19 @@ code(trace)
 rows = []
 for design, step in plots.progress(steps.items()):
     for exporter in ("torchscript", "dynamo") if design == "exact" else ("torchscript",):
+        start = time.perf_counter()
         made = export(small, step, build / "small.onnx", exporter)
-        error = f"{made.validation_error:.1e}"
-        rows.append((design, exporter, sum(made.nodes.values()), len(made.warnings), made.validation_runs, error))
+        took, error = f"{time.perf_counter() - start:.1f} s", f"{made.validation_error:.1e}"
+        counts = sum(made.nodes.values()), len(made.warnings), made.validation_runs
+        rows.append((design, exporter, took, *counts, error))
         assert made.validation_error < MAX_ERROR and not made.warnings
         made.path.unlink()
-plots.table(["step", "exporter", "nodes", "warnings about it", "validation runs", "largest error"], rows)
+plots.table(
+    ["step", "exporter", "export and checks", "nodes", "warnings about it", "validation runs", "largest error"], rows
+)
 
 # %% [markdown]
-# Dynamo writes fewer nodes and takes some ten times as long; because of that the windowed step is left to you: give `export` its `exporter="dynamo"`. (The small decoder,
+# Dynamo writes fewer nodes and takes several times as long; because of that the windowed step is left to you: give `export` its `exporter="dynamo"`. (The small decoder,
 # random weights. What a validation run is, the next section says.)
 #
 # ## 5. The export checks what it writes
@@ -420,9 +425,9 @@ for name, step in wrong.items():
 
 # %% [markdown]
 # > **Why.** What this validates is that the graph is the *step*. Whether the step is the *model*, it cannot say: a step with a wrong state exports without an error and without a
-# > warning. That is why notebook 3 came first, and why [notebook 5](05_verify_onnxruntime.ipynb) compares whole streams.
+# > warning. That is why page 3 came first, and why [page 5](05_verify_onnxruntime.ipynb) compares whole streams.
 #
-# Now the loaded decoder, in both designs. These are the two files of the next notebook.
+# Now the loaded decoder, in both designs. These are the two files of the next page.
 
 # %%
 folder = build / "onnx_export"
@@ -436,8 +441,8 @@ for design, step in designs.items():
 plots.table(["step", "file", "MiB", "nodes", "validation runs", "largest error"], rows)
 
 # %% [markdown]
-# The limit is 5e-5, derived in notebook 3. An error of some 1e-5 is larger than a stream's: the runs start from random states, which are far larger than
-# those that speech leaves behind, and rounding grows with what is rounded. [Notebook 5](05_verify_onnxruntime.ipynb) measures both.
+# The limit is 5e-5, derived on page 3. An error of some 1e-5 is larger than a stream's: the runs start from random states, which are far larger than
+# those that speech leaves behind, and rounding grows with what is rounded. [Page 5](05_verify_onnxruntime.ipynb) measures both.
 #
 # The decoder's attention is loaded as `eager`: products and a softmax that anyone can read, under a mask that is ours. Other kinds may export too, but what they do to a
 # mask, and how they look in a graph, changes from version to version.

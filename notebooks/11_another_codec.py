@@ -477,6 +477,13 @@ plots.table(["exporter", "60 frames", f"{lstm_codes.shape[1]} frames", "states a
 #
 # > **Trap.** torch stacks the gates of an LSTM as input, forget, cell, output, and ONNX reads them as input, output, forget, cell. All shapes fit, so nothing reports it.
 #
+# > **Trap.** torch's own LSTM has its states as [layers, B, hidden]. Everything here has the batch first, because streams are forked and joined along axis 0, so a step of your own transposes them, and `parity` refuses a graph that
+# > does not. Exported by TorchScript, such an LSTM also makes torch warn of `batch_size other than 1 with a variable length with LSTM`. The warning is about states that the layer makes by itself; as its text says, states that are
+# > inputs of the graph are the remedy.
+#
+# An error behind an LSTM is in every later frame, so its reach tells nothing of its place. The states do: they stand in `spec` in the order of the data, and in the first call that is wrong, the first of them that differs belongs to the
+# faulty layer. To hold a step against the full-sequence decoder so, give one layer after the other the inputs that the full decode gave it (a forward hook keeps them), whole and in chunks.
+#
 # ### Exercise: gate order ●●○ · 10 min
 #
 # Given the four parameters of a torch LSTM layer, return what ONNX's operator takes: W [1, 4·hidden, inputs], R [1, 4·hidden, hidden] and B [1, 8·hidden], in which the bias of the input comes first, then that of the hidden state. The check runs the
@@ -516,6 +523,12 @@ assert own_codec.main(build, exporters=("torchscript",))
 # 6. **Validate the step in PyTorch before any export**: one frame at a time, odd chunk schedules, past the window, two rows, batch rows at different offsets.
 # 7. **Export, and run the graph at other lengths** than the example's: [a dynamic length is baked in](04_export_onnx.ipynb#1.-A-dynamic-length-is-baked-in;-the-only-sign-is-a-warning).
 # 8. **Validate the graph, and ablate each state in turn**: what nobody would notice, nobody has tested.
+#
+# If the loss of a state does not show, the comparison is too blunt for it. Scale the weights that read this state (section 6) or the input; stream longer, if the state is not yet full; or, if the whole waveform is quiet, give `parity` a
+# `limit` relative to the peak that it prints.
+#
+# A dozen states are carried by name most easily. `spec` has the names, so `old = dict(zip((before.name for before, _ in self.spec.states), states, strict=True))` takes them apart at the top of `forward`, the step fills a dictionary
+# `new` with the same keys, and `*(new[name] for name in old)` hands them on. Where layers run in the order of the data, `ConvStates` does without names: each layer takes the next one and gives back its own.
 #
 # `export` and `verify` ask little of a model that is not ours. Of the *wrapper*: a `spec` (a `StateSpec`, of `exact_spec` or your own), and a `forward` that takes `spec.all_inputs` and returns `spec.all_outputs`, in order. In place of the
 # *checkpoint*: what `OtherModel` has. And codes under the name `audio_codes`, [B, N, Q].

@@ -16,6 +16,8 @@ The public names, each loaded when it is asked for, so that a client of an expor
     verify                        one-shot decoder, wrapper and graph over chunk schedules
     judge                         a step that you changed: checks, export, and the likely cause of what is wrong
     parity                        any graph whose states are pairs X and next_X against its one-shot model
+    SpeechTokenizer               exported graphs in the place of upstream's tokenizer
+    codes_of, speak               codes, or sound, while upstream's talker writes them
     CodecSession, AsyncStream     an exported graph, and a stream of it in a coroutine (see `qwen3_codec.runtime`)
 
 The modules, each of which imports only from those before it:
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
     from .model.one_shot import one_shot as one_shot
     from .runtime import AsyncStream as AsyncStream
     from .runtime import CodecSession as CodecSession
+    from .runtime import SpeechTokenizer as SpeechTokenizer
+    from .runtime import codes_of as codes_of
+    from .runtime import speak as speak
     from .streaming.encoder import StreamEncoderWrapper as StreamEncoderWrapper
     from .streaming.exact import ExactStreamingWrapper as ExactStreamingWrapper
     from .streaming.layers import StreamingConv1d as StreamingConv1d
@@ -80,17 +85,20 @@ __getattr__, __dir__, __all__ = loaded_when_asked(
         "CodecSession": "runtime",
         "ExactStreamingWrapper": "streaming.exact",
         "OtherModel": "model.checkpoint",
+        "SpeechTokenizer": "runtime",
         "StatefulCodecONNXWrapper": "streaming.windowed",
         "StreamEncoderWrapper": "streaming.encoder",
         "StreamingConv1d": "streaming.layers",
         "StreamingConvTranspose1d": "streaming.layers",
         "TorchSession": "streaming.session",
+        "codes_of": "runtime",
         "export": "exporting.export",
         "find_states": "model.inspection.finder",
         "judge": "verification.workbench",
         "load": "model.checkpoint",
         "one_shot": "model.one_shot",
         "parity": "verification.parity",
+        "speak": "runtime",
         "verify": "verification.decoder",
     },
 )

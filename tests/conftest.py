@@ -40,9 +40,13 @@ OTHER_CONFIGS = {
 }
 
 
+def slow(value):
+    return pytest.param(*(value if isinstance(value, tuple) else [value]), marks=pytest.mark.slow)
+
+
 def mostly_slow(values, soon):
     """`values` for `parametrize`, slow but for those in `soon`: what one finds, the others nearly always find too."""
-    return [value if value in soon else pytest.param(value, marks=pytest.mark.slow) for value in values]
+    return [value if value in soon else slow(value) for value in values]
 
 
 def small_checkpoint(name="", seed=0, **fields):

@@ -30,6 +30,27 @@ class Fault:
 
 FAULTS = [
     Fault(
+        "a text that has ended goes on with what is written behind its stop code",
+        "runtime/talker.py",
+        r"\(ended if ended\.size else False\)",
+        "False",
+        ("talker",),
+    ),
+    Fault(
+        "the hook stays on the talker",
+        "runtime/talker.py",
+        r"hook\.remove\(\)",
+        "pass",
+        ("talker",),
+    ),
+    Fault(
+        "one channel is taken for the mean of two",
+        "runtime/tokenizer.py",
+        r"audio\.mean\(axis=1\)",
+        "audio[:, 0]",
+        ("tokenizer",),
+    ),
+    Fault(
         "the mask lets one frame too many through",
         "streaming/kv_stack.py",
         r"distance < window",

@@ -7,15 +7,17 @@ from pathlib import Path
 from ..runtime.codes import read_rows
 from ..runtime.measured_snr import FLOAT32, measured_snr_of
 from ..runtime.progress import progress
+from ..spec import DECODER, ENCODER
 from . import options
 
 ABOUT = "write the stateful graph to an ONNX file, checked"
 EXAMPLE = "--checkpoint random-small --output build/decoder.onnx"
+BOTH = "both"
 
 
 def add_options(parser) -> None:
     options.checkpoint(parser)
-    options.part(parser)
+    options.part(parser, (BOTH,), f"; {BOTH}: the two as FOLDER/decoder.onnx and FOLDER/encoder.onnx")
     options.design(parser)
     options.precision(parser)
     parser.add_argument("--exporter", choices=("torchscript", "dynamo"), default="torchscript", help="the tracer")
@@ -28,31 +30,52 @@ def add_options(parser) -> None:
         default=True,
         help="refuse a graph of which the exporter warns that it lost something",
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help=f"the .onnx file, or with {BOTH} the folder"
+    )
 
 
 def run(args) -> int:
-    from ..exporting.export import export
-    from ..exporting.precision.export import export_in
     from ..model import checkpoint
-    from ..runtime import CodecSession
-    from ..streaming.fixed import FixedAxes
 
     loaded = checkpoint.load(args.checkpoint)
-    wrapper = options.wrapper(loaded, args, args.precision)
-    if args.frames is not None or args.batch is not None:
-        wrapper = FixedAxes(wrapper, args.frames, args.batch)
     if args.precision == FLOAT32 and (args.codes or args.min_snr is not None):
         raise ValueError(
             "--codes and --min-snr are for --precision int8 and float16; float32 is held to its own limits"
         )
-    to = (loaded, wrapper, args.output, args.exporter, progress(), args.opset)
+    # All wrappers come first: what cannot be one is refused before anything is written.
+    for part in [_part(loaded, args, name) for name in ((DECODER, ENCODER) if args.part == BOTH else (args.part,))]:
+        _export(loaded, *part, args)
+    return 0
+
+
+def _part(loaded, args, part: str) -> tuple:
+    """The wrapper of one part, its precision, and the file that it goes into."""
+    from ..streaming.fixed import FixedAxes
+
+    path, precision = args.output, args.precision
+    if args.part == BOTH:
+        if path.suffix == ".onnx":
+            raise ValueError(f"{path}: --part {BOTH} writes two files, so --output is a folder")
+        path, precision = path / f"{part}.onnx", FLOAT32 if part == ENCODER else precision  # it has no other
+    wrapper = options.wrapper(loaded, argparse.Namespace(**vars(args) | {"part": part}), precision)
+    if args.frames is not None or args.batch is not None:
+        wrapper = FixedAxes(wrapper, args.frames, args.batch)
+    return wrapper, precision, path
+
+
+def _export(loaded, wrapper, precision: str, path: Path, args) -> None:
+    from ..exporting.export import export
+    from ..exporting.precision.export import export_in
+    from ..runtime import CodecSession
+
+    to = (loaded, wrapper, path, args.exporter, progress(), args.opset)
     print(f"exporting {loaded.weights} with {args.exporter} ...", file=sys.stderr)
-    if args.precision == FLOAT32:
+    if precision == FLOAT32:
         done = export(*to, strict=args.strict)
     else:
         codes = read_rows(args.codes, loaded.decoder.config)[0][None] if args.codes else None
-        done = export_in(args.precision, *to, codes, args.min_snr, strict=args.strict)
+        done = export_in(precision, *to, codes, args.min_snr, strict=args.strict)
     for warning in done.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     spec = wrapper.spec
@@ -63,4 +86,3 @@ def run(args) -> int:
     )
     if measured := measured_snr_of(CodecSession(done.path).metadata):
         print(measured)
-    return 0

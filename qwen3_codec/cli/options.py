@@ -19,8 +19,10 @@ def checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", default="demo", help=CHECKPOINT_HELP)
 
 
-def part(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--part", choices=(DECODER, ENCODER), default=DECODER, help="codes to audio, or audio to codes")
+def part(parser: argparse.ArgumentParser, more: tuple[str, ...] = (), about_them: str = "") -> None:
+    """The option `--part`; a command may know `more` than the two."""
+    what = f"codes to audio, or audio to codes{about_them}"
+    parser.add_argument("--part", choices=(DECODER, ENCODER, *more), default=DECODER, help=what)
 
 
 def design(parser: argparse.ArgumentParser) -> None:

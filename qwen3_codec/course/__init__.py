@@ -17,10 +17,8 @@ __getattr__, __dir__, __all__ = loaded_when_asked(
         "progress": "exercises",
         "ruler": "lab.ruler",
         "schematics": "lab.schematics",
-        "show_fix": "pitfalls.pages",
         "show_trap": "pitfalls.pages",
         "solution": "exercises",
         "to_int8": "pitfalls.precision",
-        "wrong_states": "pitfalls.state",
     },
 )

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from .stream import CodecStream as CodecStream
     from .stream import EncoderStream as EncoderStream
     from .stream import stream_of as stream_of
+    from .talker import codes_of as codes_of
+    from .talker import speak as speak
+    from .tokenizer import SpeechTokenizer as SpeechTokenizer
 
 # So that what reads codes or compares waveforms needs no ONNX Runtime.
 __getattr__, __dir__, __all__ = loaded_when_asked(
@@ -39,13 +42,16 @@ __getattr__, __dir__, __all__ = loaded_when_asked(
         "CodesError": "codes",
         "EncoderStream": "stream",
         "GraphError": "session",
+        "SpeechTokenizer": "tokenizer",
         "chunks": "metrics",
+        "codes_of": "talker",
         "max_error": "metrics",
         "measured_snr_of": "measured_snr",
         "mse": "metrics",
         "per_chunk": "metrics",
         "scaled_error": "metrics",
         "snr_db": "metrics",
+        "speak": "talker",
         "stream_of": "stream",
     },
 )

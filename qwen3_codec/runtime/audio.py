@@ -148,14 +148,18 @@ def _write(file: Any, path: Path, waveform: np.ndarray, sample_rate: int) -> Non
 
 
 def read_waveform(
-    path: Path, wanted_rate: int | None = None, tell: Callable[[str], None] = warnings.warn
+    path: Path,
+    wanted_rate: int | None = None,
+    tell: Callable[[str], None] = warnings.warn,
+    mix: bool = False,
 ) -> tuple[np.ndarray, int | None]:
     """Samples [samples] in [-1, 1] as float32 and their rate, None for a .npy, which has none.
 
     A .npy holds [samples] or [1, samples], of floats or of int16. Other files are what soundfile reads; without it,
     WAV of 16 bits. What a file is, its first bytes say, not its name. Where a WAV's header is wrong about its length,
-    the samples that are there are given, and `tell` gets a line that says so. Raises ValueError for several channels,
-    no sample, or one that is no number; where ffmpeg would help, with the line that makes a WAV at `wanted_rate`.
+    the samples that are there are given, and `tell` gets a line that says so. Several channels become one with `mix`.
+    Raises ValueError for several channels without it, no sample, or one that is no number; where ffmpeg would help,
+    with the line that makes a WAV at `wanted_rate`.
     """
     if path.is_dir():
         raise ValueError(f"{path}: is a folder, must be a file with sound")
@@ -166,6 +170,8 @@ def read_waveform(
         samples, rate = read_sound(content, path, wanted_rate, tell)
     if samples.ndim == 2 and 1 in samples.shape:
         samples = samples.reshape(-1)
+    if mix and samples.ndim == 2 and rate:
+        samples = (samples / np.float32(FULL_SCALE) if samples.dtype == np.int16 else samples).mean(axis=1)
     if samples.ndim != 1:
         hint = f"; {how_to_convert(path, wanted_rate)}" if rate else ""
         raise ValueError(f"{path}: has the shape {list(samples.shape)}, must hold one channel{hint}")

@@ -1,7 +1,8 @@
 """Does any streaming graph agree with its one-shot model? Needs numpy, ONNX Runtime, and of the file its names alone.
 
-A state is an input X that comes out as next_X and starts as zeros. No metadata are read, so that the graph may come
-from any exporter. `parity` also loses each state in turn: what the comparison does not notice, it does not test.
+A state is an input X that comes out as next_X and starts as zeros; its first axis is the batch. No metadata are read,
+so that the graph may come from any exporter. `parity` also loses each state in turn: what the comparison does not
+notice, it does not test.
 """
 
 from collections.abc import Callable, Sequence
@@ -122,8 +123,9 @@ def parity(
     """Stream `codes` [B, N, ...] through the ONNX file `graph` over each schedule, against `one_shot(codes)` [..., M].
 
     A graph's states are its inputs X that come out as next_X. They start as zeros, in the shape that the file gives
-    them. Then each state is lost in turn, over the schedule that gives most calls. Raises GraphError for a graph that
-    cannot be streamed so: it names the tensor.
+    them, and their first axis is the batch, as everywhere in this package: streams are forked and joined along it. A
+    step around a torch LSTM therefore transposes its [layers, B, hidden]. Then each state is lost in turn, over the
+    schedule that gives most calls. Raises GraphError for a graph that cannot be streamed so: it names the tensor.
     """
     paired = PairedGraph(graph, len(codes))
     wanted = one_shot(codes)
@@ -172,7 +174,14 @@ def _unfilled(places: list[dict[tuple[str, int], int]]) -> list[str]:
 
 def _zeros(path: str | Path, tensor: Any, batch: int) -> np.ndarray:
     """The state's start. Its first axis is the batch; an axis beyond that without a number is not ours to guess."""
-    shape = [batch, *tensor.shape[1:]]
+    first, *rest = tensor.shape or [None]
+    if first is None or (isinstance(first, int) and first != batch) or (isinstance(first, int) and "batch" in rest):
+        raise GraphError(
+            f"{path}: the state {tensor.name} is {tensor.shape}, and its first axis must be the batch, here {batch}: "
+            "transpose the state inside the step (an LSTM's [layers, B, hidden] to [B, layers, hidden]), "
+            "or give as many rows of codes as the graph was made for"
+        )
+    shape = [batch, *rest]
     if odd := [axis for axis in shape if not isinstance(axis, int)]:
         raise GraphError(f"{path}: the state {tensor.name} is {tensor.shape}: how long is {odd[0]} at the start?")
     kinds = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(float16)": np.float16}

@@ -127,7 +127,8 @@ class Agreement:
         audio = limits.min_snr_db is not None or self.max_error <= limits.max_error
         if audio and self.state_error <= limits.state_error:
             return []
-        hint = "" if self.first_wrong_frame is None else f", for the first time at frame {self.first_wrong_frame}"
+        first = self.first_wrong_frame
+        hint = "" if first is None else f", audio or state for the first time at frame {first}"
         if "CUDAExecutionProvider" in providers:
             hint += ". On CUDA, ONNX Runtime multiplies in TF32 (10 bits) unless the provider option use_tf32 is 0"
         return [

@@ -64,7 +64,7 @@ def shell(clone, script, **options):
 
 # What a reader would do in turn: each page goes on from the files of those before it.
 PAGES = [README, *(GUIDE / f"{name}.md" for name in ("install", "checkpoints", "command-line", "runtime", "precision"))]
-PAGES += [GUIDE / f"{name}.md" for name in ("serving", "costs", "other-models", "glossary")]
+PAGES += [GUIDE / f"{name}.md" for name in ("serving", "in-your-program", "costs", "other-models", "glossary")]
 # What is not run here, by the language of its block or by how it begins, and why.
 OTHER_LANGUAGES = {
     "powershell": "Windows alone has it",
@@ -77,6 +77,7 @@ NOT_RUN = {
     ".venv/bin/": "in that environment",
     "QWEN3_CODEC_SKIP_OFFICIAL=1 OMP_NUM_THREADS=1 .venv/bin/python -m pytest": "these tests",
     "papermill": "is not a package of ours; the cell of parameters is seen by test_notebooks.py",
+    "python -m qwen3_codec bench": "test_bench.py runs it, on a smaller model",
     "python -m qwen3_codec card --checkpoint Qwen/": "weights that are not here",
     "python -m qwen3_codec decode build/decoder.onnx --play": "a sound device; test_audio.py has one that is made up",
     "python -m qwen3_codec.serving.client": "a server; test_triton.py has one",
@@ -84,6 +85,9 @@ NOT_RUN = {
     "from qwen3_codec.serving.client import RemoteStream": "the same",
     "python -m qwen3_codec.serving.websocket": "runs until it is interrupted; test_websocket.py has one",
     "from qwen3_codec.serving.client import WebSocketStream": "the same",
+    "from qwen_tts import": "upstream's package; tests/upstream runs it",
+    "from qwen3_codec import speak": "the same",
+    "from qwen3_codec import codes_of": "the same",
 }
 PIPED = " | ffplay "  # to a player; what comes out of the pipe is seen by test_audio.py
 

@@ -158,6 +158,38 @@ def test_graphs_that_cannot_be_streamed_say_why(tmp_path, right):
         PairedGraph(grows)
 
 
+class LayersFirst(nn.Module):
+    """A torch LSTM whose states go in and out as torch has them, [layers, B, hidden]."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(1, 3, num_layers=2)
+
+    def forward(self, x, h, c):
+        y, (h, c) = self.lstm(x.transpose(0, 1)[..., None], (h, c))
+        return y[..., 0].transpose(0, 1), h, c
+
+
+@pytest.mark.parametrize("axes", [{}, {1: "batch"}])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_state_whose_first_axis_is_not_the_batch_is_refused(tmp_path, samples, axes, rows):
+    names = ["x", "h", "c"], ["y", "next_h", "next_c"]
+    with captured():
+        torch.onnx.export(
+            LayersFirst().eval(),
+            (torch.randn(1, 3), torch.zeros(2, 1, 3), torch.zeros(2, 1, 3)),
+            tmp_path / "layers_first.onnx",
+            dynamo=False,
+            input_names=names[0],
+            output_names=names[1],
+            dynamic_axes={"x": {1: "length"}, "y": {1: "length"}} | {n: axes for n in ("h", "c") if axes},
+        )
+    if rows == 2 and not axes:
+        pytest.skip("two layers and two rows: the shape alone does not tell them apart")
+    with pytest.raises(GraphError, match=r"the state h is \[2, .*first axis must be the batch.*transpose"):
+        parity(tmp_path / "layers_first.onnx", lambda x: x, samples[:rows])
+
+
 def test_the_projects_own_graph_passes_as_any_other(exact, shallow):
     """The exact graph without its metadata: the second opinion needs none."""
     from conftest import random_codes

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 FOLDER = Path(__file__).parent
 # A few that are quick, of each part: spec and runtime, model, streaming, verification. All files are collected.
 SOME = "test_metrics or test_layers or (test_parity and not projects_own)"
@@ -40,6 +42,7 @@ sys.exit(pytest.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow  # ten seconds; the workflow runs them on the systems themselves
 def test_the_cores_tests_need_nothing_of_one_system_and_nothing_of_the_course():
     command = [sys.executable, "-c", HIDDEN, "-p", "no:cacheprovider", "-m", "not slow", "-k", SOME, str(FOLDER)]
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}

@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from babel.messages.pofile import read_po
+from browser import CHROMIUM, DRIVER, chromium
 from bs4 import BeautifulSoup
-from test_lab_browser import CHROMIUM, DRIVER, FLAGS
 
 from qwen3_codec import __all__ as PUBLIC
 from qwen3_codec.course.book import sources
@@ -132,19 +132,11 @@ def test_outputs_that_show_nothing_leave_no_box_and_a_widget_shows_its_last_stat
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     """Chromium, for which no host but this machine exists."""
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    flags = [*FLAGS, "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--lang=en-US"]
-    for flag in (*flags, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
     KEPT.mkdir(parents=True, exist_ok=True)
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    driver.set_script_timeout(60)
-    yield driver
-    driver.quit()
+    flags = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--lang=en-US"
+    with chromium(tmp_path_factory.mktemp("chromium"), *flags) as driver:
+        driver.set_script_timeout(60)
+        yield driver
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

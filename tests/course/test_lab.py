@@ -147,7 +147,7 @@ def test_other_weights(lab):
     lab.other.value = "no-such-folder"
     assert "no-such-folder: no such folder" in lab.message.value and lab.result is result
     lab.weights.value = "random-small"
-    assert not lab.message.value and lab.result.weights == "random-small: random weights"
+    assert not lab.message.value and lab.result.weights == "random-small weights"
     assert lab.controls["utterance"].value == "example codes"
     lab.weights.value = "demo"
     assert lab.controls["utterance"].value == "en_small" and lab.controls["frames"].max == 32

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from browser import CHROMIUM, DRIVER, chromium
 
 from qwen3_codec import demo
 
@@ -29,21 +30,6 @@ from qwen3_codec.model import checkpoint
 Voice(checkpoint.load("demo"), seconds=0.5)
 """
 PATIENCE = 120  # seconds for anything to happen; on an idle machine it takes a few
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--window-size=1300,1500",
-]
 
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="no Chromium here (Debian: apt-get install chromium)"),
@@ -101,17 +87,9 @@ def page(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
     KEPT.mkdir(parents=True, exist_ok=True)
-    service = webdriver.ChromeService(DRIVER, log_output=str(KEPT / "chromedriver.log"))
-    driver = webdriver.Chrome(options, service)
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("chromium"), log=KEPT / "chromedriver.log") as driver:
+        yield driver
 
 
 class LabPage:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import CHROMIUM, DRIVER, chromium
 from conftest import drafted
-from test_lab_browser import CHROMIUM, DRIVER, FLAGS
 
 from qwen3_codec import demo
 from qwen3_codec.course.lab import experiment
@@ -76,19 +76,11 @@ def address(folder):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    flags = [*FLAGS, "--autoplay-policy=no-user-gesture-required", "--lang=en-US"]
-    for flag in (*flags, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
     KEPT.mkdir(parents=True, exist_ok=True)
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    driver.set_script_timeout(120)
-    yield driver
-    driver.quit()
+    flags = "--autoplay-policy=no-user-gesture-required", "--lang=en-US"
+    with chromium(tmp_path_factory.mktemp("chromium"), *flags) as driver:
+        driver.set_script_timeout(120)
+        yield driver
 
 
 @pytest.fixture(scope="module")

@@ -30,14 +30,18 @@ from qwen3_codec.course.pitfalls.graphs import export_step, row
 from qwen3_codec.course.pitfalls.lengths import CASES, CASES_WITH_PAST, EXAMPLE, EXAMPLE_WITH_PAST
 from qwen3_codec.course.pitfalls.precision import precisions
 from qwen3_codec.course.pitfalls.source import MARK, code_of, marked_code_of
-from qwen3_codec.course.pitfalls.state import by_left_context, dropped, wrong_states
+from qwen3_codec.course.pitfalls.state import SaturatingPositions, dropped, stream_with_changes
 from qwen3_codec.course.pitfalls.streams import exact_graph_bound, two_buffers
 from qwen3_codec.course.pitfalls.symptoms import SYMPTOMS
 from qwen3_codec.exporting.diagnostics import Diagnostic, captured
 from qwen3_codec.exporting.tracing import example_inputs, trace
 from qwen3_codec.model.one_shot import one_shot
+from qwen3_codec.model.receptive_field import conv_receptive_field
+from qwen3_codec.runtime import CodecStream
 from qwen3_codec.runtime.metrics import MAX_ERROR, max_error, snr_db
+from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
+from qwen3_codec.verification.decoder import TorchSession
 
 ON_A_LENGTH = [trap for trap in TRAPS.values() if trap.name.endswith(" on a length")]
 # What varies what another trap or exporter shows.
@@ -324,6 +328,31 @@ def test_what_a_conversion_costs_in_sound():
         and all(20 < int8.snr_db < 45 for int8 in eight)
     )
     assert half.bytes < 0.65 * float32.bytes and eight[1].bytes < 0.45 * float32.bytes
+
+
+def wrong_states(decoder, codes: np.ndarray) -> dict[str, np.ndarray]:
+    """Streams that lose one part of their state between calls, {what is wrong: waveform}.
+
+    The first is right, to compare with. The last keeps all of its state, but its positions stop growing at the window.
+    """
+    wrappers = (
+        ExactStreamingWrapper(decoder),
+        SaturatingPositions(decoder, conv_receptive_field(decoder), lookahead_frames=0),
+    )
+    exact, saturating = (CodecStream(TorchSession(wrapper), codes.shape[0]) for wrapper in wrappers)
+    attention = ("past_frames", "key_", "value_")
+    losses = {"nothing": (), "all state": ("",), "conv state": ("conv_",), "keys and values": attention}
+    found = {
+        f"{name} dropped": stream_with_changes(exact.fork(), codes, 3, dropped(*parts))
+        for name, parts in losses.items()
+    }
+    return found | {"positions stop at the window": stream_with_changes(saturating, codes, 3)}
+
+
+def by_left_context(decoder, codes, contexts) -> dict[int, np.ndarray]:
+    """The windowed design without look-ahead, {frames of left context: waveform}."""
+    sessions = {h: TorchSession(StatefulCodecONNXWrapper(decoder, h, 0)) for h in contexts}
+    return {h: stream_with_changes(session.stream(codes.shape[0]), codes, 3) for h, session in sessions.items()}
 
 
 def test_every_lost_state_is_measured(small):

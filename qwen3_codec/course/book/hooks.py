@@ -15,6 +15,7 @@ GUIDE = (
     "runtime",
     "precision",
     "serving",
+    "in-your-program",
     "costs",
     "other-models",
     "glossary",

@@ -63,11 +63,6 @@ def does(run: Run, exporter: str = "") -> str:
     return f"<p>{who}{escape(words)}{' What is said:' if said else ''}</p>{said}{pre(escape(run.text))}"
 
 
-def fix(trap: Trap, runs: Mapping[str, Run]) -> str:
-    parts = [f"<p>{md(trap.why)}</p><p>{named(trap.shown[1])}:</p>", diff(trap)]
-    return f'<section class="trap-card">{"".join([*parts, *(does(run, e) for e, run in runs.items())])}</section>'
-
-
 def sources(trap: Trap) -> str:
     """Links to the public reports. (GitHub leads from an issue's address to a pull request of that number.)"""
     links = [f'<a href="https://github.com/{each.replace("#", "/issues/")}">{each}</a>' for each in trap.sources]

@@ -25,13 +25,6 @@ def show_trap(name: str) -> HTML:
     return HTML(card.STYLE + card.card(trap, runs["naive"], runs["fix"], anchor=False, changes=changes))
 
 
-def show_fix(name: str) -> HTML:
-    """The fix alone: its code beside the naive code, why, and what it does now."""
-    trap = TRAPS[name]
-    runs = {exporter: trap.run_fix(exporter) for exporter in trap.exporters}
-    return HTML(card.STYLE + card.fix(trap, runs))
-
-
 def code(*parts: Callable) -> Markdown:
     """The code of classes or functions."""
     return Markdown("\n\n".join(map(source, parts)))

@@ -4,12 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ...model.receptive_field import conv_receptive_field
 from ...runtime import CodecStream
-from ...streaming.exact import ExactStreamingWrapper
 from ...streaming.kv_stack import keep_last
 from ...streaming.windowed import StatefulCodecONNXWrapper
-from ...verification.decoder import TorchSession
 from ...verification.workbench.mistakes import (
     StoredRotatedStack,
     TrimmedBeforeAttentionStack,
@@ -63,33 +60,3 @@ def stream_with_changes(
         pieces.append(piece)
         stream.state = change_state(stream.state)
     return np.concatenate(pieces, axis=1)
-
-
-def wrong_states(decoder, codes: np.ndarray, chunk: int = 3, warm: int = 0) -> dict[str, np.ndarray]:
-    """Streams that lose one part of their state between calls, {what is wrong: waveform of all but `warm` frames}.
-
-    The first is right, to compare with. The last keeps all of its state, but its positions stop growing at the window.
-    The first `warm` frames go through in one call, unharmed: a quick way past the attention window.
-    """
-    wrappers = (
-        ExactStreamingWrapper(decoder),
-        SaturatingPositions(decoder, conv_receptive_field(decoder), lookahead_frames=0),
-    )
-    exact, saturating = (CodecStream(TorchSession(wrapper), codes.shape[0]) for wrapper in wrappers)
-    if warm:
-        exact.push(codes[:, :warm])
-        saturating.push(codes[:, :warm])
-    rest = codes[:, warm:]
-    attention = ("past_frames", "key_", "value_")
-    losses = {"nothing": (), "all state": ("",), "conv state": ("conv_",), "keys and values": attention}
-    found = {
-        f"{name} dropped": stream_with_changes(exact.fork(), rest, chunk, dropped(*parts))
-        for name, parts in losses.items()
-    }
-    return found | {"positions stop at the window": stream_with_changes(saturating, rest, chunk)}
-
-
-def by_left_context(decoder, codes: np.ndarray, contexts, chunk: int = 3) -> dict[int, np.ndarray]:
-    """The windowed design without look-ahead, {frames of left context: waveform}."""
-    sessions = {h: TorchSession(StatefulCodecONNXWrapper(decoder, h, 0)) for h in contexts}
-    return {h: stream_with_changes(session.stream(codes.shape[0]), codes, chunk) for h, session in sessions.items()}

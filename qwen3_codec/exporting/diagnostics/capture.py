@@ -68,6 +68,8 @@ ADVICE = (
     # torch.onnx.export(dynamo=True), of a wrapper that has the mode of every new module; one that computes something
     # else in it, `TorchSession` refuses
     r"Exporting a model while it is in training mode",
+    # onnxscript 0.6, of its own optimizer
+    r"Applied \d+ of general pattern rewrite rules",
     # torch.export, of the deprecated name that it still uses itself
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     # torch.export, of one axis that two tensors have (the batch; the past of two layers): the first one's name stays,

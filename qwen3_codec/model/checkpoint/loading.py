@@ -74,7 +74,8 @@ class Checkpoint:
     @property
     def weights(self) -> str:
         """What a figure or table made from these weights has to say about them."""
-        return f"{self.source}: random weights" if self.folder is None else f"{self.source} weights"
+        known = self.folder is not None or "random" in self.source
+        return f"{self.source} weights" if known else f"{self.source}: random weights"
 
     def check_unchanged(self, part: str = DECODER) -> None:
         """Raises CheckpointError where a field of `part`'s config was changed after it was built.

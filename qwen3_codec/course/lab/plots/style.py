@@ -49,6 +49,8 @@ MARKERS = "os^Dvx*"
 DASHES = ("-", "--", ":", "-.")
 # Below this an error says nothing: both waveforms are silent there, or they are equal. It has no place on a log axis.
 FLOOR = 1e-16
+# Behind words that may lie on a curve.
+BACKGROUND = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -125,7 +127,7 @@ def limit_line(axes: Axes, value: float, words: str) -> None:
     """A line across at `value`, with its words at the left end, above it."""
     axes.axhline(value, color="black", linewidth=1)
     place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-    axes.annotate(words, (0, value), xytext=(4, 3), **place)
+    axes.annotate(words, (0, value), xytext=(4, 3), bbox=BACKGROUND, **place)
 
 
 def mark(axes: Axes, place: float, words: str, height: float = 1.0, side: str = "right") -> None:
@@ -133,8 +135,7 @@ def mark(axes: Axes, place: float, words: str, height: float = 1.0, side: str = 
     axes.axvline(place, color="black", linewidth=1, linestyle=":")
     offset, align = ((4, -3), "left") if side == "right" else ((-4, -3), "right")
     place_of = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-    background = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
-    axes.annotate(words, (place, height), xytext=offset, ha=align, va="top", bbox=background, **place_of)
+    axes.annotate(words, (place, height), xytext=offset, ha=align, va="top", bbox=BACKGROUND, **place_of)
 
 
 def legend_below(axes: Axes, columns: int = 2, handles: Sequence | None = None) -> None:
