@@ -261,7 +261,7 @@ assert all(value < 30 for value in alone.values())
 # ## 5. Long pieces with some left context
 #
 # Upstream's own `decode` has no state. It cuts the codes into pieces of 300 frames and decodes each with 25 frames of left context, whose samples it drops. The
-# convolutions need ten frames; attention looks back further than 25.
+# convolutions need ten frames; the receptive field of attention is longer than 25.
 #
 # > **Predict.** What does a sentence of 3 seconds lose? And a passage of 34 seconds?
 #

@@ -210,7 +210,7 @@ for design, session in sessions.items():
 
 # %% [markdown]
 # The two lines name two places. The state is wrong after the very call that begins at frame 0; the audio passes the limit five frames later, because the first frames after a stream's start have
-# little to look back on.
+# few frames in their cache.
 #
 # ### Exercise: axis baked in ●●○ · 15 min
 #
