@@ -209,7 +209,7 @@ for design, session in sessions.items():
     assert not failed.passed
 
 # %% [markdown]
-# The two lines name two places. The state is wrong after the very call that begins at frame 0; the audio passes the limit five frames later, because the first frames after a stream's start have
+# The two lines name two places. The state is wrong after the very call that begins at frame 0; the audio passes the limit some frames later, because the first frames after a stream's start have
 # few frames in their cache.
 #
 # ### Exercise: axis baked in ●●○ · 15 min
