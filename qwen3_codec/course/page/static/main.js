@@ -25,7 +25,7 @@ const LINKS = {
   attention: "00_hear_it.html#4.-Lose-one-state,-and-hear-which",
   layer: "00_hear_it.html#4.-Lose-one-state,-and-hear-which",
   other: "03_verify_wrapper.html#5.-Batch-rows-at-different-offsets",
-  positions: "00_hear_it.html#5.-A-trap-that-waits",
+  positions: "00_hear_it.html#6.-A-trap-that-waits",
   context: "07_trap_catalogue.html#5.-A-state-is-wrong-although-every-shape-is-right",
   samples: "07_trap_catalogue.html#9.-Around-the-graph:-servers,-clients-and-tests",
 };
