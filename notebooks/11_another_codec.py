@@ -472,7 +472,7 @@ for exporter in ("torchscript", "dynamo"):
 plots.table(["exporter", "60 frames", f"{lstm_codes.shape[1]} frames", "states ablated", "not noticed"], rows)
 
 # %% [markdown]
-# In both graphs each layer is ONNX's own `LSTM`, so its length is dynamic. Left to itself, `torch.export` takes a torch LSTM apart into one step for each input of the example, and the length is baked in; [7 · The trap
+# In both graphs each layer is ONNX's own `LSTM`, so its length is dynamic. Left to itself, `torch.export` takes a torch LSTM apart into one step for each input of the example, and the length is baked in (the first export of a process alone keeps a loop); [7 · The trap
 # catalogue](07_trap_catalogue.ipynb) has that trap. The counterpart writes the operator itself: by `torch.onnx.ops.symbolic_multi_out` under dynamo, by a `symbolic` of an autograd function under TorchScript.
 #
 # > **Trap.** torch stacks the gates of an LSTM as input, forget, cell, output, and ONNX reads them as input, output, forget, cell. All shapes fit, so nothing reports it.
@@ -482,7 +482,7 @@ plots.table(["exporter", "60 frames", f"{lstm_codes.shape[1]} frames", "states a
 # > inputs of the graph are the remedy.
 #
 # An error behind an LSTM is in every later frame, so its reach tells nothing of its place. The states do: they stand in `spec` in the order of the data, and in the first call that is wrong, the first of them that differs belongs to the
-# faulty layer. To hold a step against the full-sequence decoder so, give one layer after the other the inputs that the full decode gave it (a forward hook keeps them), whole and in chunks.
+# faulty layer or to the one behind it (a convolution's state is its input, which the layer before has made). To hold a step against the full-sequence decoder so, give one layer after the other the inputs that the full decode gave it (a forward hook keeps them), whole and in chunks.
 #
 # ### Exercise: gate order ●●○ · 10 min
 #
