@@ -283,15 +283,17 @@ def test_an_exercise_and_its_hint_unfold_by_link_and_by_key(browser, address, te
 @in_a_browser
 def test_a_button_copies_a_cells_code(browser, address, texts):
     from selenium.webdriver import ActionChains
+    from selenium.webdriver.support.ui import WebDriverWait
 
     browser.get(address + EXERCISE)
     browser.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite"]})
     cells = [cell.text for cell in texts[EXERCISE].select("div.cell_input pre")]
     buttons = browser.find_elements("css selector", "div.cell_input button.copybtn")
     assert len(buttons) == len(cells) > 10
-    browser.execute_script("arguments[0].scrollIntoView({ block: 'center' })", buttons[1])
+    browser.execute_script("arguments[0].scrollIntoView({ block: 'center', behavior: 'instant' })", buttons[1])
     ActionChains(browser).move_to_element(buttons[1]).click().perform()
-    assert browser.execute_async_script("navigator.clipboard.readText().then(arguments[0])").strip() == cells[1].strip()
+    copied = "navigator.clipboard.readText().then(arguments[0])"
+    WebDriverWait(browser, 10).until(lambda _: browser.execute_async_script(copied).strip() == cells[1].strip())
 
 
 @in_a_browser
