@@ -100,10 +100,10 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 	--durations=10 notebooks tests/serving tests/course tests/cli tests/core
 test test-all: export QWEN3_CODEC_SKIP_OFFICIAL := 1
 test test-all mutations: export OMP_NUM_THREADS := 1
-test: style $(TRITON) $(UPSTREAM)
+test: $(TRITON) $(UPSTREAM)
 	$(PYTEST) -m "not slow"
 
-test-all: style $(TRITON) $(UPSTREAM)
+test-all: $(TRITON) $(UPSTREAM)
 	$(PYTEST)
 
 mutations: setup

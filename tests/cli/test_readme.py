@@ -78,6 +78,7 @@ NOT_RUN = {
     "QWEN3_CODEC_SKIP_OFFICIAL=1 OMP_NUM_THREADS=1 .venv/bin/python -m pytest": "these tests",
     "papermill": "is not a package of ours; the cell of parameters is seen by test_notebooks.py",
     "python -m qwen3_codec bench": "test_bench.py runs it, on a smaller model",
+    "python -m qwen3_codec check qwen3_codec/": "test_check.py runs it, on a smaller model",
     "python -m qwen3_codec card --checkpoint Qwen/": "weights that are not here",
     "python -m qwen3_codec decode build/decoder.onnx --play": "a sound device; test_audio.py has one that is made up",
     "python -m qwen3_codec.serving.client": "a server; test_triton.py has one",

@@ -32,6 +32,7 @@ Voice(checkpoint.load("demo"), seconds=0.5)
 PATIENCE = 120  # seconds for anything to happen; on an idle machine it takes a few
 
 pytestmark = [
+    pytest.mark.slow,  # 25 seconds of JupyterLab; the widget without a browser is test_lab.py's
     pytest.mark.skipif(not CHROMIUM, reason="no Chromium here (Debian: apt-get install chromium)"),
     pytest.mark.skipif(not DRIVER, reason="no chromedriver here (Debian: apt-get install chromium-driver)"),
 ]
