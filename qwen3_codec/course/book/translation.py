@@ -3,6 +3,7 @@
 `make translations` takes them up to date; `make translations BEGIN=00_hear_it` begins one.
 """
 
+import re
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from .sources import NOTEBOOKS, write_sources
 
 LANGUAGE = "zh_CN"
 LOCALE = NOTEBOOKS / "locale"
+WORD = re.compile(r"[^\W\d_]{3}")  # what has none is a number with its unit, which another run gives anew
 
 
 def catalogues(locale: Path = LOCALE) -> dict[str, Path]:
@@ -29,6 +31,11 @@ def catalogue(path: Path) -> Catalog:
         return read_po(file, locale=LANGUAGE)
 
 
+def write(path: Path, messages: Catalog) -> None:
+    with path.open("wb") as file:
+        write_po(file, messages, width=0, ignore_obsolete=True)
+
+
 def write_messages(pages: Path, output: Path, names: Iterable[str]) -> None:
     """What can be translated on the pages `names`, one .pot for each, in `output`."""
     with tempfile.TemporaryDirectory() as work:
@@ -38,6 +45,11 @@ def write_messages(pages: Path, output: Path, names: Iterable[str]) -> None:
             if path.relative_to(sources).with_suffix("").as_posix() not in {*names, "index"}:
                 path.unlink()
         run("-Q", "-b", "gettext", "-d", f"{work}/read", sources, output)  # silent: links lead to pages left out
+    for path in output.rglob("*.pot"):
+        messages = catalogue(path)
+        for each in [message.id for message in messages if message.id and not WORD.search(message.id)]:
+            messages.delete(each)
+        write(path, messages)
 
 
 def refresh(pages: Path = NOTEBOOKS, locale: Path = LOCALE, begun: Iterable[str] = ()) -> None:
@@ -52,8 +64,7 @@ def refresh(pages: Path = NOTEBOOKS, locale: Path = LOCALE, begun: Iterable[str]
             after.update(catalogue(messages), no_fuzzy_matching=True, update_creation_date=False)
             after.obsolete.clear()
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:
-                write_po(file, after, width=0, ignore_obsolete=True)
+            write(path, after)
             left = [message.id for message in after if message.id and not message.string]
             print(f"{name}: {len(left)} of {len(after)} not translated")
 
