@@ -117,7 +117,7 @@ SAID = {
         VERDICT: "check 对这段代码的判断与提示",
         "Answer": "答案",
         "Solution": "参考解答",
-        "The lab": "实验页",
+        "The lab": "实验室",
         NEEDS_PYTHON: "此处是控件，需要 Python：它在 JupyterLab 中运行（<code>make lab</code>）。以下为其最后的状态。",
     }
 }
