@@ -87,6 +87,11 @@ def add_to_source(app, name: str, source: list[str]) -> None:
         source[0] += ADDED[name]()
 
 
+def keep_slugs(app, document) -> None:
+    """MyST takes a translated title for a page of its own, and its anchor for all that this page has."""
+    app.env.metadata[app.env.docname]["myst_slugs"] = getattr(document, "myst_slugs", {})
+
+
 def skip_public(app, what, name, obj, skip, options) -> bool | None:
     """Public names are described once, on their own page."""
     import qwen3_codec
@@ -174,6 +179,7 @@ def write_moved(app, error) -> None:
 def setup(app) -> dict:
     app.connect("config-inited", read_english_reference)
     app.connect("source-read", add_to_source)
+    app.connect("doctree-read", keep_slugs)
     app.connect("autodoc-skip-member", skip_public)
     app.connect("html-page-context", name_levels, priority=900)  # after the theme
     app.connect("build-finished", write_moved)
