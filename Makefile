@@ -97,7 +97,8 @@ $(PAGES)/05_verify_onnxruntime.ipynb: $(PAGES)/04_export_onnx.ipynb
 # One process a core, with one thread each. Files that take long are handed out first, so that no core waits for the
 # other at the end; the export at the official dimensions is left to the walkthrough.
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --nbmake --nbmake-timeout=600 \
-	--durations=10 notebooks tests/serving tests/course tests/cli tests/core
+	--durations=10 notebooks tests/course/test_pitfalls.py tests/core/test_workbench.py tests/core/test_bits.py \
+	tests/serving tests/course tests/cli tests/core
 test test-all: export QWEN3_CODEC_SKIP_OFFICIAL := 1
 test test-all mutations: export OMP_NUM_THREADS := 1
 test: $(TRITON) $(UPSTREAM)

@@ -80,7 +80,7 @@ def test_any_schedule_on_upstreams_checkpoint(upstream, schedule):
 
 
 def test_graph_and_wrapper_and_one_shot(small, exact_session):
-    codes = random_codes(small.decoder, 200)
+    codes = random_codes(small.decoder, 100)
     wrapper = wrapper_like(small, exact_session)
     assert isinstance(wrapper, ExactStreamingWrapper)
     assert_exact(verify(small, wrapper, codes, SCHEDULES[1:], exact_session))
