@@ -80,7 +80,7 @@ def stream_error(
     errors.stairs(found, [*edges[heard], edges[-1]], color="black", baseline=None)
     errors.axhline(limit, color="tab:red", linewidth=1, linestyle="--")
     words = {"textcoords": "offset points", "xycoords": ("axes fraction", "data")}
-    errors.annotate(f"limit of an exact design, {limit:.0e}", (0, limit), xytext=(4, 3), bbox=BACKGROUND, **words)
+    errors.annotate(f"limit of an exact design, {limit:.0e}", (0, limit), xytext=(4, 5), bbox=BACKGROUND, **words)
     if (found <= FLOOR).any():
         errors.annotate(f"at {FLOOR:.0e}: silent, or equal", (1, FLOOR), xytext=(-4, 3), ha="right", **words)
     errors.set(yscale="log", ylim=(FLOOR / 3, 1), ylabel="MSE\nof a chunk")

@@ -127,7 +127,7 @@ def limit_line(axes: Axes, value: float, words: str) -> None:
     """A line across at `value`, with its words at the left end, above it."""
     axes.axhline(value, color="black", linewidth=1)
     place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-    axes.annotate(words, (0, value), xytext=(4, 3), bbox=BACKGROUND, **place)
+    axes.annotate(words, (0, value), xytext=(4, 5), bbox=BACKGROUND, **place)
 
 
 def mark(axes: Axes, place: float, words: str, height: float = 1.0, side: str = "right") -> None:
