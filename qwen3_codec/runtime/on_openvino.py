@@ -34,7 +34,8 @@ class OpenVino:
             request = self._idle.pop()
         except IndexError:
             request = self._model.create_infer_request()
-        arrays = {self._inputs[name]: np.ascontiguousarray(array) for name, array in feeds.items()}
+        # `view`: 64 bits have two names in numpy, of which ONNX Runtime's states have the one that OpenVINO lacks.
+        arrays = {self._inputs[n]: np.ascontiguousarray(array).view(array.dtype.str) for n, array in feeds.items()}
         request.infer(arrays, share_inputs=True, share_outputs=True)
         # The request writes over its outputs at its next call.
         outputs = [request.get_output_tensor(index).data.copy() for index in range(len(self._model.outputs))]
