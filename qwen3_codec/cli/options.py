@@ -101,7 +101,7 @@ def session(args):
 
     made = CodecSession(args.graph, args.threads, [args.provider], runtime=args.runtime, precision=args.precision)
     if made.precision != args.precision:
-        print_note(f"{args.precision} was asked for, and {made.precision} is what {made.title} runs on this processor")
+        print_note(f"{args.precision} was asked for; on this processor it runs as {made.title}")
     return made
 
 

@@ -9,6 +9,7 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("this runtime is OpenVINO: pip install openvino", name="openvino") from error
 
+from ..spec import StateSpec
 from .graph_file import GraphError
 from .providers import CPU
 
@@ -16,9 +17,10 @@ from .providers import CPU
 class OpenVino:
     """An `Engine`. A request runs one call at a time, so each thread that calls gets one that is idle, or a new one."""
 
-    def __init__(self, model: "openvino.CompiledModel"):
+    def __init__(self, model: openvino.CompiledModel, spec: StateSpec):
         self._model = model
-        self._inputs = {port.any_name: index for index, port in enumerate(model.inputs)}
+        wanted = {tensor.name for tensor in spec.all_inputs}  # OpenVINO's optimizer gives an input more names
+        self._inputs = {name: index for index, port in enumerate(model.inputs) for name in port.names & wanted}
         self._idle: list[openvino.InferRequest] = []
         self.precision = model.get_property("INFERENCE_PRECISION_HINT").to_string()
         self.title = f"OpenVINO, {self.precision}"
@@ -54,6 +56,7 @@ def start(
         "PERFORMANCE_HINT": "LATENCY",
     }
     try:
-        return OpenVino(openvino.Core().compile_model(path, "CPU", settings))
+        compiled = openvino.Core().compile_model(path, "CPU", settings)
     except Exception as error:  # OpenVINO raises RuntimeError for whatever it is
         raise GraphError(f"{path}: OpenVINO cannot load it ({error})") from error
+    return OpenVino(compiled, StateSpec.from_json(metadata["state_spec"]))

@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import onnx
 import pytest
-from conftest import random_codes, slow
+from conftest import drafted, random_codes, slow
 
 from qwen3_codec.cli import main as cli
 from qwen3_codec.exporting.export import export
+from qwen3_codec.exporting.precision.export import wrapper_in
 from qwen3_codec.model import checkpoint
 from qwen3_codec.model.checkpoint.config import small_config
 from qwen3_codec.model.checkpoint.encoder_config import ENCODER_DEFAULTS
@@ -64,6 +65,14 @@ def test_a_sentence_changes_its_runtime_three_times(exact, shallow_codes, wavefo
     np.testing.assert_allclose(np.concatenate(heard, axis=1), waveform, atol=MAX_ERROR)
     stream.save(tmp_path / "x.npz")
     assert here.load_stream(tmp_path / "x.npz").frames.tolist() == [100] * 3
+
+
+@pytest.mark.parametrize(("precision", "least"), [("float16", 40), slow(("int8", 20))])
+def test_a_file_in_fewer_bits(tiny, tmp_path, precision, least):
+    """OpenVINO's optimizer renames what such a file casts at once."""
+    path, codes = drafted(tiny, wrapper_in(tiny, precision), tmp_path / "x.onnx"), random_codes(tiny.decoder, 90)
+    found, wanted = opened(path).decode(codes, [7, 1]), CodecSession(path, 1).decode(codes, [7, 1])
+    assert snr_db(one_shot(tiny.decoder, codes), found) > least and snr_db(wanted, found) > least
 
 
 def test_six_threads_hear_what_each_would_alone(exact, shallow_codes):
