@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..runtime.engines import F32, ONNX_RUNTIME, PRECISIONS, RUNTIMES
+from ..runtime.measured_snr import INT8, LEAST_SNR_DB
 from ..spec import DECODER, ENCODER, EXACT, WINDOWED, WINDOWED_FRAMES
 
 CHECKPOINT_HELP = (
@@ -73,18 +75,34 @@ def windowed_settings(args) -> dict[str, int]:
 def graph(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("graph", type=Path, metavar="FILE", help="an exported .onnx file")
     parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="ONNX Runtime threads; 0: one for each usable core"
+        "--threads", type=int, default=0, metavar="N", help="threads of a call; 0: one for each usable core"
     )
     parser.add_argument(
         "--provider", default="cpu", help="ONNX Runtime's execution provider: cpu, cuda, ...; --version lists them"
     )
+    runtime(parser)
+
+
+def runtime(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--runtime", choices=[*RUNTIMES], default=ONNX_RUNTIME, help="what runs the file")
+    asked = "what OpenVINO is asked to compute in; a processor without it runs another, which is said"
+    parser.add_argument("--precision", choices=PRECISIONS, default=F32, help=asked)
+
+
+def least_snr(parser: argparse.ArgumentParser) -> None:
+    least = LEAST_SNR_DB[INT8]
+    held = f"what a runtime below f32 is held to, against float32 (default: {least:g})"
+    parser.add_argument("--min-snr", type=float, default=least, metavar="DB", help=held)
 
 
 def session(args):
     """The graph that `graph`'s options name."""
     from ..runtime import CodecSession
 
-    return CodecSession(args.graph, args.threads, [args.provider])
+    made = CodecSession(args.graph, args.threads, [args.provider], runtime=args.runtime, precision=args.precision)
+    if made.precision != args.precision:
+        print_note(f"{args.precision} was asked for; on this processor it runs as {made.title}")
+    return made
 
 
 def read_audio(path: Path, spec, resample: bool = False):

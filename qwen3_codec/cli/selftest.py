@@ -8,11 +8,13 @@ EXAMPLE = "build/decoder.onnx --threads 2"
 
 def add_options(parser) -> None:
     options.graph(parser)
+    options.least_snr(parser)
 
 
 def run(args) -> int:
     from ..runtime.self_test import replay
 
-    outcome = replay(options.session(args))
-    print(outcome)
+    session = options.session(args)
+    outcome = replay(session, least_snr_db=args.min_snr)
+    print(f"{session.title}\n{outcome}")
     return 0 if outcome.passed else 1

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..serving import MODEL
+from . import options
 
 ABOUT = "write a model repository for a Triton server, which joins many streams in one call"
 EXAMPLE = "build/decoder.onnx --output build/model_repository"
@@ -34,9 +35,8 @@ def add_options(parser) -> None:
     parser.add_argument(
         "--instances", type=int, default=1, metavar="N", help="copies of the model, each with its streams"
     )
-    parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="ONNX Runtime threads of an instance; 0: all cores"
-    )
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads of an instance; 0: all cores")
+    options.runtime(parser)
     parser.add_argument("--gpu", action="store_true", help="run on the server's GPUs, `instances` on each")
 
 
@@ -55,6 +55,8 @@ def run(args) -> int:
         instances=args.instances,
         threads=args.threads,
         gpu=args.gpu,
+        runtime=args.runtime,
+        precision=args.precision,
     )
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:

@@ -20,6 +20,7 @@ EXIT_CODES = {"passed": 0, "failed": 1, "not judged": 3}
 def add_options(parser) -> None:
     options.graph(parser)
     options.checkpoint(parser)
+    options.least_snr(parser)
     parser.add_argument(
         "--codes",
         type=Path,
@@ -47,7 +48,7 @@ def run(args) -> int:
         [parse_schedule(args.chunks)] if args.chunks else [[spec.fixed_frames]] if spec.fixed_frames else SCHEDULES
     )
     report = verify_graph(
-        checkpoint.load(args.checkpoint), session, schedules, read(given) if given else None, progress()
+        checkpoint.load(args.checkpoint), session, schedules, read(given) if given else None, progress(), args.min_snr
     )
     print(report.to_json() if args.json else report)
     return EXIT_CODES[report.verdict]

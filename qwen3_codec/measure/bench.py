@@ -2,7 +2,8 @@
 
 Ways to decode the same codes: the one-shot decoder in PyTorch and in ONNX Runtime; the stateless graph that recomputes
 25 frames of left context for each chunk (as `chunked_decode` upstream and many servers do); the windowed design with
-4 + 4 frames and with a full left context; the exact one in float32, quantized, and with several streams in one call.
+4 + 4 frames and with a full left context; the exact one in float32, quantized, and with several streams in one call;
+where asked for, the file of the exact one in float32 under OpenVINO.
 
 Each is measured alone: loaded, warmed up, called, and unloaded again, in several rounds in turn so that a change of the
 machine's speed meets them all. (Graphs that share a process hurt each other's caches, and their threads wait for each
@@ -32,6 +33,8 @@ from ..model.decoder import CodecDecoder
 from ..model.one_shot import one_shot
 from ..model.receptive_field import conv_receptive_field
 from ..runtime import CodecSession
+from ..runtime.cpu import processor
+from ..runtime.engines import F32, OPENVINO, PRECISIONS, starter
 from ..runtime.measured_snr import FLOAT16, FLOAT32, INT8
 from ..runtime.metrics import chunk_lengths, max_error, snr_db
 from ..runtime.progress import no_progress
@@ -47,6 +50,8 @@ ROUNDS = 3
 CALLS = 5  # that are timed, of each design in each round
 GEMM_SIZE = 1536
 EXACT = {"exact": FLOAT32, "exact_float16": FLOAT16, "exact_int8": INT8}  # graph: precision
+# The same file of float32 under OpenVINO, measured where it is asked for: {design: what it is to compute in}.
+OPENVINO_IN = {f"exact_openvino_{precision}": precision for precision in PRECISIONS}
 DESIGNS = ("one_shot", "windowed", "full_history", *EXACT)  # graphs, each of which has its rows
 
 
@@ -86,6 +91,7 @@ class Benchmark:
     gemm_gflops: float
     gflop_per_frame: float
     frame_ms: float
+    processor: str
     rows: list[Row]
 
     @property
@@ -104,6 +110,7 @@ class Benchmark:
     def __str__(self) -> str:
         lines = [
             f"weights: {self.weights}; {self.frames} frames of {self.frame_ms:.0f} ms; {self.threads} threads",
+            f"processor: {self.processor}",
             f"matrix product: {self.gemm_gflops:.0f} GFLOP/s; the decoder: {self.gflop_per_frame:.2f} GFLOP a frame, "
             f"so at least {self.limit_ms_per_frame:.1f} ms",
             f"{'design':28} {'N':>4} {'ms/call':>8} {'p95':>8} {'in turn':>8} {'ms/frame':>9} {'x real':>7} "
@@ -138,7 +145,9 @@ class _Case:
     in_turn: list[float] = field(default_factory=list)
 
     def listen(self, session: CodecSession | None, codes: np.ndarray) -> None:
-        """Keep the sound of all codes; this is the warm-up too."""
+        """Keep the sound of all codes; this is the warm-up too. What OpenVINO computes in, it says itself."""
+        if asked := OPENVINO_IN.get(self.graph):
+            self.design = f"exact, {session.title}" + (f" ({asked} asked)" if asked != session.precision else "")
         self.waveform = np.concatenate([*self.start(session, codes, 0)], axis=1)
 
     def row(self, reference: np.ndarray, frame_ms: float) -> Row:
@@ -198,9 +207,11 @@ def benchmark(
             raise ValueError(f"{name} is {value}, must be at least 1")
     if max(chunks) > frames:
         raise ValueError(f"a chunk of {max(chunks)} frames is longer than the codes, which have {frames}")
-    if odd := [design for design in designs if design not in DESIGNS]:
-        raise ValueError(f"there is no design {odd[0]!r}; there are {', '.join(DESIGNS)}")
+    if odd := [design for design in designs if design not in (*DESIGNS, *OPENVINO_IN)]:
+        raise ValueError(f"there is no design {odd[0]!r}; there are {', '.join((*DESIGNS, *OPENVINO_IN))}")
     provider_name(provider)
+    if {*designs} & {*OPENVINO_IN}:  # before the measurement, which would be lost
+        starter(OPENVINO, F32)
     codes = example_codes(checkpoint, frames)
     with _torch_threads(threads):
         return _measured(
@@ -228,6 +239,8 @@ def _measured(
     cases = _cases(decoder, paths, specs, frames, chunks, streams)
 
     def load(graph: str | None) -> CodecSession | None:
+        if graph in OPENVINO_IN:
+            return CodecSession(paths[graph], threads, runtime=OPENVINO, precision=OPENVINO_IN[graph])
         return CodecSession(paths[graph], threads, [provider]) if graph else None
 
     # Long enough that each design has all its left context when its calls are timed.
@@ -258,6 +271,7 @@ def _measured(
         gemm_gflops=gemm_gflops(),
         gflop_per_frame=gflop_per_frame(ExactStreamingWrapper(decoder)),
         frame_ms=frame_ms,
+        processor=processor(),
         rows=[case.row(reference, frame_ms) for case in cases],
     )
 
@@ -273,13 +287,15 @@ def _graphs(
         "full_history": lambda: StatefulCodecONNXWrapper(decoder, conv_receptive_field(decoder), 0),
     }
     makers |= {name: partial(wrapper_in, checkpoint, precision) for name, precision in EXACT.items()}
-    wrappers = {name: makers[name]() for name in DESIGNS if name in designs}
+    makers |= dict.fromkeys(OPENVINO_IN, makers["exact"])
+    wrappers = {name: makers[name]() for name in makers if name in designs}
     paths = {}
     for name, wrapper in progress(wrappers.items(), desc="graphs", unit="graph"):
         precision = EXACT.get(name, FLOAT32)
         in_fewer_bits = partial(export_in, precision, write=exported, least_snr_db=float("-inf"))
         write = exported if precision == FLOAT32 else in_fewer_bits
-        paths[name] = write(checkpoint, wrapper, folder / f"{name}.onnx")
+        file = "exact" if name in OPENVINO_IN else name
+        paths[name] = write(checkpoint, wrapper, folder / f"{file}.onnx")
     return paths, {name: wrapper.spec for name, wrapper in wrappers.items()}
 
 
@@ -307,7 +323,7 @@ def _cases(decoder, paths: dict[str, Path], specs: dict[str, StateSpec], frames:
 
     def name_of(graph):
         """As the report says it; the windowed designs by their frames of left context and of look-ahead."""
-        if graph in EXACT:
+        if graph in EXACT or graph in OPENVINO_IN:
             return graph.replace("_", ", ")
         return "windowed {conv_history_frames}+{lookahead_frames}".format_map(specs[graph].settings)
 

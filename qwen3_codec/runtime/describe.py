@@ -8,6 +8,7 @@ The JSON (`python -m qwen3_codec describe FILE.onnx --json`) has:
     metadata       where it came from: config, weights_sha256, source, exporter, versions, format_version
     first_call     `feeds`: name, shape, dtype and the value that fills it; `outputs`: name, shape, dtype, as they came
     next_call      {output name: input name}, what to carry
+    runtime        what made the first call, and in which precision
     notes          what to mind, in words
 """
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from ..spec import ENCODER, StateSpec
 from . import CodecSession
+from .cpu import processor
 from .measured_snr import measured_snr_of
 from .self_test import KEY
 
@@ -43,6 +45,7 @@ def description(session: CodecSession) -> dict:
             "outputs": {name: _tensor(array) for name, array in outputs.items()},
         },
         "next_call": {after.name: before.name for before, after in spec.states},
+        "runtime": {"title": session.title, "precision": session.precision},
         "notes": _notes(spec, [name for name, array in stream.state.items() if not array.size]),
     }
 
@@ -59,6 +62,7 @@ def text(about: dict) -> str:
         f"self-test: {'yes' if KEY in source else 'none'}",
     ]
     lines += [f"precision: {measured}"] if (measured := measured_snr_of(source)) else []
+    lines += [f"run here by {about['runtime']['title']}, on {processor()}"]
     for role, tensors in (("inputs", spec["inputs"]), ("outputs", spec["outputs"])):
         lines += ["", role, *(f"  {_line(tensor)}" for tensor in tensors)]
     lines += ["", "states: in, then the name under which the next one comes out"]

@@ -15,7 +15,9 @@ import numpy as np
 from ..spec import ENCODER
 from . import CodecSession
 from .codes import random_codes
-from .metrics import max_error
+from .engines import F32
+from .measured_snr import INT8, LEAST_SNR_DB
+from .metrics import max_error, snr_db
 from .protocols import Session
 from .stream import CodecStream, Stream, stream_of
 
@@ -27,19 +29,31 @@ SAMPLES = 256  # kept of each run: 1 KB
 
 @dataclass(frozen=True)
 class Outcome:
-    """The largest error of each run against what the file says, {chunk lengths: error}, and how large it may be."""
+    """The largest error of each run against what the file says, {chunk lengths: error}, and how large it may be.
+
+    Of a runtime that computes in fewer bits, `snrs` has each run's SNR in dB, which is judged in the place of the error
+    and must be at least `least_snr_db`.
+    """
 
     errors: dict[str, float]
     limit: float
+    snrs: dict[str, float] | None = None
+    least_snr_db: float = LEAST_SNR_DB[INT8]
 
     @property
     def passed(self) -> bool:
+        if self.snrs:
+            return all(snr >= self.least_snr_db for snr in self.snrs.values())
         return all(error <= self.limit for error in self.errors.values())  # NaN is not
 
     def __str__(self) -> str:
         lines = [f"chunks of {lengths:>4}: largest error {error:.1e}" for lengths, error in self.errors.items()]
+        limit = f"limit {self.limit:.0e}"
+        if self.snrs:
+            lines = [f"{line}, {snr:.1f} dB" for line, snr in zip(lines, self.snrs.values(), strict=True)]
+            limit = f"at least {self.least_snr_db:g} dB"
         says = "passed: this machine's runtime computes what the exporter did"
-        return "\n".join([*lines, f"{says if self.passed else 'FAILED'} (limit {self.limit:.0e})"])
+        return "\n".join([*lines, f"{says if self.passed else 'FAILED'} ({limit})"])
 
 
 def record(session: Session, limit: float) -> str:
@@ -60,8 +74,10 @@ def record(session: Session, limit: float) -> str:
     return json.dumps({"codes": codes[0].tolist(), "limit": limit, "runs": runs})
 
 
-def replay(session: CodecSession, text: str = "") -> Outcome:
+def replay(session: CodecSession, text: str = "", least_snr_db: float = LEAST_SNR_DB[INT8]) -> Outcome:
     """Stream the codes of the file's own self-test through it, or those of `text`, which `record` gave.
+
+    A decoder that the session runs below float32 is held to `least_snr_db`, since the file's limit is for float32.
 
     Raises ValueError where the file carries none, or none that can be read.
     """
@@ -80,12 +96,14 @@ def replay(session: CodecSession, text: str = "") -> Outcome:
             raise ValueError("it has no runs")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{session.path}: its self-test cannot be read ({error!r})") from error
-    errors = {}
+    errors, snrs = {}, {}
     for schedule, wanted in expected.items():
         rows = [_kept(row) for row in _streamed(session.stream(), codes, schedule)]
         fits = all(row.shape == wanted.shape for row in rows)
-        errors[",".join(map(str, schedule))] = max(max_error(wanted, row) for row in rows) if fits else float("inf")
-    return Outcome(errors, limit)
+        lengths = ",".join(map(str, schedule))
+        errors[lengths] = max(max_error(wanted, row) for row in rows) if fits else float("inf")
+        snrs[lengths] = min(snr_db(wanted, row) for row in rows) if fits else float("-inf")
+    return Outcome(errors, limit, None if session.precision == F32 else snrs, least_snr_db)
 
 
 def _streamed(stream: Stream, codes: np.ndarray, schedule: Sequence[int]) -> np.ndarray:

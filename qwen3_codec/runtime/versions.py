@@ -8,6 +8,7 @@ import traceback
 from importlib import metadata
 
 from .. import __version__
+from .cpu import processor
 
 PROJECT = "qwen3-codec"
 
@@ -18,7 +19,7 @@ def versions() -> str:
     ONNX Runtime comes as several distributions (-gpu, -directml, ...), of which the last installed is what runs.
     """
     found = {"python": sys.version.split()[0]}
-    for name in ("torch", "transformers", "onnx", "onnxruntime", "onnxscript", "numpy"):
+    for name in ("torch", "transformers", "onnx", "onnxruntime", "openvino", "onnxscript", "numpy"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -33,6 +34,7 @@ def versions() -> str:
             found["providers"] = onnxruntime.get_available_providers()
         except Exception as error:  # a library that it needs is not there, or not of this machine
             found["providers"] = f"cannot be loaded ({brief(error)})"
+    found["processor"] = processor()
     return f"qwen3_codec {__version__} " + json.dumps(found)
 
 

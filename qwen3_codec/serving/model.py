@@ -30,12 +30,12 @@ class TritonPythonModel:
     """
 
     def initialize(self, args):
-        """Load the graph that lies beside this file; threads, provider and idle time come from config.pbtxt."""
+        """Load the graph that lies beside this file; its session's arguments and idle time come from config.pbtxt."""
         config = json.loads(args["model_config"])
         given = {name: value["string_value"] for name, value in config["parameters"].items()}
         gpu = [{"device_id": args["model_instance_device_id"]}] if args["model_instance_kind"] == "GPU" else None
-        folder = Path(args["model_repository"], args["model_version"])
-        self.session = CodecSession(folder / "model.onnx", int(given["threads"]), [given["provider"]], gpu)
+        where = int(given["threads"]), [given["provider"]], gpu, given["runtime"], given["precision"]
+        self.session = CodecSession(Path(args["model_repository"], args["model_version"], "model.onnx"), *where)
         self.idle_seconds = config["sequence_batching"]["max_sequence_idle_microseconds"] / 1e6
         self.streams, self.last_used, self.gauge_value = {}, {}, None
         self.lock, self.ended = threading.Lock(), threading.Event()

@@ -19,6 +19,7 @@ from google.protobuf import text_format
 
 from ..files import folder_written_whole
 from ..runtime import CodecSession, GraphError
+from ..runtime.engines import F32, ONNX_RUNTIME
 from ..runtime.providers import CPU
 from ..spec import DECODER, StateSpec, TensorSpec
 from . import MODEL
@@ -78,13 +79,18 @@ def config(
     instances: int = 1,
     threads: int = 0,
     gpu: bool = False,
+    runtime: str = ONNX_RUNTIME,
+    precision: str = F32,
 ) -> pb.ModelConfig:
     """The model's configuration; `text_format.MessageToString` makes config.pbtxt of it.
 
     `max_batch` rows at most share a call; `max_sequences` at most are alive in each of `instances` (others wait).
     A sequence that is idle for `idle_seconds` is ended. A call waits `wait_ms` for others to join it. `threads` are
-    ONNX Runtime's in each instance (0: all cores). Raises ValueError for a number that is too small.
+    a call's in each instance (0: all cores). `runtime` and `precision` are a `CodecSession`'s. Raises ValueError for a
+    number that is too small, and for OpenVINO where it cannot be.
     """
+    if runtime != ONNX_RUNTIME and (gpu or backend != PYTHON):
+        raise ValueError(f"{runtime} runs on the CPU, and with the backend {PYTHON} alone")
     for what, value, least in (
         ("max_batch", max_batch, 1),
         ("max_sequences", max_sequences, 1),
@@ -123,7 +129,7 @@ def config(
         "codebook_size": spec.codebook_size,
     }
     if backend == PYTHON:
-        parameters |= {"threads": threads, "provider": GPU if gpu else CPU}
+        parameters |= {"threads": threads, "provider": GPU if gpu else CPU, "runtime": runtime, "precision": precision}
     elif threads:
         parameters["intra_op_thread_count"] = threads
     for key, value in parameters.items():

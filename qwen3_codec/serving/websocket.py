@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from ..runtime.codes import KINDS, read_rows
 from ..runtime.console import importing, run_module
+from ..runtime.engines import F32, ONNX_RUNTIME, PRECISIONS, RUNTIMES
 from ..runtime.protocols import Session
 from ..runtime.stream import Stream, stream_of
 from ..runtime.versions import brief
@@ -159,9 +160,10 @@ def add_options(parser) -> None:
     parser.add_argument("--max-frames", type=int, default=limits.frames, metavar="N", help=waiting)
     idle = "a client that sends nothing, or takes nothing, for so long is closed"
     parser.add_argument("--idle", type=float, default=limits.idle, metavar="SECONDS", help=idle)
-    parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="ONNX Runtime threads of a call; 0: all cores"
-    )
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads of a call; 0: all cores")
+    runtimes = "what runs the file, and what OpenVINO is asked to compute in"
+    parser.add_argument("--runtime", choices=[*RUNTIMES], default=ONNX_RUNTIME, help=runtimes)
+    parser.add_argument("--precision", choices=PRECISIONS, default=F32, help="see --runtime")
     rows = "streams that share a call at most; 1: each has its own"
     parser.add_argument("--max-batch", type=int, default=64, metavar="ROWS", help=rows)
 
@@ -171,7 +173,7 @@ def run(args) -> int:
 
     if not 0 <= args.port < 2**16:
         raise ValueError(f"--port is {args.port}, must be in 0..{2**16 - 1}")
-    session = CodecSession(args.graph, args.threads)
+    session = CodecSession(args.graph, args.threads, runtime=args.runtime, precision=args.precision)
     example = read_rows(args.example, session.spec)[0] if args.example else None
     limits = Limits(args.max_streams, args.max_frames, args.idle)
     server = Server(session, limits, _voices(args.voice, session), example, args.origin, args.max_batch)

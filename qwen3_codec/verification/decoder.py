@@ -69,7 +69,9 @@ def verify(
     report.waveforms[ONE_SHOT, ()] = wanted
     if not schedules:
         report.failures.append(NOTHING_COMPARED)
-    sessions: dict[str, Session] = {WRAPPER: TorchSession(wrapper)} | ({ONNX: session} if session else {})
+    sessions: dict[str, Session] = {WRAPPER: TorchSession(wrapper)} | (
+        {getattr(session, "title", ONNX): session} if session else {}
+    )
     for schedule in progress([list(schedule) for schedule in schedules], unit="schedule"):
         # A graph whose number of frames is fixed takes a longer push in several calls.
         calls = [spec.fixed_frames] if spec.fixed_frames else schedule
@@ -165,6 +167,7 @@ def _result(
         mse=mse(wanted, found),
         max_error=max_error(wanted, found),
         snr_db=snr_db(wanted, found),
+        oracle_snr_db=snr_db(must, found),
         oracle_error=float(by_frame.max(initial=0.0)),
         worst_frame=int(by_frame.argmax()) if by_frame.size else 0,
         first_wrong_frame=limits.first_wrong(by_frame, mse_by_frame),

@@ -99,7 +99,7 @@ def verify_encoder(
         report.failures.append(f"what is quantised differs by {report.latent_error:.1e} from one shot")
     if not schedules:
         report.failures.append(NOTHING_COMPARED)
-    sessions = {WRAPPER: TorchSession(wrapper)} | ({ONNX: session} if session else {})
+    sessions = {WRAPPER: TorchSession(wrapper)} | ({getattr(session, "title", ONNX): session} if session else {})
     for schedule in progress([list(schedule) for schedule in schedules], unit="schedule"):
         for path, each in sessions.items():
             found = each.stream(len(rows)).run(rows, schedule)

@@ -1,6 +1,7 @@
 """An exported graph, of either part, against the wrapper that it was made from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,8 @@ from ..exporting.precision.export import EXAMPLE_FRAMES
 from ..model.checkpoint import Checkpoint, example_audio, example_codes
 from ..runtime import CodecSession
 from ..runtime.codes import random_codes
-from ..runtime.measured_snr import FLOAT32, measured_snr_of
+from ..runtime.engines import F32
+from ..runtime.measured_snr import FLOAT32, INT8, LEAST_SNR_DB, measured_snr_of
 from ..runtime.progress import Progress, no_progress
 from ..spec import ENCODER
 from ..streaming.designs import wrapper_of
@@ -17,7 +19,7 @@ from ..streaming.fixed import FixedAxes
 from ..streaming.session import StreamingModule
 from .decoder import verify
 from .encoder import verify_encoder
-from .report import Verdict
+from .report import REDUCED_STATE_ERROR, Limits, Verdict
 
 LEAST_FRAMES = 120
 
@@ -28,22 +30,31 @@ def verify_graph(
     schedules: Sequence[Sequence[int]],
     data: np.ndarray | None = None,
     progress: Progress = no_progress,
+    least_snr_db: float = LEAST_SNR_DB[INT8],
 ) -> Verdict:
-    """`session`'s graph against the wrapper that it was exported from, over codes or audio (default: `example`)."""
-    check: Callable[..., Verdict] = verify_encoder if session.spec.part == ENCODER else verify
+    """`session`'s graph against the wrapper that it was exported from, over codes or audio (default: `example`).
+
+    A decoder that a runtime computes below float32 is held to `least_snr_db`. An encoder's codes are choices, which
+    fewer bits change: it is held to what it is held to in float32.
+    """
     data = example(checkpoint, session, schedules) if data is None else data
-    return check(checkpoint, wrapper_like(checkpoint, session), data, schedules, session, progress)
+    wrapper: Any = wrapper_like(checkpoint, session)
+    if session.spec.part == ENCODER:
+        return verify_encoder(checkpoint, wrapper, data, schedules, session, progress)
+    below = Limits(min_snr_db=least_snr_db, state_error=REDUCED_STATE_ERROR)
+    limits = None if session.precision == F32 else below
+    return verify(checkpoint, wrapper, data, schedules, session, progress, limits=limits)
 
 
 def example(checkpoint: Checkpoint, session: CodecSession, schedules: Sequence[Sequence[int]]) -> np.ndarray:
     """So long that the last call begins after all states are full: an encoder's audio; random codes, which find a fault
-    anywhere; of a file in reduced precision, those that its SNR was measured on.
+    anywhere; in reduced precision the checkpoint's example, on which a file's SNR was measured.
     """
     spec = session.spec
     frames = max(LEAST_FRAMES, spec.frames_to_fill + max(map(max, schedules)) + 1)
     if spec.part == ENCODER:
         return example_audio(checkpoint, frames)
-    reduced = measured_snr_of(session.metadata)
+    reduced = measured_snr_of(session.metadata) or session.precision != F32
     return example_codes(checkpoint, EXAMPLE_FRAMES) if reduced else random_codes(spec, frames)
 
 

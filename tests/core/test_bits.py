@@ -154,7 +154,7 @@ class TestOnSpeech:
         session = CodecSession(tmp_path / "boast.onnx", 1)
         codes = checkpoint.example_codes(speech, precision.EXAMPLE_FRAMES)
         report = verify(speech, wrapper_in(speech, "int8"), codes, [[12]], session)
-        assert not report.passed and "the file's bound is 46.5" in str(report)
+        assert not report.passed and "the bound is 46.5" in str(report)
 
     @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(schedule=st.lists(st.integers(1, 40), min_size=1, max_size=5))

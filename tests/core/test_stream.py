@@ -6,18 +6,19 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 
 import numpy as np
 import onnxruntime
 import pytest
-from conftest import random_codes
+from conftest import random_codes, slow
 
 from qwen3_codec.exporting.export import export
 from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.runtime import CodecSession, stream
-from qwen3_codec.runtime import session as runtime
 from qwen3_codec.runtime.cpu import sums_overflow, usable_cores
 from qwen3_codec.runtime.metrics import MAX_ERROR
+from qwen3_codec.runtime.providers import provider_name
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.session import TorchSession
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
@@ -28,11 +29,16 @@ def sessions(shallow, exact, tmp_path_factory):
     """An exact graph and a windowed one with look-ahead whose history reaches far enough to be exact."""
     wrapper = StatefulCodecONNXWrapper(shallow.decoder, 24, 4)
     path = export(shallow, wrapper, tmp_path_factory.mktemp("stream") / "windowed.onnx").path
-    return {"exact": exact, "windowed": CodecSession(path, 1)}
+    made = {"exact": exact, "windowed": CodecSession(path, 1)}
+    if find_spec("openvino"):
+        made |= {f"{name}, openvino": CodecSession(made[name].path, 1, runtime="openvino") for name in [*made]}
+    return made
 
 
-@pytest.fixture(params=["exact", "windowed"])
+@pytest.fixture(params=["exact", "windowed", "exact, openvino", "windowed, openvino"])
 def session(request, sessions):
+    if request.param not in sessions:
+        pytest.skip("OpenVINO is not installed")
     return sessions[request.param]
 
 
@@ -142,7 +148,7 @@ FORK = pytest.param(
 
 @pytest.mark.parametrize(
     ("session", "method"),
-    [("exact", "spawn"), pytest.param("windowed", "spawn", marks=pytest.mark.slow), FORK],
+    [("exact", "spawn"), slow(("windowed", "spawn")), ("exact, openvino", "spawn"), FORK],
     indirect=["session"],
 )
 def test_sessions_and_streams_go_to_other_processes(session, codes, method):
@@ -230,7 +236,7 @@ def test_a_provider_that_is_not_there_or_does_not_run_is_an_error(sessions, monk
         CodecSession(path, providers=["cuda"])
     there = [*onnxruntime.get_available_providers(), "CUDAExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
-    assert runtime.provider_name("Cuda") == "CUDAExecutionProvider"
+    assert provider_name("Cuda") == "CUDAExecutionProvider"
     with pytest.raises(ValueError, match="did not start CUDAExecutionProvider: CPUExecutionProvider runs in its place"):
         CodecSession(path, providers=["cuda", "cpu"])
 

@@ -20,7 +20,7 @@ from qwen3_codec.model.dimensions import StageMemory
 from qwen3_codec.verification.report import ChunkResult, PathResult
 
 CHUNKS = [ChunkResult(3 * i, 3, 5760, 10.0**-i, 0.1, 0.0, 0.01 * (i + 1)) for i in range(5)]
-RESULT = PathResult("ONNX Runtime", [3], 28800, 1e-3, 0.1, 20.0, 0.0, 0, None, 0.5, CHUNKS)
+RESULT = PathResult("ONNX Runtime", [3], 28800, 1e-3, 0.1, 20.0, 0.0, 20.0, 0, None, 0.5, CHUNKS)
 WAVE = np.sin(np.arange(4800) / 20)
 
 ROWS = [

@@ -87,6 +87,14 @@ def test_a_number_that_is_too_small_is_named(exact, name, value):
         repository.config(exact.spec, **{name: value})
 
 
+def test_openvino_is_for_our_own_streams_on_the_cpu(exact):
+    config = repository.config(exact.spec, runtime="openvino", precision="bf16")
+    assert [config.parameters[name].string_value for name in ("runtime", "precision")] == ["openvino", "bf16"]
+    for wrong in ({"gpu": True}, {"backend": "onnxruntime"}):
+        with pytest.raises(ValueError, match="openvino runs on the CPU, and with the backend python alone"):
+            repository.config(exact.spec, runtime="openvino", **wrong)
+
+
 def test_a_windowed_graph_is_refused_with_every_reason(graph, tmp_path, capsys):
     assert cli.main(["triton", str(graph), "--output", str(tmp_path / "models")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
