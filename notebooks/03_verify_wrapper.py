@@ -577,15 +577,17 @@ plots.table(["wrapper", "largest error", "largest MSE of a chunk", "SNR (dB)"], 
 
 # %%
 rounding = distances["right: rounding alone"]
+oldest = f"left context {reach - 1} in place of {reach}"  # the exception, see below
 missed = [name for name, (error, *_) in distances.items() if error <= MAX_ERROR][1:]
-quietest = min((error for error, *_ in distances.values() if error > MAX_ERROR), default=float("inf"))
+quietest = min(error for name, (error, *_) in [*distances.items()][1:] if name != oldest)
 print(f"{MAX_ERROR:.0e} is {MAX_ERROR / rounding[0]:.0f} times the rounding of {rounding[0]:.1e}")
-print(f"and the quietest mistake above it is {quietest:.1e}")
+print(f"and the quietest mistake, but for the loss of the oldest frame, is {quietest:.1e}")
 words = [f"{name} ({distances[name][0]:.1e})" for name in missed]
 print("below the limit, so not seen:", ", ".join(words) or "none of these")
 
 # %% tags=["check"]
-assert rounding[0] < MAX_ERROR < quietest and rounding[1] < MAX_MSE
+assert rounding[0] < MAX_ERROR and rounding[1] < MAX_MSE
+assert loaded.source != "demo" or (quietest > MAX_ERROR and missed == [oldest])
 loud = [distances[name][2] for name in (f"left context 0 in place of {reach}", "positions that saturate")]
 assert loaded.source != "demo" or max(loud) < 30 < min(snr for *_, snr in distances.values() if snr not in loud)
 

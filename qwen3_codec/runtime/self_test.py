@@ -31,8 +31,8 @@ SAMPLES = 256  # kept of each run: 1 KB
 class Outcome:
     """The largest error of each run against what the file says, {chunk lengths: error}, and how large it may be.
 
-    Of a runtime that computes in fewer bits, `snrs` has each run's SNR in dB, which is judged in the place of the error
-    and must be at least `least_snr_db`.
+    Of a runtime that computes in reduced precision, `snrs` has each run's SNR in dB, which is judged in the place of
+    the error and must be at least `least_snr_db`.
     """
 
     errors: dict[str, float]

@@ -35,7 +35,7 @@ def verify_graph(
     """`session`'s graph against the wrapper that it was exported from, over codes or audio (default: `example`).
 
     A decoder that a runtime computes below float32 is held to `least_snr_db`. An encoder's codes are choices, which
-    fewer bits change: it is held to what it is held to in float32.
+    reduced precision changes: it is held to what it is held to in float32.
     """
     data = example(checkpoint, session, schedules) if data is None else data
     wrapper: Any = wrapper_like(checkpoint, session)

@@ -140,7 +140,7 @@ class TestVerdicts:
         assert report.verdict == "failed" and "nothing was compared" in str(report)
 
     def test_what_was_not_judged_has_not_passed_and_says_so_in_its_last_line(self, tiny):
-        """A file in fewer bits without an accuracy bound: its waveform may be anything, and that is no pass."""
+        """A file in reduced precision without an accuracy bound: its waveform may be anything, and that is no pass."""
         wrapper = ExactStreamingWrapper(tiny.decoder)
         session = TorchSession(wrapper)
         session.metadata = MeasuredSnr("int8", 40.0, float("-inf"), "of other codes").entries()
