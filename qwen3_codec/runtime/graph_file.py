@@ -45,12 +45,13 @@ def read_graph(path: Path) -> tuple[dict[str, str], StateSpec]:
         spec = StateSpec.from_json(found.metadata.get("state_spec", ""))
     except ValueError as error:
         raise GraphError(f"{path}: its state_spec cannot be read ({error})") from error
-    _check_tensors(path, "input", found.inputs, spec.all_inputs)
-    _check_tensors(path, "output", found.outputs, spec.all_outputs)
+    check_tensors(path, "input", found.inputs, spec.all_inputs)
+    check_tensors(path, "output", found.outputs, spec.all_outputs)
     return found.metadata, spec
 
 
-def _check_tensors(path: Path, role: str, found: list[TensorSpec], declared: list[TensorSpec]) -> None:
+def check_tensors(path: Path, role: str, found: list[TensorSpec], declared: list[TensorSpec]) -> None:
+    """GraphError where what a graph has is not what its metadata declare."""
     names, wanted = [tensor.name for tensor in found], [spec.name for spec in declared]
     if names != wanted:
         odd = sorted(set(names) ^ set(wanted)) or names

@@ -13,9 +13,10 @@ except ModuleNotFoundError as error:
         name="onnxruntime",
     ) from error
 
+from ..spec import StateSpec, TensorSpec
 from .cpu import sums_overflow
 from .engines import F32
-from .graph_file import GraphError
+from .graph_file import GraphError, check_tensors
 from .providers import provider_name
 
 
@@ -27,6 +28,15 @@ class OnnxRuntime:
     def __init__(self, session: onnxruntime.InferenceSession):
         self._session = session
         self._outputs = [tensor.name for tensor in session.get_outputs()]
+
+    def check(self, path: Path, spec: StateSpec) -> None:
+        """ONNX Runtime infers shapes, so it sees an axis that the file declares dynamic and the graph has frozen."""
+        for role, tensors, declared in (
+            ("input", self._session.get_inputs(), spec.all_inputs),
+            ("output", self._session.get_outputs(), spec.all_outputs),
+        ):
+            pairs = zip(tensors, declared, strict=True)
+            check_tensors(path, role, [TensorSpec(t.name, tuple(t.shape), d.dtype) for t, d in pairs], declared)
 
     @property
     def providers(self) -> list[str]:
@@ -53,6 +63,7 @@ def start(
         engine = OnnxRuntime(onnxruntime.InferenceSession(os.fspath(path), settings, wanted, options))
     except Exception as error:  # ONNX Runtime's exceptions share no narrower base class
         raise GraphError(f"{path}: ONNX Runtime cannot load it, {_why(metadata)} ({error})") from error
+    engine.check(path, StateSpec.from_json(metadata["state_spec"]))
     if idle := [name for name in wanted if name not in engine.providers]:
         raise ValueError(
             f"ONNX Runtime did not start {', '.join(idle)}: {', '.join(engine.providers)} runs in its place"

@@ -230,7 +230,7 @@ def test_a_model_that_does_not_load_is_said(tmp_path, exact):
     folder = repository.write(exact.path, tmp_path)
     (folder / "1" / "model.onnx").write_bytes(b"half")
     with (
-        pytest.raises(RuntimeError, match=r"did not become ready: .*ONNX Runtime cannot load it, truncated"),
+        pytest.raises(RuntimeError, match=r"did not become ready: .*truncated or not an ONNX graph"),
         serving.Server(tmp_path),
     ):
         pass
