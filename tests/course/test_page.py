@@ -221,6 +221,23 @@ def test_a_browser_that_allows_no_sound_is_told_in_words(sound):
     assert pause.text == "Pause"
 
 
+def test_a_stop_while_resume_waits_leaves_no_words(sound):
+    """The browser has a second to answer; what it then says is of a sound that is over."""
+    sound.execute_script("""
+        window.AudioContext = class extends window.AudioContext {
+          constructor(options) { super(options); super.suspend(); }
+          resume() { return new Promise(() => {}); }
+        };""")
+    sound.find_element("id", "play").click()
+    wait_for(sound, "document.getElementById('problem').textContent")
+    late = sound.execute_async_script("""
+        document.getElementById("pause").click();
+        document.getElementById("stop").click();
+        document.getElementById("problem").textContent = "";
+        setTimeout(() => arguments[0](document.getElementById("problem").textContent), 1500);""")
+    assert late == ""
+
+
 def test_what_keeps_the_sound_from_starting_is_told_in_words(sound):
     sound.execute_script("window.AudioContext = class { constructor() { throw new Error('no device'); } }")
     sound.find_element("id", "play").click()

@@ -311,10 +311,11 @@ $("controls").onsubmit = (event) => event.preventDefault();
 $("play").onclick = play;
 $("stop").onclick = stop;
 $("pause").onclick = async () => {
-  const held = player.context.state === "running";
-  if (held) await player.context.suspend();
-  else if (!(await player.allowed())) return problem(words("blocked"));
-  $("pause").textContent = words(held ? "resume" : "pause");
+  const { context } = player, held = context.state === "running";
+  const done = held ? (await context.suspend(), true) : await player.allowed();
+  if (context !== player.context) return; // it was stopped meanwhile
+  if (done) $("pause").textContent = words(held ? "resume" : "pause");
+  else problem(words("blocked"));
 };
 $("compare").onclick = () => {
   player.listen(!player.toWhole);
