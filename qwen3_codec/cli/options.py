@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..runtime.engines import F32, ONNX_RUNTIME, PRECISIONS, RUNTIMES
+from ..runtime.engines import runtime_options
 from ..runtime.measured_snr import INT8, LEAST_SNR_DB
 from ..spec import DECODER, ENCODER, EXACT, WINDOWED, WINDOWED_FRAMES
 
@@ -80,13 +80,7 @@ def graph(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--provider", default="cpu", help="ONNX Runtime's execution provider: cpu, cuda, ...; --version lists them"
     )
-    runtime(parser)
-
-
-def runtime(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runtime", choices=[*RUNTIMES], default=ONNX_RUNTIME, help="what runs the file")
-    asked = "what OpenVINO is asked to compute in; a processor without it runs another, which is said"
-    parser.add_argument("--precision", choices=PRECISIONS, default=F32, help=asked)
+    runtime_options(parser)
 
 
 def least_snr(parser: argparse.ArgumentParser) -> None:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from ..runtime.engines import runtime_options
 from ..serving import MODEL
-from . import options
 
 ABOUT = "write a model repository for a Triton server, which joins many streams in one call"
 EXAMPLE = "build/decoder.onnx --output build/model_repository"
@@ -36,7 +36,7 @@ def add_options(parser) -> None:
         "--instances", type=int, default=1, metavar="N", help="copies of the model, each with its streams"
     )
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads of an instance; 0: all cores")
-    options.runtime(parser)
+    runtime_options(parser)
     parser.add_argument("--gpu", action="store_true", help="run on the server's GPUs, `instances` on each")
 
 

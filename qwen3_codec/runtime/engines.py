@@ -1,10 +1,13 @@
 """What runs a file: ONNX Runtime or OpenVINO, each in a file of its own that is loaded when it is asked for."""
 
+from argparse import ArgumentParser
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+
+from ..spec import StateSpec
 
 ONNX_RUNTIME, OPENVINO = "onnxruntime", "openvino"
 RUNTIMES = {ONNX_RUNTIME: "on_onnxruntime", OPENVINO: "on_openvino"}
@@ -32,11 +35,25 @@ class Engine(Protocol):
 
 
 class Start(Protocol):
-    """Loads a file, whose metadata are known, with so many threads and in that precision."""
+    """Loads a file, whose metadata and spec are known, with so many threads and in that precision."""
 
     def __call__(
-        self, path: Path, metadata: dict[str, str], threads: int, precision: str, providers: tuple, options: list | None
+        self,
+        path: Path,
+        metadata: dict[str, str],
+        spec: StateSpec,
+        threads: int,
+        precision: str,
+        providers: tuple,
+        options: list | None,
     ) -> Engine: ...
+
+
+def runtime_options(parser: ArgumentParser) -> None:
+    """The flags of a command that loads a file; `CodecSession` takes their values under the same names."""
+    parser.add_argument("--runtime", choices=[*RUNTIMES], default=ONNX_RUNTIME, help="what runs the file")
+    asked = "what OpenVINO is asked to compute in; a processor without it runs another"
+    parser.add_argument("--precision", choices=PRECISIONS, default=F32, help=asked)
 
 
 def starter(runtime: str, precision: str) -> Start:

@@ -47,7 +47,13 @@ class OnnxRuntime:
 
 
 def start(
-    path: Path, metadata: dict[str, str], threads: int, precision: str, providers: tuple, options: list | None
+    path: Path,
+    metadata: dict[str, str],
+    spec: StateSpec,
+    threads: int,
+    precision: str,
+    providers: tuple,
+    options: list | None,
 ) -> OnnxRuntime:
     if precision != F32:
         raise ValueError(f"ONNX Runtime computes in the file's own precision; {precision} is for OpenVINO")
@@ -63,7 +69,7 @@ def start(
         engine = OnnxRuntime(onnxruntime.InferenceSession(os.fspath(path), settings, wanted, options))
     except Exception as error:  # ONNX Runtime's exceptions share no narrower base class
         raise GraphError(f"{path}: ONNX Runtime cannot load it, {_why(metadata)} ({error})") from error
-    engine.check(path, StateSpec.from_json(metadata["state_spec"]))
+    engine.check(path, spec)
     if idle := [name for name in wanted if name not in engine.providers]:
         raise ValueError(
             f"ONNX Runtime did not start {', '.join(idle)}: {', '.join(engine.providers)} runs in its place"

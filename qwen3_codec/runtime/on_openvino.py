@@ -46,7 +46,13 @@ class OpenVino:
 
 
 def start(
-    path: Path, metadata: dict[str, str], threads: int, precision: str, providers: tuple, options: list | None
+    path: Path,
+    metadata: dict[str, str],
+    spec: StateSpec,
+    threads: int,
+    precision: str,
+    providers: tuple,
+    options: list | None,
 ) -> OpenVino:
     if providers not in ((CPU,), ("cpu",)) or options:
         raise ValueError("providers are ONNX Runtime's; OpenVINO runs on the CPU here")
@@ -59,4 +65,4 @@ def start(
         compiled = openvino.Core().compile_model(path, "CPU", settings)
     except Exception as error:  # OpenVINO raises RuntimeError for whatever it is
         raise GraphError(f"{path}: OpenVINO cannot load it ({error})") from error
-    return OpenVino(compiled, StateSpec.from_json(metadata["state_spec"]))
+    return OpenVino(compiled, spec)

@@ -57,7 +57,8 @@ class CodecSession:
         start = starter(runtime, precision)
         self.metadata, self.spec = read_graph(self.path)
         options = list(provider_options) if provider_options else None
-        self._engine = start(self.path, self.metadata, threads or usable_cores(), precision, tuple(providers), options)
+        cores = threads or usable_cores()
+        self._engine = start(self.path, self.metadata, self.spec, cores, precision, tuple(providers), options)
         self.title, self.precision = self._engine.title, self._engine.precision
         self._output_names = [spec.name for spec in self.spec.all_outputs]
 

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from ..runtime.codes import KINDS, read_rows
 from ..runtime.console import importing, run_module
-from ..runtime.engines import F32, ONNX_RUNTIME, PRECISIONS, RUNTIMES
+from ..runtime.engines import runtime_options
 from ..runtime.protocols import Session
 from ..runtime.stream import Stream, stream_of
 from ..runtime.versions import brief
@@ -161,9 +161,7 @@ def add_options(parser) -> None:
     idle = "a client that sends nothing, or takes nothing, for so long is closed"
     parser.add_argument("--idle", type=float, default=limits.idle, metavar="SECONDS", help=idle)
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads of a call; 0: all cores")
-    runtimes = "what runs the file, and what OpenVINO is asked to compute in"
-    parser.add_argument("--runtime", choices=[*RUNTIMES], default=ONNX_RUNTIME, help=runtimes)
-    parser.add_argument("--precision", choices=PRECISIONS, default=F32, help="see --runtime")
+    runtime_options(parser)
     rows = "streams that share a call at most; 1: each has its own"
     parser.add_argument("--max-batch", type=int, default=64, metavar="ROWS", help=rows)
 

@@ -175,7 +175,7 @@ def _unfilled(places: list[dict[tuple[str, int], int]]) -> list[str]:
 def _zeros(path: str | Path, tensor: Any, batch: int) -> np.ndarray:
     """The state's start. Its first axis is the batch; an axis beyond that without a number is not ours to guess."""
     first, *rest = tensor.shape or [None]
-    if first is None or (isinstance(first, int) and first != batch) or (isinstance(first, int) and "batch" in rest):
+    if first is None or (isinstance(first, int) and (first != batch or "batch" in rest)):
         raise GraphError(
             f"{path}: the state {tensor.name} is {tensor.shape}, and its first axis must be the batch, here {batch}: "
             "transpose the state inside the step (an LSTM's [layers, B, hidden] to [B, layers, hidden]), "
