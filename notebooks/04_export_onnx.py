@@ -13,7 +13,7 @@
 # Both keep the operations on tensors; neither keeps Python. What Python decided during the export is a constant in the file, so the file
 # may be wrong at every length but the one that it was made with, and nothing stops the export.
 #
-# At the end of this page you can
+# After this page you can
 #
 # 1. say what a trace keeps and what it loses, and find the constant in the graph,
 # 2. tell the one warning that matters from the others, and know when there is none,
@@ -52,7 +52,7 @@ loaded = checkpoint.load(CHECKPOINT)
 print(f"weights: {loaded.weights}")
 
 # %% [markdown]
-# ## 1. A dynamic length is baked in; the only sign is a TracerWarning
+# ## 1. A dynamic length is baked in; a TracerWarning may be the only sign
 #
 # `torch.onnx.export(..., dynamo=False)` *traces*: it runs the module once on an example and writes down each operation on a tensor. Python control flow and Python
 # numbers are evaluated while it runs, so they end up in the graph as constants. Sizes lie on the border between the two. While tracing, `x.size(1)` returns a
@@ -181,9 +181,8 @@ for design in steps:
 assert [row[5:] for row in rows] == [(2, 3, 3), (2, 3, 5)] * 2
 
 # %% [markdown]
-# > **Trap.** The `TracerWarning` is the only sign. It names the line, but it is one warning among many, and it does not stop the export. Nor does every
-# > length that is baked in cause one: `min`, `max` and `if` on a size warn with this exporter and not with the other, and a loop over `range` with
-# > neither ([7 · the catalogue](07_trap_catalogue.ipynb) has them all; in the exercise below it is `torch.tensor` on the same line that warns). So look at the result too: run the graph at other lengths than the example's.
+# > **Trap.** Here the `TracerWarning` is the only sign. It names the line, but it is one warning among many, and it does not stop the export. Other
+# > lengths are baked in without any sign: a loop over `range` with both exporters, `min`, `max` and `if` on a size with the other one ([7 · the catalogue](07_trap_catalogue.ipynb) has them all; in the exercise below it is `torch.tensor` on the same line that warns). So look at the result too: run the graph at other lengths than the example's.
 #
 # ### Exercise: lengths baked in ●○○ · 10 min
 #
@@ -313,7 +312,8 @@ assert rows[0][4] == 3 < rows[1][4], "batch, frames and samples"
 assert all(value.name != tensor.name for value, tensor in zip(unnamed.output, steps["exact"].spec.all_outputs))
 
 # %% [markdown]
-# The windowed step needs a name for the length of each state before and after the call, because its states grow until they are full. In the exact step they have one shape
+# The windowed step's states grow until they are full, so each length has a name before the call and another one after it: three of the convolutions and one for each layer, which its keys and values share. With batch, frames and
+# samples these are 25 at 8 layers. In the exact step they have one shape
 # from the first call on: the rows, the frames of a call and its samples are all that is dynamic.
 #
 # ### Exercise: names and axes ●○○ · 10 min
@@ -424,6 +424,8 @@ for name, step in wrong.items():
     assert not (build / "refused.onnx").exists()
 
 # %% [markdown]
+# Each refusal says what failed at the first validation run that did (its `fill` is how many frames the state holds), then the line that the trace names, and then the axis, which is looked for in calls of their own that change one length at a time.
+#
 # > **Why.** What this validates is that the graph is the *step*. Whether the step is the *model*, it cannot say: a step with a wrong state exports without an error and without a
 # > warning. That is why page 3 came first, and why [page 5](05_verify_onnxruntime.ipynb) compares whole streams.
 #
