@@ -181,9 +181,9 @@ plots.player(right[3], rate)
 #
 # <details><summary>Answer</summary>
 #
-# The block at 400 Hz, because its state reaches back further: that of the last block is a few milliseconds, so its loss damages just
-# the first samples of each chunk. How loud the cache's loss is cannot be told from lengths: it has most of the bytes, but on the demo
-# attention refines what the convolutions say, and its loss is the quieter one. That depends on the weights, so it has to be measured.
+# The block at 400 Hz: the state of the last block is a few milliseconds, so its loss damages just
+# the first samples of each chunk. How loud the cache's loss is cannot be told: it has most of the bytes, and on the demo its loss lies between
+# those two. That depends on the weights, so it has to be measured.
 #
 # </details>
 
@@ -201,7 +201,7 @@ picture = plots.state_worth(
 # the data (top to bottom); a short bar is a loud error. *Nothing* lost is cut at the right edge. The stages have their names in the weights:
 # `pre_transformer` holds the KV cache, `upsample` raises 12.5 Hz to 50 Hz, `decoder.0` is a convolution at that rate, `decoder.1` is the block that puts out 400 Hz (on the
 # demo), and `decoder.4` is the last block. The loudest of all, printed below, need not be among the three of the question: on the demo
-# it is `decoder.0`, whose kernel of 7 reaches over half of the chunk before. [Page 2](02_inspect_dims.ipynb#1.-The-codec-on-one-line) has them all in one picture.
+# it is `decoder.0`. (The length of a state does not tell how loud its loss is: `upsample.0.1` holds twice as much and is quieter.) [Page 2](02_inspect_dims.ipynb#1.-The-codec-on-one-line) has them all in one picture.
 
 # %%
 loudest = min(stages, key=lambda stage: snr[stage.name])
@@ -377,8 +377,8 @@ display(lab)
 assert lab.result.snr_db > 100 and not lab.message.value
 
 # %% [markdown]
-# The same fault has another SNR on [page 5](05_verify_onnxruntime.ipynb), because it measures a later stretch of the stream, in which the
-# window is full. An SNR belongs to its weights, its codes and its chunk schedule.
+# [Page 5](05_verify_onnxruntime.ipynb) loses keys and values too and finds another SNR, because it keeps the count of filled slots and measures a later stretch, in
+# which the window is full. An SNR belongs to its fault, its weights, its codes and its chunk schedule.
 #
 # ## What you can do now
 #

@@ -67,7 +67,7 @@ picture = schematics.memory_line(line, f"The codec on one line ({loaded.weights}
 # %% [markdown]
 # **Figure.** The decoder's stages by their names in the weights, codes at the top, waveform at the bottom. Left: how many
 # state tensors a stage has (of the transformer: keys and values of each layer, and a counter of frames), and the rate of
-# what it puts out. Middle: how far its states reach back, all together; note the log
+# what it puts out. Middle: how far its states reach back, of convolutions added up, of the transformer for one layer (section 5 has all of them); note the log
 # scale, on which the 5.7 s of attention and the 160 ms of the first convolution look closer than they are. Right: bytes for one stream.
 #
 # The shapes are read off a real run. Up to `pre_transformer` there is one vector a frame; from there the time axis grows.
@@ -79,7 +79,7 @@ print(f"{largest.name} has {largest.bytes / total:.0%} of the {total:,} bytes")
 # %%
 steps = stages(decoder)
 plots.table(
-    ["stage", "channels", "steps per frame", "rate (Hz)"],
+    ["stage", "channels", "time steps per frame", "rate (Hz)"],
     [(s.name, s.channels, s.samples_per_frame, f"{s.rate:.1f}") for s in steps],
 )
 
@@ -95,7 +95,7 @@ assert [stage.name for stage in line] == [stage.name for stage in steps[1:]]
 # sum of 16 vectors. (The official codec's first codebook is [*semantic*](guide/glossary.md#semantic-codebook): it is trained to carry what is said, and the others
 # how it sounds. The demo's was not trained for that.)
 #
-# > **Predict.** Is the first of 16 codebooks more than half of the vectors' energy? And is the last one, whose vectors are the smallest,
+# > **Predict.** Is the first of 16 codebooks more than half of the vectors' energy? And is the last one, whose vectors are among the smallest,
 # > small enough to be left out?
 #
 # <details><summary>Answer</summary>
@@ -159,7 +159,7 @@ plots.player(reference, rate)
 #
 # The *windowed* design of [page 3](03_verify_wrapper.ipynb) keeps the transformer's keys and values, the last frames of input for the
 # first convolution, and a few frames for the convolutions after the transformer. `0..72` (on the demo) is a length that
-# grows from 0 to 72, the attention window. One declaration, `spec.py`, says this; the exporter, the file's metadata and the runtime all
+# grows from 0 to 72, the attention window (this design keeps one slot more than it needs, see page 3). One declaration, `spec.py`, says this; the exporter, the file's metadata and the runtime all
 # read it.
 
 # %%

@@ -10,7 +10,7 @@
 # # 3 · Verify the wrapper in PyTorch, before any export
 #
 # A [streaming step](guide/glossary.md#streaming-step) takes one chunk of codes and the state of the stream; it gives audio and the next state. A wrong state is
-# hard to find inside an ONNX file. So we read both of this project's steps line by line, and check them in PyTorch, before anything is exported.
+# hard to find inside an ONNX file. So we read both of this project's steps line by line, and check them in PyTorch, before anything is exported. The module that holds such a step, with the decoder inside, is called the *wrapper*.
 #
 # After this page you can
 #
@@ -61,13 +61,15 @@ print(f"attention window: {window} frames; receptive field of the convolutional 
 #
 # - The **windowed** design keeps the last few *latents*, which are the input of the convolutional decoder. Each call decodes them again
 #   (they are [recomputed](guide/glossary.md#recomputed)) so that the convolutions have a [left context](guide/glossary.md#left-context), and drops the samples that this gives.
-# - The **exact** design keeps, for each convolution, the last steps of *its own* input. Nothing is recomputed.
+# - The **exact** design keeps, for each convolution, the last time steps of *its own* input. Nothing is recomputed.
+#
+# (*Windowed* is about this piece of latents and has nothing to do with the attention window, which both designs have. And a *step* alone is the streaming step; a layer's *time steps* are the places on its time axis.)
 #
 # > **Why.** Exports of the windowed design are in use, with 21 inputs and 23 outputs. Somebody who
 # > is given such a file has to be able to check it. So we reproduce it, measure what it costs, and do better.
 #
 # `steps` holds one of each, and all that follows treats them in the same way. The windowed one has the settings that such files have: 4 frames of left context
-# (`conv_history_frames` in the interface) and 4 frames of [look-ahead](guide/glossary.md#look-ahead).
+# (`conv_history_frames` in the interface) and 4 frames of [look-ahead](guide/glossary.md#look-ahead). Why they have a look-ahead we do not know: the decoder is causal, and section 9 shows that it gains nothing.
 
 # %%
 few = min(4, reach - 1)
@@ -165,7 +167,7 @@ code(ExactStreamingWrapper.decode_latents)
 
 # %% [markdown]
 # **The state of the convolutions** is a list of tensors, handed out in the order in which data reaches the layers. `extend` puts the state in front of the new samples and cuts the next state from the end of
-# what is joined. A causal convolution of kernel k and dilation d has a left context of d·(k − 1) steps of its own input: that is its whole state, and its [streaming counterpart](guide/glossary.md#streaming-counterpart) is the first and
+# what is joined. A causal convolution of kernel k and dilation d has a left context of d·(k − 1) time steps of its own input: that is its whole state, and its [streaming counterpart](guide/glossary.md#streaming-counterpart) is the first and
 # the last line of `forward`. (The line between is for strided convolutions, of which the decoder has none: the encoder's last chunk may fill a step only in part.)
 
 # %%
@@ -195,7 +197,7 @@ solution("left context")
 # ### A transposed convolution keeps its last input
 #
 # A transposed convolution lays each input down over `kernel` output samples, `stride` apart, so the outputs of neighbouring inputs overlap. With kernel 2s and stride s, each input is spread over
-# two output blocks, and the state is the last *input* step. If kernel = stride, nothing overlaps and there is no state. `find_states` runs the decoder and lists what each layer has to remember. (A left context of 18 at a kernel of 7 is a dilation of 3: 3·(7 − 1). Attention has none here, because its state is the KV cache.)
+# two output blocks, and the state is the last *input*. If kernel = stride, nothing overlaps and there is no state. `find_states` runs the decoder and lists what each layer has to remember. (A left context of 18 at a kernel of 7 is a dilation of 3: 3·(7 − 1). Attention has none here, because its state is the KV cache.)
 
 # %%
 found = find_states(decoder, torch.from_numpy(codes[:1, :40]), 40)
@@ -214,10 +216,10 @@ figure = schematics.overlap(first.kernel, first.stride, inputs=5, border=3, titl
 
 # %% [markdown]
 # **Figure.** Each bar is what one input adds to the output, drawn with kernel and stride of a layer of this decoder. The hatched part is what the first samples of a chunk still need from the input before it:
-# without the state, it is missing at every chunk border.
+# without the state, it is missing at every chunk border. What is kept is the input that it comes from.
 #
 # The streaming counterpart computes the same sums as an ordinary convolution: output sample t·s + j takes the taps j, j + s, … of the inputs t, t − 1, …. So the weights are sorted anew, once, by `taps`
-# inputs and `stride` positions of the output:
+# inputs and `stride` positions of the output. With page 1's kernel (1 2 2 1) and s = 2 that makes two ordinary kernels, the oldest input first: (2 1) for even outputs, (1 2) for odd ones.
 
 # %%
 excerpt(layers.StreamingConvTranspose1d.__init__, "taps =", "self.register_buffer")
@@ -229,7 +231,7 @@ excerpt(layers.StreamingConvTranspose1d.__init__, "taps =", "self.register_buffe
 code(layers.StreamingConvTranspose1d.forward)
 
 # %% [markdown]
-# > **Trap.** One may carry the overlapping *output* over to the next call instead, and add it there, as page 1 does. It is carried without its bias there; with it, the bias is in both parts, and is counted twice.
+# > **Trap.** One may carry the overlapping *output* over to the next call instead, and add it there: page 1's tail, which is as exact. It must be carried without its bias; with it, the bias is in both parts, and is counted twice.
 #
 # ### Exercise: transposed ●●● · 25 min
 #
@@ -304,7 +306,7 @@ figure = ruler.positions(series, window, f"Window of {window} full, chunks of 3,
 
 # %% [markdown]
 # **Figure.** Left: the position at which each cached key was rotated. Right: the distance from the newest query that RoPE then sees. The dotted line is flat and has teeth because every call rotates its three keys at the
-# same three positions: on the demo, all keys of the last 58 frames look as if they were at most two frames away.
+# same three positions: on the demo, all keys of the last 60 frames look as if they were at most two frames away.
 
 # %% tags=["check"]
 true, seen = series["pre-RoPE"].distances(window)
@@ -340,8 +342,8 @@ solution("keys and positions")
 # ### Empty is not zero
 #
 # The exact design's caches have their full size from the start, filled with zeros. A zero key is not "no key": its score is 0, and softmax gives that a weight like any other number. `past_frames`
-# says how many [cache slots are valid](guide/glossary.md#valid-cache-slots), and the mask hides the rest. It is counted in *frames*, while the mask wants *steps* of the transformer. Here a frame is one step; a codec that upsamples before its attention has
-# several, and then the mask gets frames × steps, clamped at `sliding_window − 1`.
+# says how many [cache slots are valid](guide/glossary.md#valid-cache-slots), and the mask hides the rest. It is counted in *frames*, while the mask wants *time steps* of the transformer. Here a frame is one step; a codec that upsamples before its attention has
+# several, and then the mask gets frames × time steps, clamped at `sliding_window − 1`.
 
 # %%
 excerpt(sliding_window_mask, "distance =")
@@ -482,8 +484,8 @@ panels = {
 figure = schematics.calls_see(panels, "What the convolutional decoder works on in each call, chunks of 3")
 
 # %% [markdown]
-# **Figure.** All bars run through the convolutional decoder; only dotted and plain ones are new to a listener. The exact design works on each frame once and emits it at once. The windowed one recomputes the slanted part in each call, and
-# also runs the crossed part, whose samples it does not emit yet. (Keys and values are not drawn. Both designs keep them, and neither recomputes any.)
+# **Figure.** All bars run through the convolutional decoder; only dotted and plain ones are new to a listener. The exact design works on each frame once and emits it at once. The windowed one recomputes the slanted part in each call that has one; the
+# crossed part is run now, without its samples being emitted, and again when it is emitted (dotted). (Keys and values are not drawn. Both designs keep them, and neither recomputes any.)
 #
 # ## 7. The comparison by hand
 #
@@ -539,7 +541,7 @@ figure = plots.per_chunk_error(named, f"Error of each chunk against one-shot ({l
 # ## 8. Where the limits come from
 #
 # A limit has to lie between two numbers that can be measured: the rounding of a wrapper that is right, and the quietest real mistake
-# that we know. The candidates are a left context that is one or two frames too short or missing altogether, and positions that stop growing when the attention window is full (the broken ruler of section 4).
+# that we know, in a wrapper that says it is exact. The candidates are a left context that is one or two frames too short or missing altogether, and positions that stop growing when the attention window is full (the broken ruler of section 4).
 
 
 # %%
@@ -578,12 +580,12 @@ assert loaded.source != "demo" or max(loud) < 30 < min(snr for *_, snr in distan
 
 # %% [markdown]
 # So the limit of 5e-5 is derived: it lies about 100 × above the largest rounding in this page's tables (5e-7 on the demo), and below the quietest real mistake that we know (3e-4: two frames of left context too
-# few), with one exception. The oldest frame alone weighs so little (2e-6) that its loss stays below the limit, because it is smaller than a tenth of a step of
-# 16-bit audio. The second limit is a coarser look at the same thing: an MSE of 1e-9 is a root mean square of 3e-5 over a chunk. An error that is as large everywhere fails it, a short one passes: two frames of left context too few
+# few), with one exception. The oldest frame alone weighs so little (2e-6) that its loss stays below the limit. Nobody hears it: it is less than a tenth of what
+# 16-bit audio can tell apart. The second limit is a coarser look at the same thing: an MSE of 1e-9 is a root mean square of 3e-5 over a chunk. An error that is as large everywhere fails it, a short one passes: two frames of left context too few
 # come to 7e-10. It is kept because a figure of MSE per chunk needs a line, and a step has to keep both.
 #
 # A graph in int8 cannot meet either limit: its rounding is larger than that. It is held to an SNR of at least 30 dB, which lies between what it has (35 dB on the demo, [8 · Quantization](08_fewer_bits.ipynb)) and the
-# mistakes that one hears (the last two rows, on the demo). It lets the quieter ones through, so the float32 graph of the same code has to be checked as well.
+# mistakes that one hears (the last two rows, on the demo; a stream that goes only a few frames past the window has a higher SNR with the same saturating positions, because most of it is right). It lets the quieter ones through, so the float32 graph of the same code has to be checked as well.
 #
 # ### What a short test does not show
 #
@@ -627,7 +629,7 @@ assert int(np.ceil(added)) == reach
 #
 # > **Predict.** Which lowers the error more: two frames more of left context, or four frames more of look-ahead?
 #
-# <details><summary>Answer</summary>The left context, by a factor of ten and more. The look-ahead changes nothing, since the decoder never looks ahead.</details>
+# <details><summary>Answer</summary>The left context, by a factor of ten and more. The look-ahead moves the places at which calls begin and does no more, since the decoder never looks ahead.</details>
 
 
 # %%
@@ -644,7 +646,7 @@ series = {"look-ahead 0": [*without.items()], "look-ahead 4": [*ahead.items()]}
 figure = plots.error_against_history(series, reach, f"Chunks of 3 frames ({loaded.weights})")
 
 # %% [markdown]
-# **Figure.** MSE over the left context in frames, on a log scale. It falls with every frame, and is down to rounding at the receptive field (dotted line). The two lines lie close together (on the demo within a factor of 2, where two frames
+# **Figure.** MSE over the left context in frames, on a log scale. It falls from mark to mark, and is down to rounding at the receptive field (dotted line). The two lines lie close together (on the demo within a factor of 2, where two frames
 # of left context are worth a factor of ten and more): look-ahead does no more than move the places at which calls begin.
 
 # %%
@@ -656,8 +658,8 @@ for context, lookahead in [(few, 4), (reach, 0), (reach, 4)]:
     print(f"left context {context}, look-ahead {lookahead}: the convolutional decoder works {work}")
 
 # %% [markdown]
-# With enough left context the windowed design is exact too, but each call decodes its left context and its buffered frames once more. So a windowed graph must
-# choose between wrong samples and recomputed frames; the exact design need not.
+# With enough left context the windowed design is exact too, but each call decodes its left context and its buffered frames once more. So a windowed graph
+# recomputes in any case, and with too few frames its samples are wrong as well; the exact design does neither.
 #
 # ### What an approximation must give
 #

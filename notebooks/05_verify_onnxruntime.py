@@ -10,7 +10,7 @@
 # # 5 · Verify in ONNX Runtime: parity, and whether the parity test is any good
 #
 # The graphs of [page 4](04_export_onnx.ipynb) now run without PyTorch, and are compared with it: the audio, and every state after every call. A test that passes is worth
-# as much as the mistakes that it would have shown. So the second half of this page tests the test.
+# as much as the mistakes that it would have shown. So sections 3 to 6 of this page test the test.
 #
 # After this page you can
 #
@@ -54,7 +54,7 @@ codes = checkpoint.example_codes(loaded, FRAMES or max(40, window + 14))
 print(f"weights: {loaded.weights}; codes {codes.shape}")
 
 # %% [markdown]
-# Two steps and a third: the exact one, the windowed one with a left context as long as the receptive field, and the windowed one of page 4, with 4 frames of left
+# Three steps: the exact one, the windowed one with a left context as long as the receptive field, and the windowed one of page 4, with 4 frames of left
 # context. `exported` takes a file that is there if it does what the step does, and makes it anew otherwise.
 
 # %%
@@ -115,7 +115,7 @@ for session in sessions.values():
 # step in PyTorch, and the *graph* is what was exported of it. Wrapper against full sequence tests the step; graph against wrapper tests the export. Both are needed, because a wrong step
 # exports to a graph that is just as wrong. After each call all states of graph and wrapper are compared as well. An error in a state may take many calls to be heard.
 #
-# > **Predict.** The windowed step with 4 frames of left context differs from the full-sequence decoder by 27 to 29 dB SNR on the demo. How far is its graph from its wrapper?
+# > **Predict.** The windowed step with 4 frames of left context has an SNR of 27 to 29 dB against the full-sequence decoder on the demo. How far is its graph from its wrapper?
 #
 # <details><summary>Answer</summary>As far as the others: some 4e-7, which is rounding. The 27 dB are the design's; the export added nothing.</details>
 
@@ -245,17 +245,17 @@ solution("axis baked in")
 # After every call one state, or one group of states, is set to zeros. If the test does not fail then, it did not test that state. First the groups, on these weights and on random ones (at the official
 # dimensions if `QWEN3_CODEC_OFFICIAL` is 1, else at small ones), past the attention window: a window's frames in one call, then 12 frames in calls of 3.
 #
-# > **Predict.** Which loss makes the larger error, that of the convolutions' states or that of keys and values? Is it the same on random weights?
+# > **Predict.** Which loss makes the larger error on the demo, that of the convolutions' states or that of keys and values?
 #
-# <details><summary>Answer</summary>The convolutions' states: their loss is a click at every chunk border. Keys and values make a haze, which is quieter. The order
-# is the same on both weights; the numbers are not.</details>
+# <details><summary>Answer</summary>The convolutions' states: with all of them lost, every chunk begins wrongly. Keys and values make a haze, which is quieter. The order
+# is the same on the random weights; the numbers are not.</details>
 
 # %%
 GROUPS = {
     "exact": {"all states": ("",), "conv states": ("conv_",), "keys and values": ("key_", "value_")},
     "windowed": {
         "all states": ("",),
-        "conv states": ("pre_conv_h", "latent_buf", "conv_h"),
+        "conv states": ("pre_conv_h", "conv_h"),
         "keys and values": ("past_",),
     },
 }
@@ -289,7 +289,7 @@ figure = plots.state_worth(series, "A group of states lost after every call of 3
 
 # %% [markdown]
 # **Figure.** SNR against the full-sequence decoder for each group lost, by design and weights; a lower SNR is a larger error. *Nothing lost* is far beyond the scale. Losing the convolutions' states
-# makes a large error on both weights, and keys and values a smaller one. The last pair loses no state, but its positions stop growing when the window is full: with these weights an error of the size that the windowed step makes without its keys and values. How large an error is depends on the
+# makes a large error on both weights, and keys and values a smaller one. The last pair loses no state, but its positions stop growing when the window is full: with these weights an error about as large as the loss of all keys and values. How large an error is depends on the
 # weights, so an ear on one model says little about another: some traps only a measurement finds.
 
 # %% tags=["check"]
@@ -375,7 +375,7 @@ figure = plots.frame_errors(errors, f"One state 1 % larger after each call ({loa
 
 # %% [markdown]
 # **Figure.** Error of that state (over its largest value) and of the audio (largest sample) for each frame, in calls of one frame. The state's error grows with every call until the window is full; from then on it goes up and down a little, as large values enter the cache and leave it. The audio's follows it up
-# and down with what is being said: it starts at some 1e-5 and ends several hundred times higher.
+# and down with what is being said: it starts at some 1e-5 and rises to several hundred times that.
 
 # %%
 for design in steps:
@@ -405,7 +405,7 @@ assert max_error(together, alone) < MAX_ERROR and both.fork([1]).frames.tolist()
 # %% [markdown]
 # ## 8. Time per call
 #
-# Each graph is called alone, past the window, on one stream: the median of 7 calls after 2 that warm up (ONNX Runtime plans its memory anew for a length that it has not seen). Times are of this machine, in one run; read ratios, and measure on yours with `python -m qwen3_codec bench`
+# Each graph is called alone, past the window, on one stream: the median of 7 calls after 2 that warm up (ONNX Runtime plans its memory anew for a length that it has not seen). Times are of this machine, in one run; read ratios, and no more into them than the spread of the figure below allows, and measure on yours with `python -m qwen3_codec bench`
 # ([costs](guide/costs.md) has the official dimensions).
 
 
@@ -442,8 +442,8 @@ plots.table([*columns, "first audio after (ms)"], rows)
 # %% [markdown]
 # *Frames decoded* are those that the convolutional decoder works on in a call: the new ones, the left context, and what is buffered. *Real-time factor* is compute time over audio time: below 1 the stream keeps up. *First audio after* is the audio time that must be waited for (a chunk, and the look-ahead) and the call itself.
 # The exact step computes each frame once. The windowed one recomputes its left context and its buffered frames in every call, which counts most in short chunks; its look-ahead delays the first audio. Time
-# grows less than the frames decoded, because the transformer works on the new frames alone and a longer call makes better use of the processor: therefore the work that page 0 counted says
-# which design costs more, and only a clock says how much.
+# grows less than the frames decoded, for one thing because the transformer works on the new frames alone: therefore the work that page 0 counted says
+# which design costs more, and a clock says how much.
 
 # %%
 series = {design: [1000 * second for second in times[design, 3]] for design in graphs}
@@ -472,7 +472,7 @@ print(f"streamed, ONNX Runtime, exact: {snr_db(reference, streamed):.0f} dB SNR"
 plots.player(streamed, loaded.sample_rate)
 
 # %% [markdown]
-# The same stream with the convolutions' states lost after each call: now the clicks are there.
+# The same stream with the convolutions' states lost after each call: now each chunk begins with a jolt.
 
 # %%
 lost = stream_with_changes(sessions["exact"].stream(), codes[:, :40], 3, dropped("conv_"))
