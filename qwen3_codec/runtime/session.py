@@ -32,7 +32,8 @@ class CodecSession:
     after a `fork`, not before: a runtime's threads do not live on in the child.
 
     Attributes: `spec` (the graph's `StateSpec`), `metadata` ({key: text} as written into the file), `path`; `title` and
-    `precision`, the runtime and what its products run in, which is said by the runtime and not by who asked.
+    `precision`, the runtime and what its products run in, which is said by the runtime and not by who asked; `note`, a
+    sentence for the user where that is not what was asked for, else empty.
     """
 
     def __init__(
@@ -60,6 +61,8 @@ class CodecSession:
         cores = threads or usable_cores()
         self._engine = start(self.path, self.metadata, self.spec, cores, precision, tuple(providers), options)
         self.title, self.precision = self._engine.title, self._engine.precision
+        other = f"{precision} was asked for; on this processor it runs as {self.title}"
+        self.note = other if self.precision != precision else ""
         self._output_names = [spec.name for spec in self.spec.all_outputs]
 
     def __reduce__(self) -> tuple[type["CodecSession"], tuple[Any, ...]]:

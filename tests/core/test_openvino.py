@@ -25,6 +25,7 @@ from qwen3_codec.streaming.fixed import FixedAxes
 from qwen3_codec.verification.graph import verify_graph
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed")
+from qwen3_codec.runtime import on_openvino  # noqa: E402
 
 
 def opened(path, precision="f32"):
@@ -124,6 +125,17 @@ def test_below_f32_the_snr_judges(tiny, tiny_exact, capsys):
     assert cli.main([*command, "--min-snr", "10"]) == 0 and cli.main([*command, "--min-snr", "80"]) == 1
     said = capsys.readouterr().out
     assert said.startswith("OpenVINO, bf16\n") and "FAILED (at least 80 dB)" in said
+
+
+def test_what_ran_is_said_where_it_is_not_what_was_asked_for(tiny_exact, monkeypatch, capsys):
+    start = on_openvino.start
+    in_f32 = lambda *arguments: start(*arguments[:4], "f32", *arguments[5:])  # noqa: E731
+    assert opened(tiny_exact).note == ""
+    monkeypatch.setattr(on_openvino, "start", in_f32)  # as a processor does that has no units for bf16
+    assert cli.main(["selftest", str(tiny_exact), "--runtime", "openvino", "--precision", "bf16"]) == 0
+    said = capsys.readouterr()
+    assert said.err == "bf16 was asked for; on this processor it runs as OpenVINO, f32\n"
+    assert said.out.startswith("OpenVINO, f32\n") and "limit" in said.out
 
 
 def test_what_it_cannot_take(exact, tmp_path):
