@@ -10,6 +10,7 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("this runtime is OpenVINO: pip install openvino", name="openvino") from error
 
 from ..spec import StateSpec
+from .engines import OPENVINO, TITLES
 from .graph_file import GraphError
 from .providers import CPU
 
@@ -23,7 +24,7 @@ class OpenVino:
         self._inputs = {name: index for index, port in enumerate(model.inputs) for name in port.names & wanted}
         self._idle: list[openvino.InferRequest] = []
         self.precision = model.get_property("INFERENCE_PRECISION_HINT").to_string()
-        self.title = f"OpenVINO, {self.precision}"
+        self.title = f"{TITLES[OPENVINO]}, {self.precision}"
 
     @property
     def providers(self) -> list[str]:

@@ -24,8 +24,7 @@ from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.fixed import FixedAxes
 from qwen3_codec.verification.graph import verify_graph
 
-pytest.importorskip("openvino", reason="OpenVINO is not installed")
-from qwen3_codec.runtime import on_openvino  # noqa: E402
+on_openvino = pytest.importorskip("qwen3_codec.runtime.on_openvino", reason="OpenVINO is not installed")
 
 
 def opened(path, precision="f32"):
