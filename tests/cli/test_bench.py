@@ -168,7 +168,7 @@ def test_a_card(tiny, whole):
     ]
     assert made[0].snr_db > 80 > made[1].snr_db > made[2].snr_db
     page = card.markdown(tiny, made, cost, "qwen3_codec x")
-    assert tiny.fingerprint() in page and "random weights" in page and "| exact, int8 | 2 |" in page
+    assert tiny.fingerprint() in page and "random weights" in page and "| exact, int8 | ONNX Runtime | 2 |" in page
     widths = {line.count("|") for line in page.splitlines() if line.startswith("|")}
     assert widths == {9, 11}  # two tables, no broken line
 
