@@ -40,7 +40,10 @@ class OpenVino:
         # `view`: 64 bits have two names in numpy, of which ONNX Runtime's states have the one that OpenVINO lacks.
         arrays = {self._inputs[n]: np.ascontiguousarray(array).view(array.dtype.str) for n, array in feeds.items()}
         request.infer(arrays, share_inputs=True, share_outputs=True)
-        # The request writes over its outputs at its next call.
+        # The request writes over its outputs at its next call, hence the copies. To let it write into new arrays
+        # instead took as long or up to 5 % longer. To feed it from another request's tensors, so that no state is
+        # copied, saved 2 % or less at official dimensions (8 % on the demo at N = 1, 2 % at 4 and 12): not worth states
+        # that a stream could not keep.
         outputs = [request.get_output_tensor(index).data.copy() for index in range(len(self._model.outputs))]
         self._idle.append(request)
         return outputs
