@@ -3,7 +3,7 @@
 Ways to decode the same codes: the one-shot decoder in PyTorch and in ONNX Runtime; the stateless graph that recomputes
 25 frames of left context for each chunk (as `chunked_decode` upstream and many servers do); the windowed design with
 4 + 4 frames and with a full left context; the exact one in float32, quantized, and with several streams in one call;
-where asked for, the file of the exact one in float32 under OpenVINO.
+where asked for, the files of the exact one under OpenVINO.
 
 Each is measured alone: loaded, warmed up, called, and unloaded again, in several rounds in turn so that a change of the
 machine's speed meets them all. (Graphs that share a process hurt each other's caches, and their threads wait for each
@@ -50,8 +50,8 @@ ROUNDS = 3
 CALLS = 5  # that are timed, of each design in each round
 GEMM_SIZE = 1536
 EXACT = {"exact": FLOAT32, "exact_float16": FLOAT16, "exact_int8": INT8}  # graph: precision
-# The same file of float32 under OpenVINO, measured where it is asked for: {design: what it is to compute in}.
-OPENVINO_IN = {f"exact_openvino_{precision}": precision for precision in PRECISIONS}
+# The same files under OpenVINO, measured where it is asked for: {design: (graph, what it is to compute in)}.
+OPENVINO_IN = {f"{file}_openvino_{ran}": (file, ran) for file, ran in product(EXACT, PRECISIONS)}
 DESIGNS = ("one_shot", "windowed", "full_history", *EXACT)  # graphs, each of which has its rows
 
 
@@ -153,7 +153,7 @@ def benchmark(
 
     def load(graph: str, path: Path) -> CodecSession:
         if graph in OPENVINO_IN:
-            return CodecSession(path, threads, runtime=OPENVINO, precision=OPENVINO_IN[graph])
+            return CodecSession(path, threads, runtime=OPENVINO, precision=OPENVINO_IN[graph][1])
         return CodecSession(path, threads, [provider], runtime=runtime, precision=precision)
 
     with _torch_threads(threads):
@@ -226,14 +226,14 @@ def _graphs(
         "full_history": lambda: StatefulCodecONNXWrapper(decoder, conv_receptive_field(decoder), 0),
     }
     makers |= {name: partial(wrapper_in, checkpoint, precision) for name, precision in EXACT.items()}
-    makers |= dict.fromkeys(OPENVINO_IN, makers["exact"])
+    makers |= {name: makers[file] for name, (file, _) in OPENVINO_IN.items()}
     wrappers = {name: makers[name]() for name in makers if name in designs}
     paths = {}
     for name, wrapper in progress(wrappers.items(), desc="graphs", unit="graph"):
-        precision = EXACT.get(name, FLOAT32)
+        file, _ = OPENVINO_IN.get(name, (name, F32))
+        precision = EXACT.get(file, FLOAT32)
         in_fewer_bits = partial(export_in, precision, write=exported, least_snr_db=float("-inf"))
         write = exported if precision == FLOAT32 else in_fewer_bits
-        file = "exact" if name in OPENVINO_IN else name
         paths[name] = write(checkpoint, wrapper, folder / f"{file}.onnx")
     return paths, {name: wrapper.spec for name, wrapper in wrappers.items()}
 
@@ -262,10 +262,9 @@ def _cases(decoder, paths: dict[str, Path], specs: dict[str, StateSpec], frames:
 
     def name_of(graph):
         """As the report says it; the windowed designs by their frames of left context and of look-ahead."""
-        if graph in OPENVINO_IN:
-            return "exact"
-        if graph in EXACT:
-            return graph.replace("_", ", ")
+        file, _ = OPENVINO_IN.get(graph, (graph, F32))
+        if file in EXACT:
+            return file.replace("_", ", ")
         return "windowed {conv_history_frames}+{lookahead_frames}".format_map(specs[graph].settings)
 
     names = {graph: name_of(graph) for graph in specs if graph != "one_shot"}
