@@ -9,7 +9,7 @@ from ..runtime.progress import progress
 from . import options
 
 ABOUT = "time all designs and precisions, each alone, on the same codes"
-EXAMPLE = "--checkpoint random --threads 2 --chunks 1,3,12"
+EXAMPLE = "--checkpoint random --chunks 1,4,12 --designs exact,exact_int8,exact_openvino_bf16 --markdown"
 
 
 def add_options(parser) -> None:
