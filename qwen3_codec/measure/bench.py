@@ -21,14 +21,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..exporting.export import exported
 from ..exporting.precision.export import export_in, wrapper_in
 from ..model.checkpoint import Checkpoint, example_codes
-from ..model.checkpoint.upstream import code2wav_config
-from ..model.decoder import CodecDecoder
 from ..model.one_shot import one_shot
 from ..model.receptive_field import conv_receptive_field
 from ..runtime import CodecSession
@@ -42,13 +38,13 @@ from ..spec import StateSpec
 from ..streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from ..streaming.windowed import StatefulCodecONNXWrapper
 from .costs import PYTORCH, Benchmark, Row
+from .operations import gemm_gflops, gflop_per_frame
 
 CONTEXT_FRAMES = 25  # upstream's `left_context_size`
 CHUNKS = (1, 3, 4, 12)
 STREAMS = (4, 16)  # rows of one call, at one frame a call
 ROUNDS = 3
 CALLS = 5  # that are timed, of each design in each round
-GEMM_SIZE = 1536
 EXACT = {"exact": FLOAT32, "exact_float16": FLOAT16, "exact_int8": INT8}  # graph: precision
 # The same files under OpenVINO, measured where it is asked for: {design: (graph, what it is to compute in)}.
 OPENVINO_IN = {f"{file}_openvino_{ran}": (file, ran) for file, ran in product(EXACT, PRECISIONS)}
@@ -288,31 +284,3 @@ def _with_context(session: CodecSession, codes: np.ndarray, chunk: int, start: i
         first = max(0, start - CONTEXT_FRAMES)
         yield session.stream().push(codes[:, first : start + length])[:, (start - first) * rate :]
         start += length
-
-
-def gemm_gflops(size: int = GEMM_SIZE, repeats: int = 10) -> float:
-    """Best rate of a float32 matrix product in PyTorch, in GFLOP/s: what this machine can do at most."""
-    a, b = torch.randn(2, size, size, generator=torch.Generator().manual_seed(0))
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        a @ b
-        seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / min(seconds) / 1e9
-
-
-def cost_of(config: dict) -> tuple[float, StateSpec]:
-    """GFLOP a frame and the interface of the exact design for a checkpoint's `config`. Shapes say both: no weights."""
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        decoder = CodecDecoder(code2wav_config(config["decoder_config"], config["output_sample_rate"]))
-        wrapper = ExactStreamingWrapper(decoder)
-        return gflop_per_frame(wrapper), wrapper.spec
-
-
-def gflop_per_frame(wrapper: ExactStreamingWrapper, frames: int = 12) -> float:
-    """Operations of matrix products and convolutions for one frame (PyTorch's own counter), in GFLOP."""
-    state = [torch.from_numpy(array) for array in wrapper.spec.zero_state().values()]
-    codes = torch.zeros(1, frames, wrapper.spec.num_quantizers, dtype=torch.int64)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        wrapper(codes, *state)
-    return counter.get_total_flops() / frames / 1e9

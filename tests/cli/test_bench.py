@@ -10,7 +10,8 @@ import pytest
 from qwen3_codec.cli import main as cli
 from qwen3_codec.exporting.tracing import ExportError
 from qwen3_codec.measure import bench, card
-from qwen3_codec.measure.bench import CALLS, benchmark, cost_of, gflop_per_frame
+from qwen3_codec.measure.bench import CALLS, benchmark
+from qwen3_codec.measure.operations import cost_of, gflop_per_frame
 from qwen3_codec.model import checkpoint
 from qwen3_codec.runtime import CodecSession
 from qwen3_codec.runtime.metrics import MAX_ERROR
