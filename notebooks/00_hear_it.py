@@ -17,7 +17,7 @@
 # 4. name a mistake that no test with a short sentence finds,
 # 5. break a stream in your own way, in the lab.
 #
-# **Prerequisites:** Python, and what a convolution and attention are. **Time:** 8 minutes.
+# **Prerequisites:** Python, and what a convolution and attention are. **Time:** 15 minutes.
 #
 # ## The codec in three sentences
 #
@@ -112,7 +112,7 @@ assert all(abs(with_state - 1) < 0.05 for _, with_state in work.values())
 # ## 2. A streaming step is a loop
 #
 # The *streaming step* is a function without memory: the state is an input and an output. So the client holds the state,
-# and an ONNX graph, which has no attributes, can do the same. Here is the step in its *exact* design, in which every layer
+# and an ONNX graph, which keeps nothing between two calls, can do the same. Here is the step in its *exact* design, in which every layer
 # has a state of its own.
 
 # %%
@@ -175,14 +175,15 @@ plots.player(right[3], rate)
 # Now one part of the codec loses its state after every call, as happens if a server forgets to pass one tensor on. Nothing
 # raises an error, and as many samples come out as before.
 #
-# > **Predict.** Three parts lose their state, one at a time: the transformer's [KV cache](guide/glossary.md#kv-cache) (12.5 Hz), the first upsampling
-# > block of the convolutional decoder (400 Hz) and its last block (24,000 Hz). Which loss will be the loudest?
+# > **Predict.** Three parts lose their state, one at a time: the transformer's [KV cache](guide/glossary.md#kv-cache) (12.5 Hz), the block of the
+# > convolutional decoder that puts out 400 Hz, and its last block (24,000 Hz). Which of the two blocks will be the louder loss?
+# > And can you tell how loud the cache's will be?
 #
 # <details><summary>Answer</summary>
 #
-# On the demo, the block at 400 Hz. The last block's state reaches back only a few milliseconds, so its loss damages just
-# the first samples of each chunk. The KV cache has most of the bytes, but on these weights attention refines what the
-# convolutions say. How loud each is depends on the weights, so it has to be measured.
+# The block at 400 Hz: the state of the last block is a few milliseconds, so its loss damages just
+# the first samples of each chunk. How loud the cache's loss is cannot be told: it has most of the bytes, and on the demo its loss lies between
+# those two. That depends on the weights, so it has to be measured.
 #
 # </details>
 
@@ -198,8 +199,9 @@ picture = plots.state_worth(
 # %% [markdown]
 # **Figure.** SNR of the stream against one-shot if the states of one stage are zeros again after each call, in the order of
 # the data (top to bottom); a short bar is a loud error. *Nothing* lost is cut at the right edge. The stages have their names in the weights:
-# `pre_transformer` holds the KV cache, `decoder.0` is the convolution before the upsampling blocks, and `decoder.1` the first of these (400 Hz on the demo). On the
-# demo `decoder.4` is the last block. The loudest of all, printed below, need not be among the three of the question. [Page 2](02_inspect_dims.ipynb#1.-The-codec-on-one-line) has them all in one picture.
+# `pre_transformer` holds the KV cache, `upsample` raises 12.5 Hz to 50 Hz, `decoder.0` is a convolution at that rate, `decoder.1` is the block that puts out 400 Hz (on the
+# demo), and `decoder.4` is the last block. The loudest of all, printed below, need not be among the three of the question: on the demo
+# it is `decoder.0`. (The length of a state does not tell how loud its loss is: `upsample.0.1` holds twice as much and is quieter.) [Page 2](02_inspect_dims.ipynb#1.-The-codec-on-one-line) has them all in one picture.
 
 # %%
 loudest = min(stages, key=lambda stage: snr[stage.name])
@@ -375,8 +377,8 @@ display(lab)
 assert lab.result.snr_db > 100 and not lab.message.value
 
 # %% [markdown]
-# The same fault has another SNR on [page 5](05_verify_onnxruntime.ipynb), because it measures a later stretch of the stream, in which the
-# window is full. An SNR belongs to its weights, its codes and its chunk schedule.
+# [Page 5](05_verify_onnxruntime.ipynb) loses keys and values too and finds another SNR, because it keeps the count of filled slots and measures a later stretch, in
+# which the window is full. An SNR belongs to its fault, its weights, its codes and its chunk schedule.
 #
 # ## What you can do now
 #

@@ -10,19 +10,19 @@
 # # 1 · Streaming by hand: one layer at a time, in plain PyTorch
 #
 # A codec's decoder is a row of layers, and streaming it comes down to one question for each of them: how does it get across the border between two chunks? This page
-# answers that for five kinds of layer, with numbers so small that you can check every border by eye. Then it puts them together into a toy codec, exports the toy, and runs it in ONNX
+# answers that for five kinds of layer, with numbers so small that you can check every border by eye. Then it puts three of them together into a toy codec, exports the toy, and runs it in ONNX
 # Runtime. It uses nothing of this project: all the code is on the page. The rest of the course is the same at full size.
 #
-# At the end you can
+# After this page you can
 #
 # 1. say of a convolution, a strided one, a transposed one, sliding-window attention and an LSTM what must be carried from one chunk to the next, how long it is, and what it is at the start,
 # 2. write each of them as a streaming step in a few lines of PyTorch,
 # 3. export a step to ONNX, read the exporter's warnings, and say what it costs not to,
 # 4. test the graph against the full sequence, and show that the test could have failed.
 #
-# You need to read PyTorch, and to know what a convolution and attention compute. It takes 45 minutes, of which two exercises take fifteen.
+# You need to read PyTorch, and to know what a convolution and attention compute. It takes 30 minutes, and 15 more for two exercises.
 #
-# Five words before we begin (the [glossary](guide/glossary.md) has them all). A **frame** is one step of the sequence that a layer works on. A **chunk** is the frames that arrive together, in one call. The **full sequence** is all frames in
+# Five words before we begin (the [glossary](guide/glossary.md) has them all). A **frame** is one place on the time axis of what a layer works on (from page 2 on it is the codes of 80 ms, and inside the model one frame can be many places). A **chunk** is the frames that arrive together, in one call. The **full sequence** is all frames in
 # a single call, and what a layer makes of it is right by definition. A **state** is what a layer carries from one call to the next. A **streaming step** takes a chunk and the state, and gives the
 # output for this chunk and the next state. A step is *exact* if its outputs, joined, equal the full sequence's, whatever the lengths of the chunks.
 
@@ -172,8 +172,8 @@ def check(name, layer, step, state, x):
         try:
             error = (stream(step, x, state, [length] * (12 // length)) - layer(x)).abs().amax(dim=(0, 1))
             found = f"frame {(error > 1e-4).nonzero()[0, 0]} is wrong" if error.max() > 1e-4 else ""
-        except RuntimeError as problem:
-            found = str(problem)
+        except Exception as problem:  # whatever your step raises is told as a case
+            found = f"{type(problem).__name__}: {problem}"
         if found:
             return print(f"✗ {name}: not yet. Case: chunks of {length}. Found: {found}. Likely: {likely}.")
     print(f"✓ {name}: right in all cases.")
@@ -226,7 +226,7 @@ check("residual block", block, block_step, EMPTY, torch.arange(12.0).view(1, 1, 
 # <details><summary>Answer</summary>For multiples of the stride. After a chunk of 3, one input has arrived that still waits for its partner. If it is not kept as well, all later outputs are a frame out of step.</details>
 
 # %%
-weight4 = torch.tensor([[[1.0, 0, 2, 1]]])
+weight4 = torch.tensor([[[1.0, 2, 1, 1]]])
 
 
 def strided(x):
@@ -243,20 +243,21 @@ for lengths, right in [([2, 4, 2], ["the last 2 kept"]), ([3, 3, 2], [])]:
 
 
 # %%
-def strided_step(x, state, weight, stride):
+def strided_step(x, state, weight, stride, bias=None, dilation=1):
     """x [B, C, T] and the inputs that are still needed -> the outputs that are ready, and what is needed next."""
-    x = torch.cat([state, x], dim=2)
-    ready = (x.size(2) - weight.size(2) + stride) // stride
-    y = F.conv1d(x, weight, stride=stride) if ready else x.new_zeros(x.size(0), weight.size(0), 0)
+    x, span = torch.cat([state, x], dim=2), dilation * (weight.size(2) - 1) + 1
+    ready = (x.size(2) - span + stride) // stride
+    y = F.conv1d(x, weight, bias, stride, 0, dilation) if ready else x.new_zeros(x.size(0), weight.size(0), 0)
     return y, x[:, :, ready * stride :]
 
 
 step = partial(strided_step, weight=weight4, stride=2)
 assert compare(strided, x, [3, 3, 2], ("with what waits", step, zeros)) == ["with what waits"]
+assert torch.equal(stream(step, x, zeros, [1] * 8), strided(x))  # half of these chunks give no output at all
 
 # %% [markdown]
-# > **Why.** A graph likes neither a state whose length changes nor the `if` above. Codecs avoid both, because they take whole frames of codes, and such a frame is a multiple of all strides. Then nothing ever waits, and the state of a strided convolution is a constant
-# > k − s inputs, or d·(k − 1) + 1 − s with a dilation. If your encoder must take any number of samples, let the client collect them until a frame is full.
+# > **Why.** In a graph, a state whose length changes is one more dynamic axis, and the `if` above is lost (section 7). Codecs need neither, because they take whole frames of codes, and such a frame is a multiple of all strides. Then nothing ever waits, and the state of a strided convolution is a constant
+# > k − s inputs, or d·(k − 1) + 1 − s with a dilation. So the step to *export* is `causal_step` with `stride=s`, which is exact if every chunk is a multiple of s; at another length its graph gives too few outputs, without an error. If your encoder must take any number of samples, let the client collect them until a frame is full.
 #
 # ## 3. Transposed convolution: overlap-add
 #
@@ -265,7 +266,7 @@ assert compare(strided, x, [3, 3, 2], ("with what waits", step, zeros)) == ["wit
 #
 # > **Predict.** Where are the wrong outputs this time, and what is missing in them?
 #
-# <details><summary>Answer</summary>The first k − s = 2 outputs after a border lack what the input before the border lays over them (unless that is 0). Padding before the chunk would not help: what was cut off is the *end* of an earlier input's share.</details>
+# <details><summary>Answer</summary>The first k − s = 2 outputs after a border lack what the input before the border lays over them (unless that is 0). Zeros in front of the chunk would not bring it back: what was cut off is the *end* of an earlier input's share.</details>
 
 # %%
 notes = torch.tensor([[[2.0, 1, 0, 2]]])
@@ -432,7 +433,7 @@ def post_rope(q, k, v, keys, values, count, saturating=False):
 # > **Predict.** From which frame on are the saturating *distances* wrong, and from which one does the head copy the wrong digit?
 #
 # <details><summary>Answer</summary>The distances are wrong from frame 4 on (counted from 0), the first one past the window. But the oldest frame in sight still is the one with the smallest mark, so the head takes the right one, until all four marks are 3: at frame 6. A test that ends at the window finds nothing, and one that ends
-# soon after it may not either. So test well past the window.</details>
+# soon after it may not either. So test well past the window. (With four equal marks all four scores are equal, and the head gives the mean of the values: 5.5 is that of 4, 5, 6 and 7.)</details>
 
 # %%
 growing, saturating = (partial(copy_step, attention=partial(post_rope, saturating=s)) for s in (False, True))
@@ -625,7 +626,7 @@ axes = {"codes": {1: "frames"}, "waveform": {2: "samples"}}
 graph, naive_graph = (export(step, dynamo=False, dynamic_axes=axes) for step in (toy_step, naive_step))
 
 # %% [markdown]
-# The two deprecation warnings are about the exporter itself and come with every export. The `TracerWarning` is the one that counts: *this value will be treated as a constant*. In the graph, each call now adds 3, as in the example.
+# The two deprecation warnings are about the exporter itself and come with every TorchScript export. The `TracerWarning` is the one that counts: *this value will be treated as a constant*. In the graph, each call now adds 3, as in the example.
 #
 # ## 8. Parity in ONNX Runtime
 #
@@ -674,8 +675,9 @@ for lost in STATES:
         assert ("×" in marks) == (len(lengths) > 1)
 
 # %% [markdown]
-# The pattern tells which state it was. Without the tail, one frame is wrong. Without the keys, the values or their count, W − 1 = 3 frames are wrong, and the tail carries that into a fourth. Without the left context it is most, because two frames are wrong, then attention looks at those for three more, and the tail carries that into a sixth. In a large model one
-# finds the guilty layer in the same way: **errors that begin at a border tell that a state is at fault, and the number of wrong frames tells which.**
+# The pattern tells which layer lost its state. Without the tail, one frame is wrong. Without the keys, the values or their count, W − 1 = 3 frames are wrong, and the tail carries that into a fourth. Without the left context it is most, because two frames are wrong, then attention looks at those for three more, and the tail carries that into a sixth. In a large model one
+# finds the guilty layer in the same way: **errors that begin at a border tell that a state is at fault, and the number of wrong frames tells which layer's**, if a chunk is longer than what the layers reach, as here, and no LSTM comes after the layer (behind one, everything is wrong). Keys, values and count have the same marks, because they belong to one layer: which of
+# them it is, one sees only by comparing the states themselves.
 #
 # ## 10. The recipe
 #
@@ -692,7 +694,7 @@ for lost in STATES:
 # And the order of work:
 #
 # 1. List the layers with their padding, and see that each is causal. One that is padded on both sides looks into the future, and streams only with a delay.
-# 2. Replace each layer that needs earlier frames by its step. Compare each step alone with its full sequence, in chunks of 1 among others.
+# 2. Replace each layer that needs earlier frames by its step. Compare each step alone with its full sequence, in chunks of 1 among others (with strided layers: of the product of the strides).
 # 3. Put the steps together, and compare well past the longest window.
 # 4. Export, read the warnings, and compare the graph by several schedules.
 # 5. Ablate each state. If a loss does not show, change the test until it does.
@@ -701,7 +703,9 @@ for lost in STATES:
 #
 # - Its convolutions carry weight norm. Fold it into the weights first (`torch.nn.utils.parametrize.remove_parametrizations(conv, "weight")`), or every call of the graph computes the norm again.
 # - Its config may pad by mirroring (`pad_mode="reflect"`). Then the start of the sequence depends on frames that come later, and no constant first state is exact; with `"constant"`, zeros are.
-# - The dynamo exporter can bake in the length of an LSTM's input, and then ONNX Runtime stops at another length with an error about a `Reshape`. The TorchScript exporter keeps it.
+# - An LSTM with h and c as inputs goes through the TorchScript exporter with seven `TracerWarning`s and a `UserWarning` about the batch size, and the graph is right all the same: the lines that they name are checks of shapes in
+#   PyTorch's own `rnn.py`. So look at the file and the line that a warning names, and run the graph at other lengths. The dynamo exporter can stop at `aten.lstm`, or bake in the length, and then ONNX Runtime stops at another length with an error about a `Reshape`
+#   ([page 11](11_another_codec.ipynb) has a way that suits both). For a dynamic batch, mind that the batch of h and c is axis 1.
 #
 # ## What you can do now
 #

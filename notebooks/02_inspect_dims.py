@@ -67,7 +67,7 @@ picture = schematics.memory_line(line, f"The codec on one line ({loaded.weights}
 # %% [markdown]
 # **Figure.** The decoder's stages by their names in the weights, codes at the top, waveform at the bottom. Left: how many
 # state tensors a stage has (of the transformer: keys and values of each layer, and a counter of frames), and the rate of
-# what it puts out. Middle: how far its states reach back, all together; note the log
+# what it puts out. Middle: how far its states reach back, of convolutions added up, of the transformer for one layer (section 5 has all of them); note the log
 # scale, on which the 5.7 s of attention and the 160 ms of the first convolution look closer than they are. Right: bytes for one stream.
 #
 # The shapes are read off a real run. Up to `pre_transformer` there is one vector a frame; from there the time axis grows.
@@ -79,7 +79,7 @@ print(f"{largest.name} has {largest.bytes / total:.0%} of the {total:,} bytes")
 # %%
 steps = stages(decoder)
 plots.table(
-    ["stage", "channels", "steps per frame", "rate (Hz)"],
+    ["stage", "channels", "time steps per frame", "rate (Hz)"],
     [(s.name, s.channels, s.samples_per_frame, f"{s.rate:.1f}") for s in steps],
 )
 
@@ -95,13 +95,13 @@ assert [stage.name for stage in line] == [stage.name for stage in steps[1:]]
 # sum of 16 vectors. (The official codec's first codebook is [*semantic*](guide/glossary.md#semantic-codebook): it is trained to carry what is said, and the others
 # how it sounds. The demo's was not trained for that.)
 #
-# > **Predict.** How much of the latents' energy does the first of 16 codebooks carry? And how loud is the error if only
-# > the last one is left out?
+# > **Predict.** Is the first of 16 codebooks more than half of the vectors' energy? And is the last one, whose vectors are among the smallest,
+# > small enough to be left out?
 #
 # <details><summary>Answer</summary>
 #
-# On the demo, little more than a third: it is the largest share, but the sum of the small ones is larger. Without the last
-# codebook, the SNR is 24 dB: its vectors are the smallest, and still the decoder has learned to rely on them.
+# Neither can be told without a measurement. On the demo the first carries little more than a third: it is the largest share, but the sum of
+# the small ones is larger. Without the last codebook, the SNR is 24 dB, because the decoder has learned to rely on it.
 #
 # </details>
 #
@@ -120,7 +120,7 @@ def with_first_codebooks(count):
 
 
 def missing(count):
-    """Share of the latents' energy that the first `count` codebooks leave out."""
+    """Share of the energy of the quantizer's vectors that the first `count` codebooks leave out."""
     whole, part = (d.quantizer.decode(torch.from_numpy(codes)) for d in (decoder, with_first_codebooks(count)))
     return float(((whole - part) ** 2).sum() / (whole**2).sum())
 
@@ -133,7 +133,7 @@ shares = [missing(count) for count in range(1, total_books + 1)]
 picture = plots.residual_by_codebook(shares, snr, f"What the first codebooks leave out ({loaded.weights})")
 
 # %% [markdown]
-# **Figure.** Left: the energy of the latents (the vectors that the decoder gets) that is missing if only the first codebooks
+# **Figure.** Left: the energy of the quantizer's vectors (what the decoder gets) that is missing if only the first codebooks
 # are summed. Right: SNR of the audio against that of all codebooks. The first codebooks repair the most energy; the audio
 # improves with every codebook up to the last one.
 
@@ -159,7 +159,7 @@ plots.player(reference, rate)
 #
 # The *windowed* design of [page 3](03_verify_wrapper.ipynb) keeps the transformer's keys and values, the last frames of input for the
 # first convolution, and a few frames for the convolutions after the transformer. `0..72` (on the demo) is a length that
-# grows from 0 to 72, the attention window. One declaration, `spec.py`, says this; the exporter, the file's metadata and the runtime all
+# grows from 0 to 72, the attention window (this design keeps one slot more than it needs, see page 3). One declaration, `spec.py`, says this; the exporter, the file's metadata and the runtime all
 # read it.
 
 # %%
@@ -204,7 +204,7 @@ assert all(d.config == d.weights for d in found)
 
 # %%
 head_dim = next(d for d in found if d.name == "head_dim")
-inputs = {"audio_codes": codes[:, :3], "is_last": np.zeros(1, np.float32)}
+inputs = {"audio_codes": codes[:, :3], "is_last": np.zeros(1, np.float32)}  # 0: more calls follow (page 3)
 seen = min(5, config.sliding_window)
 
 
@@ -241,7 +241,7 @@ assert (official["head_dim"], by_formula) == (64, 32)
 # computes it. Change it and run the cell: `check` tries it on three models, says what is wrong, and gives a hint. (As shipped
 # it is not solved.)
 #
-# *Needs:* this section, and what grouped-query attention is.
+# *Needs:* this section. In *grouped-query attention* several query heads share one head of keys and values; the config has a number for each.
 
 
 # %% tags=["exercise"]
@@ -262,7 +262,8 @@ solution("head_dim")
 # *before* the changed frame would be a look into the future. The convolutions and the transformer are measured apart, because the first reach a fixed time
 # back, and the second one window for each layer.
 #
-# > **Predict.** The window is 72 frames and there are 8 layers. How far back does a latent depend on the codes?
+# > **Predict.** The window is 72 frames and there are 8 layers. How far back does a
+# > *latent*, a vector that the transformer gives to the convolutions, depend on the codes?
 #
 # <details><summary>Answer</summary>
 #

@@ -11,9 +11,9 @@
 #
 # The two streaming steps of [page 3](03_verify_wrapper.ipynb), the windowed one and the exact one, become ONNX files here. PyTorch has two exporters.
 # Both keep the operations on tensors; neither keeps Python. What Python decided during the export is a constant in the file, so the file
-# may be wrong at every length but the one that it was made with, and nothing stops the export.
+# may be wrong at every length but the one that it was made with, and often nothing stops the export.
 #
-# At the end of this page you can
+# After this page you can
 #
 # 1. say what a trace keeps and what it loses, and find the constant in the graph,
 # 2. tell the one warning that matters from the others, and know when there is none,
@@ -21,7 +21,7 @@
 # 4. say what symbolic shapes lose, and export with both exporters,
 # 5. check a graph before you give it away.
 #
-# **You need** the two steps of [page 3](03_verify_wrapper.ipynb). **Time:** 20 minutes, and 10 to 20 for the exercises.
+# **You need** the two steps of [page 3](03_verify_wrapper.ipynb). **Time:** 20 minutes, and 25 for three exercises.
 
 # %% tags=["parameters"]
 import os
@@ -52,7 +52,7 @@ loaded = checkpoint.load(CHECKPOINT)
 print(f"weights: {loaded.weights}")
 
 # %% [markdown]
-# ## 1. A dynamic length is baked in; the only sign is a TracerWarning
+# ## 1. A dynamic length is baked in; a TracerWarning may be the only sign
 #
 # `torch.onnx.export(..., dynamo=False)` *traces*: it runs the module once on an example and writes down each operation on a tensor. Python control flow and Python
 # numbers are evaluated while it runs, so they end up in the graph as constants. Sizes lie on the border between the two. While tracing, `x.size(1)` returns a
@@ -130,7 +130,7 @@ class BakedInLength(torch.nn.Module):
 # %% [markdown]
 # > **Predict.** Both steps are traced with 3 frames. Then 5 frames go into each graph. How many come out, and does anything warn?
 #
-# <details><summary>Answer</summary>Three: two frames are lost in every call. The export warns once, in the middle of warnings that every export causes; when the
+# <details><summary>Answer</summary>Three: two frames are lost in every call. The export warns once, in the middle of warnings that right exports cause too; when the
 # graph runs, nothing warns at all.</details>
 #
 # The names and axes of a step come from its `spec`, which section 3 is about.
@@ -164,8 +164,8 @@ path.unlink()
 plots.table(["step", "line", "warnings", "advice", "about the graph", "2 in", "3 in", "5 in"], rows)
 
 # %% [markdown]
-# The table counts what was said during the four exports, and how many frames come out of each graph when 2, 3 and 5 go in. *Advice* is what PyTorch says of every
-# export, also of a right one: that the exporter is old, that it did not fold a constant. This is what you get on your screen for the windowed step:
+# The table counts what was said during the four exports, and how many frames come out of each graph when 2, 3 and 5 go in. *Advice* is what PyTorch says of
+# right graphs as well: that the exporter is old, that it did not fold a constant. This is what you get on your screen for the windowed step:
 
 # %%
 wrong = warned["windowed", "int()"]
@@ -181,9 +181,8 @@ for design in steps:
 assert [row[5:] for row in rows] == [(2, 3, 3), (2, 3, 5)] * 2
 
 # %% [markdown]
-# > **Trap.** The `TracerWarning` is the only sign. It names the line, but it is one warning among many, and it does not stop the export. Nor does every
-# > length that is baked in cause one: `min`, `max` and `if` on a size warn with this exporter and not with the other, and a loop over `range` with
-# > neither ([7 · the catalogue](07_trap_catalogue.ipynb) has them all; in the exercise below it is `torch.tensor` on the same line that warns). So look at the result too: run the graph at other lengths than the example's.
+# > **Trap.** Here the `TracerWarning` is the only sign. It names the line, but it is one warning among many, and it does not stop the export. Other
+# > lengths are baked in without any sign: a loop over `range` with this exporter, and several of these lines with the other one, of section 4 ([7 · the catalogue](07_trap_catalogue.ipynb) has them all; in the exercise below it is `torch.tensor` on the same line that warns). So look at the result too: run the graph at other lengths than the example's.
 #
 # ### Exercise: lengths baked in ●○○ · 10 min
 #
@@ -274,7 +273,7 @@ solution("the if")
 # %% [markdown]
 # ## 3. Names and axes: each tensor must be named
 #
-# An ONNX graph knows no modules and no `*args`: every state is an input and an output of its own. If it gets no name, the exporter makes one up, and if its axis is not
+# An ONNX graph knows no modules and no `*args`: every state is an input and an output of its own. If it gets no name, the exporter makes one up, and if an axis of an input is not
 # declared dynamic, its length is a constant. Here is the exact step without names:
 
 # %%
@@ -313,7 +312,8 @@ assert rows[0][4] == 3 < rows[1][4], "batch, frames and samples"
 assert all(value.name != tensor.name for value, tensor in zip(unnamed.output, steps["exact"].spec.all_outputs))
 
 # %% [markdown]
-# The windowed step needs a name for the length of each state before and after the call, because its states grow until they are full. In the exact step they have one shape
+# The windowed step's states grow until they are full, so each length has a name before the call and another one after it: three of the convolutions and one for each layer, which its keys and values share. With batch, frames and
+# samples these are 25 at 8 layers. In the exact step they have one shape
 # from the first call on: the rows, the frames of a call and its samples are all that is dynamic.
 #
 # ### Exercise: names and axes ●○○ · 10 min
@@ -343,13 +343,13 @@ solution("names and axes")
 # ## 4. Symbolic shapes, and what they lose
 #
 # `dynamo=True` does not record a run. It follows the code with a symbol in place of each dynamic length, so of the right column of section 1's table
-# some lines stop the export with an error, and others stay symbolic. Its own loss is the *0/1 specialization*: an example with a length of 0 or 1 gets no symbol, because these two lengths mean something else
+# some lines stop the export with an error, some stay symbolic, and some are baked in without any sign ([7 · the catalogue](07_trap_catalogue.ipynb) has each). Its own loss is the *0/1 specialization*: an example with a length of 0 or 1 gets no symbol, because these two lengths mean something else
 # to broadcasting and to memory layout, and the exporter would have to follow both cases.
 #
-# > **Predict.** `RunningSum` above is right for every length. It is exported with an example of one frame, `x` being declared dynamic. Which lengths
-# > does the result take?
+# > **Predict.** `RunningSum` above is right for every length. It is exported with an example of one frame, and the axis of `x` is declared as `Dim.AUTO`, which means
+# > "dynamic if possible". Is it?
 #
-# <details><summary>Answer</summary>One frame, and no other, if the axis is declared as <code>Dim.AUTO</code>, "dynamic if possible". One line of a log says so. An example of
+# <details><summary>Answer</summary>No: the program takes one frame, and no other length. One line of a log says so. An example of
 # three frames gives a symbol.</details>
 
 
@@ -379,7 +379,7 @@ assert not isinstance(three, int)
 
 # %% [markdown]
 # The last line printed is the start of the example that the package uses for both exporters: at least 2 on every dynamic axis, each with a length of its own, since two
-# equal lengths may be taken for one symbol. With it, both exporters give the same from the same class. They take `dynamic_axes` by the tensors' names, and `dynamic_shapes` by the
+# equal lengths may be taken for one symbol. With it, both exporters give the same from the same class. TorchScript takes `dynamic_axes`, by the tensors' names, and dynamo `dynamic_shapes`, by the
 # function's arguments, in which all of `*states` is *one* entry; the spec has both. Here is the package's call:
 
 # %%
@@ -424,10 +424,13 @@ for name, step in wrong.items():
     assert not (build / "refused.onnx").exists()
 
 # %% [markdown]
+# The first two refusals say what failed at the first validation run that did (its `fill` is how many frames the state holds), then the line that the trace names, and then the axis, which is looked for in calls of their own that change one length at a time. The third
+# is refused by its form, before any run.
+#
 # > **Why.** What this validates is that the graph is the *step*. Whether the step is the *model*, it cannot say: a step with a wrong state exports without an error and without a
 # > warning. That is why page 3 came first, and why [page 5](05_verify_onnxruntime.ipynb) compares whole streams.
 #
-# Now the loaded decoder, in both designs. These are the two files of the next page.
+# Now the loaded decoder, in both designs. Page 5 runs both files, and a third one with a longer left context.
 
 # %%
 folder = build / "onnx_export"
@@ -470,7 +473,7 @@ print({design: f"{len(m.graph.input)} inputs, {len(m.graph.output)} outputs" for
 # %% [markdown]
 # ## 7. The official dimensions fit too
 #
-# Random weights, since the real ones must be downloaded; the graph's structure and size do not depend on them: 435 MiB (456 million bytes).
+# Random weights, since the real ones must be downloaded; the graph's structure and size do not depend on them: 435 MiB (457 million bytes).
 
 # %%
 if SKIP_OFFICIAL:

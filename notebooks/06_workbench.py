@@ -12,7 +12,7 @@
 # Pages 3 to 5 checked a streaming step that was right. Here you change it, and one call says whether it still is: `judge` runs the chunk schedules, goes past
 # the window, shares a call among rows at different offsets, exports, compares the graph, ablates each state, and names the likely cause of what is wrong.
 #
-# At the end of this page you can
+# After this page you can
 #
 # 1. change the mask, the cache or any layer of the streaming step, and read within half a minute whether it still streams,
 # 2. tell from the table where a fault lies: in the computation, in what is carried on, between rows, or in the graph,

@@ -21,9 +21,10 @@
 # 2. write an 8-bit matrix product, and get the precision of 16 bits from two of them,
 # 3. hold a file to the SNR that was measured when it was written,
 # 4. judge by number and by ear what is left of the audio, and what it costs in time,
-# 5. move a stream from one precision to another in mid-sentence,
-# 6. say when a row's rounding depends on its batch,
-# 7. say why random weights tell nothing about it.
+# 5. tell the precision of a file from that of the runtime, and read back which one ran,
+# 6. move a stream from one precision to another in mid-sentence,
+# 7. say when a row's rounding depends on its batch,
+# 8. say why random weights tell nothing about it.
 #
 # *Prerequisites:* [4 · Export](04_export_onnx.ipynb) and [5 · Verify](05_verify_onnxruntime.ipynb). About 10 minutes. Each number is of the weights that are named
 # beside it: the demo is a small model, and the official weights are not part of this project.
@@ -37,6 +38,8 @@ BUILD = os.environ.get("QWEN3_CODEC_BUILD", "")  # where graphs go; by default t
 FRAMES = int(os.environ.get("QWEN3_CODEC_BITS_FRAMES", "60"))
 
 # %%
+from importlib.util import find_spec
+
 import numpy as np
 import torch
 from pystoi import stoi
@@ -48,6 +51,7 @@ from qwen3_codec.exporting.precision import EXAMPLE_FRAMES, PRECISIONS, export_i
 from qwen3_codec.measure import benchmark
 from qwen3_codec.model import checkpoint, small_config
 from qwen3_codec.runtime import max_error, measured_snr_of, snr_db
+from qwen3_codec.runtime.cpu import processor
 
 # %%
 loaded = checkpoint.load(CHECKPOINT, audio=AUDIO)
@@ -206,7 +210,7 @@ print(report)
 assert report.passed
 
 # %% [markdown]
-# ## 4. What is left of the audio, and what it costs
+# ## 4. What is left of the audio
 #
 # One row is new: all matrix products and convolutions in 8 bits with *one scale for each tensor*, which ONNX Runtime's quantizer does in a single line.
 
@@ -247,23 +251,47 @@ print("the noise of int8 alone, ten times as loud")
 plots.player(np.clip(10 * (waves["int8"] - reference), -1, 1), rate)
 
 # %% [markdown]
-# Time is measured for each design alone, in rounds. On a model as small as the demo 8 bits are *slower*: its layers are so narrow that there is nothing to gain, and rounding is work
-# too. The gain comes with the official widths, for which [costs](guide/costs.md) has the table.
+# ## 5. The precision of the runtime
+#
+# The file is one place where bits can be saved, the runtime is another. [OpenVINO](https://docs.openvino.ai) takes a float32 file and computes its products in bfloat16 if it is asked to (`precision="bf16"`) and the processor has
+# instructions for it. A bfloat16 is the upper half of a float32: the same range, and 8 significant bits in place of 24. The file and the states stay in float32, therefore the client changes nothing but one argument. What is asked for
+# is a *hint*, and on another processor something else may run; `session.precision` is what the compiled model says of itself.
+#
+# > **Predict.** An int8 number has 8 bits, and a bfloat16 has 8 significant ones. Which of the two is closer to float32 here?
+#
+# <details><summary>Answer</summary>bfloat16, on the demo by some 5 dB. It rounds each number to 8 significant bits, a small one as finely as a large one; in int8 all numbers of a row share
+# one scale, so that the small ones are left with a few steps.</details>
 
 # %%
-designs = ("exact", "exact_float16", "exact_int8")
+rows = []
+for hint in ("f32", "bf16", "f16") if find_spec("openvino") else ():
+    session = CodecSession(paths["float32"], 1, runtime="openvino", precision=hint)
+    rows.append((hint, session.precision, f"{snr_db(reference, session.decode(codes, [3])):.1f}"))
+    sessions[session.title] = session
+print(f"on {processor()}" if rows else "OpenVINO is not here: pip install openvino")
+plots.table(["asked for", "what ran", f"SNR (dB), {loaded.weights}"], rows)
+
+# %% [markdown]
+# A float32 product that another library computes differs by rounding alone, as the row f32 shows. Below f32 the tolerance of float32 cannot hold, so `verify --runtime openvino --precision bf16` measures the SNR, as it does for an int8
+# file.
+#
+# Now the time of all these, each design alone, in rounds:
+
+# %%
+designs = ["exact", "exact_float16", "exact_int8"]
+designs += [f"exact_openvino_{hint}" for hint in ("f32", "bf16") if rows]
 options = {"chunks": (1, 12), "threads": 1, "rounds": 1, "designs": designs, "streams": ()}
 result = benchmark(loaded, graphs, 24, progress=plots.progress, **options)
 figure = plots.cost_against_sound(result.chunked, f"Compute time against SNR ({result.weights})")
 
 # %% [markdown]
-# **Figure.** Each mark is a design with chunks of N frames: compute time of one frame, and SNR of the stream. Upwards is better, and so is left. On these weights int8 is neither, so on a model of
-# this size it saves file size alone.
+# **Figure.** Each mark is a design with chunks of N frames: compute time of one frame, and SNR of the stream. Upwards is better, and so is left. On a model as small as the demo 8 or 16 bits
+# gain no time: its layers are so narrow that there is little to multiply, and rounding is work too. The gain comes with the official widths, for which [costs](guide/costs.md) has the table.
 
 # %% [markdown]
-# ## 5. A stream moves from one precision to another
+# ## 6. A stream moves from one precision to another
 #
-# All three graphs have the same states, in float32. Therefore a stream can change over in mid-sentence: start in 8 bits while the machine is busy, go on in float32.
+# All these graphs have the same states, in float32. Therefore a stream can change over in mid-sentence, from file to file and from runtime to runtime: start in 8 bits while the machine is busy, go on in float32.
 #
 # > **Predict.** The second half is computed in float32. Is it as exact as a stream that was in float32 from the start?
 #
@@ -283,7 +311,7 @@ print(f"in 8 bits {before:.1f} dB, then in float32 {after:.1f} dB: the noise in 
 assert after > before
 
 # %% [markdown]
-# ## 6. When a row's rounding depends on its batch
+# ## 7. When a row's rounding depends on its batch
 #
 # The scale of a layer's input is found in each call, so the same frame is rounded differently in another chunk. `int8` is therefore not exact for any chunk schedule: it is as exact as its
 # measured SNR says. Rows of a batch have scales of their own, so the *values* of a neighbour do not matter. The *number* of rows can matter, because a runtime may add the same float32
@@ -315,7 +343,7 @@ assert np.isfinite(beside[0]).all() and not np.isfinite(beside[1]).all()
 assert snr_db(wanted[0], beside[0]) > 25
 
 # %% [markdown]
-# ## 7. Random weights tell nothing about it
+# ## 8. Random weights tell nothing about it
 #
 # The same kind of graph in the same bits has another SNR on weights that were never trained, and so has float32. A number from random weights is therefore no bound for trained ones, nor is the demo's
 # for the official ones. That is why each file is measured when it is written.

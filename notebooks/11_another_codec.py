@@ -521,7 +521,7 @@ assert own_codec.main(build, exporters=("torchscript",))
 # 4. **Load it with `eager` attention**, and call its layers one by one under a mask and positions of your own: [a KV cache of pre-RoPE keys](03_verify_wrapper.ipynb#4.-A-KV-cache-of-pre-RoPE-keys).
 # 5. **Give every state one shape, zeros at the start, and for attention a count** for each row, in its own steps.
 # 6. **Validate the step in PyTorch before any export**: one frame at a time, odd chunk schedules, past the window, two rows, batch rows at different offsets.
-# 7. **Export, and run the graph at other lengths** than the example's: [a dynamic length is baked in](04_export_onnx.ipynb#1.-A-dynamic-length-is-baked-in;-the-only-sign-is-a-TracerWarning).
+# 7. **Export, and run the graph at other lengths** than the example's: [a dynamic length is baked in](04_export_onnx.ipynb#1.-A-dynamic-length-is-baked-in;-a-TracerWarning-may-be-the-only-sign).
 # 8. **Validate the graph, and ablate each state in turn**: what nobody would notice, nobody has tested.
 #
 # If the loss of a state does not show, the comparison is too blunt for it. Scale the weights that read this state (section 6) or the input; stream longer, if the state is not yet full; or, if the whole waveform is quiet, give `parity` a

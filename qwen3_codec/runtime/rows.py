@@ -74,7 +74,8 @@ class Rows(Atomic):
             if len({stream.state[name].shape[1:] for stream in streams}) > 1:
                 shapes = ", ".join(str(list(stream.state[name].shape)) for stream in streams)
                 raise ValueError(
-                    f"the streams' {name} have the shapes {shapes}: this graph joins streams at one offset only"
+                    f"the streams' {name} have the shapes {shapes}: streams of this graph join when their states are "
+                    "equally long, as they are at one offset, and from where all of them are full"
                 )
         if len({stream._suppressed for stream in streams}) > 1:
             raise ValueError("a stream that was just primed cannot be joined with one that was not: this graph buffers")

@@ -58,7 +58,7 @@ class Parity:
         lines += [f"  {name}: its loss does not show, so it is NOT tested" for name in self.unnoticed]
         if not self.passed:
             return "\n".join([*lines, "FAILED"])
-        short = f", but these frames do not fill {', '.join(self.unfilled)}: no call that came later was tested"
+        short = f", but these frames do not fill {', '.join(self.unfilled)}: no call began after they were full"
         return "\n".join([*lines, "passed" + short * bool(self.unfilled)])
 
 

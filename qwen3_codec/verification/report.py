@@ -189,7 +189,7 @@ class Verdict:
             return [f"FAILED: {failure}" for failure in self.failures] or [PASSED]
         return [
             f"{PASSED}, but these {self.frames} frames do not go past the window: all states are full after "
-            f"{self.frames_to_fill}, and no call that came later was tested"
+            f"{self.frames_to_fill}, and no call began later than that"
         ]
 
 

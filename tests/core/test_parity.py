@@ -103,7 +103,7 @@ def test_what_a_stream_does_not_fill_is_named(right, samples):
     """`past` holds two samples: full before the last call but one from four calls of one on."""
     fills = {n: parity(right, one_shot, samples[:, :n], [[1]]) for n in (1, 2, 3, 4, 20)}
     assert [found.unfilled for found in fills.values()] == [("past", "seen"), ("past", "seen"), ("past",), (), ()]
-    assert str(fills[3]).endswith("passed, but these frames do not fill past: no call that came later was tested")
+    assert str(fills[3]).endswith("passed, but these frames do not fill past: no call began after they were full")
     assert str(fills[20]).endswith("passed")
 
 

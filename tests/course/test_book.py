@@ -384,6 +384,8 @@ def test_the_chinese_pages_are_chinese_and_the_others_english(texts):
     assert texts["zh/index.html"].h1.text.startswith("在 PyTorch 之外")
     assert texts["zh/index.html"].html["lang"] == "zh-CN"
     assert texts["zh/04_export_onnx.html"].h1.text == texts["04_export_onnx.html"].h1.text
+    turn = {name: texts[f"{name}index.html"].select_one(".next-page .context").text.strip() for name in ("", "zh/")}
+    assert turn == {"": "Next", "zh/": "下一页"}
     switch = "a.language"
     assert texts["guide/install.html"].select_one(switch)["href"] == "../zh/guide/install.html"
     assert texts["zh/guide/install.html"].select_one(switch)["href"] == "../../guide/install.html"

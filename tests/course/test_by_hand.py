@@ -205,11 +205,12 @@ def test_an_exercise_is_not_yet_right_and_its_solution_is(page, capsys, name):
     ("right", "wrong", "found", "likely"),
     [
         ("zeros(1, 1, 2), ", "ones(1, 1, 2), ", "chunks of 12. Found: frame 0 is wrong", "the state at the start"),
+        ("(first, second)", "(first,)", "chunks of 4. Found: IndexError: tuple index", "not all is carried over"),
         ("(first, second)", "(first, 0 * second)", "chunks of 4. Found: frame 4 is wrong", "not all is carried over"),
         (
             "(first, second)",
             "(first, F.elu(h)[:, :, -2:])",
-            "chunks of 1. Found: Calculated padded",
+            "chunks of 1. Found: RuntimeError: Calculated padded",
             "a chunk is shorter",
         ),
     ],

@@ -17,13 +17,15 @@ from .sources import NOTEBOOKS, write_sources
 
 LANGUAGE = "zh_CN"
 LOCALE = NOTEBOOKS / "locale"
+THEME = "sphinx"  # the catalogue of what the theme itself says: Sphinx reads it under this name
 WORD = re.compile(r"[^\W\d_]{3}")  # what has none is a number with its unit, which another run gives anew
 
 
 def catalogues(locale: Path = LOCALE) -> dict[str, Path]:
     """Those that are there: {page: file}."""
     folder = locale / LANGUAGE / "LC_MESSAGES"
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.po"))}
+    found = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.po"))}
+    return {name: path for name, path in found.items() if name != THEME}
 
 
 def catalogue(path: Path) -> Catalog:

@@ -220,7 +220,7 @@ def overlap(kernel: int, stride: int, inputs: int, border: int, title: str) -> F
     axes.set(ylim=(inputs - 0.4, -0.9), xticks=range(0, (inputs - 1) * stride + kernel + 1, stride))
     legend = (
         ("#8db3e2", "", "input of an earlier chunk"),
-        ("#8db3e2", "xx", "what it adds to this chunk: the state"),
+        ("#8db3e2", "xx", "what it adds to this chunk, and needs its state for"),
         ("#5b8f5b", "", "input of this chunk"),
     )
     legend_below(axes, 3, [_patch(*each) for each in legend])

@@ -23,13 +23,13 @@ SHADES = ("//", "\\\\", "..", "xx")
 
 @styled
 def call_times(series: Mapping[str, Sequence[float]], chunk: int, chunk_ms: float, title: str) -> Figure:
-    """Time of each call in ms over its place in the stream, {label: times} for chunks of `chunk` frames.
+    """Time of each call in ms, {label: times}, one call after the other, for chunks of `chunk` frames.
 
     `chunk_ms` is how long the chunk's audio lasts: calls that stay below that line keep up with playing.
     """
-    figure, axes = one_panel(3.8, title, xlabel="first frame of the chunk", ylabel="time of the call (ms)")
+    figure, axes = one_panel(3.8, title, xlabel=f"call of {chunk} frames", ylabel="time of the call (ms)")
     for label, times, style in lines(series):
-        axes.plot([index * chunk for index in range(len(times))], times, label=label, markersize=5, **style)
+        axes.plot(range(1, len(times) + 1), times, label=label, markersize=5, **style)
     plain_log(axes.yaxis, [chunk_ms, *(time for times in series.values() for time in times)])
     integers(axes.xaxis)
     limit_line(axes, chunk_ms, f"real time: the chunk's audio lasts {chunk_ms:.0f} ms")

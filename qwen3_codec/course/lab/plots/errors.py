@@ -99,7 +99,7 @@ def residual_by_codebook(residual: Sequence[float], snr_db: Mapping[int, float],
     figure, (left, right) = panels(3.6, 1, 2)
     figure.suptitle(fitted(title, figure))
     left.bar(range(1, len(residual) + 1), [100 * share for share in residual], color="#c9b458", edgecolor="black")
-    left.set(ylabel="energy of the latents\nthat is missing (%)", title="before the decoder")
+    left.set(ylabel="energy of the vectors\nthat is missing (%)", title="before the decoder")
     right.plot(list(snr_db), list(snr_db.values()), "o-", color="black")
     right.set(ylabel="SNR against all codebooks (dB)", title="after it: the audio")
     for axes in (left, right):
