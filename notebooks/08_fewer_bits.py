@@ -93,8 +93,8 @@ print("hurts least:", ", ".join(f"{row.name} ({row.snr_db:.1f} dB)" for row in o
 from qwen3_codec.exporting.precision import PRODUCT_OF_KIND, IntegerProduct, treatment
 
 plots.table(
-    ["kind of layer", "in the first block", "in later ones"],
-    [(kind, treatment(kind, 0), treatment(kind, 99)) for kind in PRODUCT_OF_KIND],
+    ["kind of layer", "in block 1", "in block 2", "in later ones"],
+    [(kind, *(treatment(kind, block) for block in range(3))) for kind in PRODUCT_OF_KIND],
 )
 
 # %% [markdown]
@@ -253,14 +253,14 @@ plots.player(np.clip(10 * (waves["int8"] - reference), -1, 1), rate)
 # %% [markdown]
 # ## 5. The precision of the runtime
 #
-# The file is one place where bits can be saved, the runtime is another. [OpenVINO](https://docs.openvino.ai) takes a float32 file and computes its products in bfloat16 if it is asked to (`precision="bf16"`) and the processor has
-# instructions for it. A bfloat16 is the upper half of a float32: the same range, and 8 significant bits in place of 24. The file and the states stay in float32, therefore the client changes nothing but one argument. What is asked for
+# The file is one place where bits can be saved, the runtime is another. [OpenVINO](https://docs.openvino.ai) takes a float32 file and computes its products in bfloat16 on a processor that has
+# instructions for it, and it does so by itself: `CodecSession` asks for f32 unless you say `precision="bf16"`, whereas whoever loads a file with OpenVINO directly has to set `INFERENCE_PRECISION_HINT`. A bfloat16 is the upper half of a float32: the same range, and 8 significant bits in place of 24. The file and the states stay in float32, therefore the client changes nothing but one argument. What is asked for
 # is a *hint*, and on another processor something else may run; `session.precision` is what the compiled model says of itself.
 #
 # > **Predict.** An int8 number has 8 bits, and a bfloat16 has 8 significant ones. Which of the two is closer to float32 here?
 #
-# <details><summary>Answer</summary>bfloat16, on the demo by some 5 dB. It rounds each number to 8 significant bits, a small one as finely as a large one; in int8 all numbers of a row share
-# one scale, so that the small ones are left with a few steps.</details>
+# <details><summary>Answer</summary>bfloat16, on the demo by some 5 dB. It rounds each number to 8 significant bits, a small one as finely as a large one; in int8 a weight shares its scale with all others of its
+# output, and in the one-term layers an input with its row.</details>
 
 # %%
 rows = []
@@ -272,7 +272,7 @@ print(f"on {processor()}" if rows else "OpenVINO is not here: pip install openvi
 plots.table(["asked for", "what ran", f"SNR (dB), {loaded.weights}"], rows)
 
 # %% [markdown]
-# A float32 product that another library computes differs by rounding alone, as the row f32 shows. Below f32 the tolerance of float32 cannot hold, so `verify --runtime openvino --precision bf16` measures the SNR, as it does for an int8
+# A float32 product that another library computes differs by rounding alone, as the row f32 shows. (Where f16 was asked for and bf16 ran, the processor has no 16-bit floats of that kind, or OpenVINO prefers the other.) Below f32 the tolerance of float32 cannot hold, so `verify --runtime openvino --precision bf16` measures the SNR, as it does for an int8
 # file.
 #
 # Now the time of all these, each design alone, in rounds:

@@ -120,7 +120,7 @@ assert found.shape == wanted.shape and (found == wanted).mean() >= 0.999
 # ## 3. The edges: the first sample, and a last frame that is not full
 #
 # **The first sample.** One convolution pads with copies of its edge (`replicate`) instead of zeros. Its empty state is therefore not zeros: the stream has to copy its own first step into it. With
-# plain zeros, the first frames differ:
+# plain zeros, the beginning differs:
 
 # %%
 first = audio[: 12 * step]
@@ -146,7 +146,7 @@ figure = plots.frame_errors(
 )
 
 # %% [markdown]
-# **Figure.** Largest error of the latents by frame. With the edge copied it is rounding; with zeros it is large in the first frames and dies away as the start leaves the [receptive field](guide/glossary.md#receptive-field).
+# **Figure.** Largest error of the latents by frame. With the edge copied it is rounding; with zeros it is large in the first frame. On the demo it is large there alone, because that convolution's padding is all that differs.
 
 # %% tags=["check"]
 size = max(1.0, right.abs().max().item())

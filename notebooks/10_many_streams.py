@@ -25,8 +25,8 @@
 # 5. measure what batching saves,
 # 6. estimate what ten thousand streams need, by arithmetic.
 #
-# *Prerequisites:* [5 · Verify in ONNX Runtime](05_verify_onnxruntime.ipynb). About 10 minutes. All of it runs without a server, whose part is simulated from the same configuration. If the server is at hand
-# (Linux on x86; `make serve` and `make test` fetch it), the same streams go through the real one too.
+# *Prerequisites:* [5 · Verify in ONNX Runtime](05_verify_onnxruntime.ipynb). About 10 minutes. All of it runs without a server, whose part is simulated from a configuration of its own kind. If the server is at hand
+# (Linux on x86; `make serve` and `make test` fetch it), the same streams go through a real one too, with the other backend (section 5).
 
 # %% tags=["parameters"]
 import os
@@ -115,10 +115,10 @@ assert named == [(before.name, after.name) for before, after in spec.states]
 assert all(state.initial_state[0].zero_data and -1 not in state.dims for state in config.sequence_batching.state)
 
 # %% [markdown]
-# ## 3. Triton pairs states by sorted name, whatever the configuration says
+# ## 3. Triton pairs states by sorted name
 #
 # The configuration names pairs of inputs and outputs. Triton does not use them to carry a state over: it keeps the names of the inputs and those of the outputs in two sorted lists, and takes the entry of the same
-# rank (`SequenceStates::OutputState` in `src/sequence_state.cc` of its core). Names that sort alike on both sides are safe. The windowed graph keeps the names that its users know, `past_key_0` and
+# rank (`SequenceStates::OutputState` in `src/sequence_state.cc` of its core). (Read in its source and not run here. A pair that shares one buffer, `use_same_buffer_for_input_output`, is not swapped, and so is not concerned.) Names that sort alike on both sides are safe. The windowed graph keeps the names that its users know, `past_key_0` and
 # `next_key_0`, and they do not sort alike.
 #
 # > **Predict.** How many of the windowed graph's states get another state's value, and does anything report it?
@@ -212,7 +212,7 @@ figure = plots.offsets(offsets, f"Rows of each call, and their offsets ({loaded.
 # %% [markdown]
 # ## 5. The same traffic on the real server
 #
-# The same streams on Triton, with the Python model. Each is a client of its own that sends a chunk, waits for its samples, and sends the next. A request has `audio_codes`, a number for the sequence, and whether
+# The same streams on Triton, with the Python model, which holds the states itself. So this tests the batching and the client, and not the pairing of section 3. Each is a client of its own that sends a chunk, waits for its samples, and sends the next. A request has `audio_codes`, a number for the sequence, and whether
 # this is its start or its end.
 
 # %%

@@ -15,7 +15,7 @@
 # After this page you can
 #
 # 1. find out what a model that you did not write has to carry from call to call,
-# 2. write its streaming step in some thirty lines, and say which of its mistakes a short test would miss,
+# 2. write its streaming step in some thirty lines, and say which test would miss which of its mistakes,
 # 3. stream a part that the package does not know, and a recurrent one in both exporters,
 # 4. start on a model of your own, from a template.
 #
@@ -234,7 +234,7 @@ print(f"largest error: {max_error(wanted, both):.1e}")
 assert max_error(wanted, both) < MAX_ERROR
 
 # %% [markdown]
-# ## 5. Two mistakes that a short test misses
+# ## 5. Two mistakes, and the tests that miss them
 #
 # > **Predict.** The codec of this project makes one step of attention a frame, Mimi makes two. A wrapper that counts *frames* hides half of the valid cache slots behind the mask. At which chunk length does a test of 60 frames not show it?
 #
@@ -270,8 +270,8 @@ by_frame = {name: e.reshape(2, 60, -1).max(axis=(0, 2)) for name, e in errors.it
 figure = plots.frame_errors(by_frame, "Chunks of one frame, random weights", "largest error in a frame")
 
 # %% [markdown]
-# **Figure.** Largest error in each frame against the one-shot decoder, for a wrapper without a count and for the right one. Later frames depend on the wrong ones for as long as these are in the window of some layer. Then the curves meet, so an
-# average over a long test hides what the first second would have shown.
+# **Figure.** Largest error in each frame against the one-shot decoder, for a wrapper without a count and for the right one. Later frames depend on the wrong ones for as long as these are in the window of some layer. Then the curves meet, so a
+# test of a late stretch does not see it, and an SNR over a long stream hardly does.
 
 # %%
 assert error_of(CountsFrames, [60]).max() < MAX_ERROR < error_of(CountsFrames, [1]).max()
@@ -503,11 +503,13 @@ solution("gate order")
 # %% [markdown]
 # ## 10. A template for a model of your own
 #
-# `qwen3_codec/course/own_codec.py` is a file to copy. It has three places that are marked: your model, your layers, your step. As it comes, a small codec with a GRU stands there, so it runs at once. These are the two that take thought; the rest is
-# the way of this page, and stays as it is.
+# `qwen3_codec/course/own_codec.py` is a file to copy. It has three places that are marked: your model, your layers, your step. As it comes, a small codec with a GRU stands there, so it runs at once. The step is what takes thought:
 
 # %%
-code(own_codec.Step, own_codec.main)
+code(own_codec.Step)
+
+# %% [markdown]
+# `main` is the way of this page and stays as it is: it exports, verifies, and ablates each state.
 
 # %%
 assert own_codec.main(build, exporters=("torchscript",))
@@ -537,6 +539,6 @@ assert own_codec.main(build, exporters=("torchscript",))
 #
 # - Read off a run what a codec has to carry from call to call, and how far one frame reaches, if there is an end.
 # - Write the streaming step of a codec that you did not write, a recurrent one too, and export it with either exporter.
-# - Say which mistakes a short test, small weights or a quiet waveform would hide.
+# - Say which mistakes a single call, a late stretch, small weights or a quiet waveform would hide.
 #
 # **Next:** [12 · Capstones](12_capstones.ipynb), because a streaming counterpart and a parity test of your own are the two things that a new model asks for.
