@@ -72,12 +72,11 @@ def test_a_sentence_changes_its_runtime_three_times(exact, shallow_codes, wavefo
     np.testing.assert_allclose(np.concatenate(heard, axis=1), waveform, atol=MAX_ERROR)
 
 
-@pytest.mark.parametrize(("precision", "least"), [("float16", 40), slow(("int8", 20))])
-def test_a_file_in_fewer_bits(tiny, tmp_path, precision, least):
+def test_a_file_in_float16(tiny, tmp_path):
     """OpenVINO's optimizer renames what such a file casts at once."""
-    path, codes = drafted(tiny, wrapper_in(tiny, precision), tmp_path / "x.onnx"), random_codes(tiny.decoder, 90)
+    path, codes = drafted(tiny, wrapper_in(tiny, "float16"), tmp_path / "x.onnx"), random_codes(tiny.decoder, 90, 2)
     found, wanted = opened(path).decode(codes, [7, 1]), CodecSession(path, 1).decode(codes, [7, 1])
-    assert snr_db(one_shot(tiny.decoder, codes), found) > least and snr_db(wanted, found) > least
+    assert snr_db(one_shot(tiny.decoder, codes), found) > 40 < snr_db(wanted, found)
 
 
 def test_rows_of_an_int8_file_and_the_least_that_it_is_held_to(tiny, tmp_path):
