@@ -253,7 +253,7 @@ plots.player(np.clip(10 * (waves["int8"] - reference), -1, 1), rate)
 # ## 5. The precision of the runtime
 #
 # The file is one place where bits can be saved, the runtime is another. [OpenVINO](https://docs.openvino.ai) takes a float32 file and computes its products in bfloat16 on a processor that has
-# instructions for it, and it does so by itself: `CodecSession` asks for f32 unless you say `precision="bf16"`, whereas whoever loads a file with OpenVINO directly has to set `INFERENCE_PRECISION_HINT`. A bfloat16 is the upper half of a float32: the same range, and 8 significant bits in place of 24. The file and the states stay in float32, therefore the client changes nothing but one argument. What is asked for
+# instructions for it, and it does so by itself: `CodecSession` asks for f32 unless you say `precision="bf16"`, whereas a program that loads a file with OpenVINO directly has to set `INFERENCE_PRECISION_HINT`. A bfloat16 is the upper half of a float32: the same range, and 8 significant bits in place of 24. The file and the states stay in float32, therefore the client changes nothing but one argument. What is asked for
 # is a *hint*, and on another processor something else may run; `session.precision` is what the compiled model says of itself.
 #
 # > **Predict.** An int8 number has 8 bits, and a bfloat16 has 8 significant ones. Which of the two is closer to float32 here?
