@@ -51,7 +51,6 @@ from qwen3_codec.exporting.precision import EXAMPLE_FRAMES, PRECISIONS, export_i
 from qwen3_codec.measure import benchmark
 from qwen3_codec.model import checkpoint, small_config
 from qwen3_codec.runtime import max_error, measured_snr_of, snr_db
-from qwen3_codec.runtime.cpu import processor
 
 # %%
 loaded = checkpoint.load(CHECKPOINT, audio=AUDIO)
@@ -268,7 +267,8 @@ for hint in ("f32", "bf16", "f16") if find_spec("openvino") else ():
     session = CodecSession(paths["float32"], 1, runtime="openvino", precision=hint)
     rows.append((hint, session.precision, f"{snr_db(reference, session.decode(codes, [3])):.1f}"))
     sessions[session.title] = session
-print(f"on {processor()}" if rows else "OpenVINO is not here: pip install openvino")
+if not rows:
+    print("OpenVINO is not here: pip install openvino")
 plots.table(["asked for", "what ran", f"SNR (dB), {loaded.weights}"], rows)
 
 # %% [markdown]
@@ -282,6 +282,7 @@ designs = ["exact", "exact_float16", "exact_int8"]
 designs += [f"exact_openvino_{hint}" for hint in ("f32", "bf16") if rows]
 options = {"chunks": (1, 12), "threads": 1, "rounds": 1, "designs": designs, "streams": ()}
 result = benchmark(loaded, graphs, 24, progress=plots.progress, **options)
+print(f"on {result.processor}")
 figure = plots.cost_against_sound(result.chunked, f"Compute time against SNR ({result.weights})")
 
 # %% [markdown]

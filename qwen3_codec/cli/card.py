@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from ..runtime.engines import runtime_options
 from ..runtime.metrics import parse_schedule
 from ..runtime.progress import progress
 from . import options
@@ -20,6 +21,8 @@ def add_options(parser) -> None:
     )
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads of PyTorch and ONNX Runtime")
     parser.add_argument("--provider", default="cpu", help="ONNX Runtime's execution provider: cpu, cuda, ...")
+    runtime_options(parser)
+    options.least_snr(parser)
     parser.add_argument("--folder", type=Path, default=Path("build/card"), help="where graphs are kept")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.md", help="the page to write")
 
@@ -33,7 +36,19 @@ def run(args) -> int:
     loaded = checkpoint.load(args.checkpoint)
     chunks = tuple(parse_schedule(args.chunks))
     exporters = tuple(args.exporters.split(","))
-    made, cost = make(loaded, args.folder, args.frames, chunks, args.threads, progress(), args.provider, exporters)
+    made, cost = make(
+        loaded,
+        args.folder,
+        args.frames,
+        chunks,
+        args.threads,
+        progress(),
+        args.provider,
+        exporters,
+        args.runtime,
+        args.precision,
+        args.min_snr,
+    )
     with written_whole(args.output) as draft:
         draft.write_text(markdown(loaded, made, cost, versions()), encoding="utf-8")
     print(f"{args.output}: {len(made)} exports, {len(cost.rows)} rows of times", file=sys.stderr)

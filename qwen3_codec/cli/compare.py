@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..model.checkpoint.config import OFFICIAL_CONFIG
 from ..runtime.audio import read_waveform
+from ..runtime.graph_file import read_graph
 from ..runtime.metrics import parse_schedule
 from ..runtime.progress import progress
 from ..verification.compare import compare
@@ -42,6 +43,5 @@ def run(args) -> int:
 
 
 def _config(graph: Path) -> dict:
-    from ..runtime import CodecSession
-
-    return json.loads(CodecSession(graph).metadata["config"])
+    metadata, _ = read_graph(graph)
+    return json.loads(metadata["config"])

@@ -94,8 +94,8 @@ def session(args):
     from ..runtime import CodecSession
 
     made = CodecSession(args.graph, args.threads, [args.provider], runtime=args.runtime, precision=args.precision)
-    if made.precision != args.precision:
-        print_note(f"{args.precision} was asked for; on this processor it runs as {made.title}")
+    if made.note:
+        print_note(made.note)
     return made
 
 

@@ -3,7 +3,7 @@
 from . import options
 
 ABOUT = "replay the self-test that a graph carries (needs no torch); exit 1 where this machine computes something else"
-EXAMPLE = "build/decoder.onnx --threads 2"
+EXAMPLE = "build/decoder.onnx --runtime openvino --precision bf16"
 
 
 def add_options(parser) -> None:

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = loaded_when_asked(
     __name__,
     {
         "benchmark": "bench",
-        "cost_of": "bench",
-        "gflop_per_frame": "bench",
+        "cost_of": "operations",
+        "gflop_per_frame": "operations",
     },
 )

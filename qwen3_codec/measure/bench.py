@@ -3,18 +3,17 @@
 Ways to decode the same codes: the one-shot decoder in PyTorch and in ONNX Runtime; the stateless graph that recomputes
 25 frames of left context for each chunk (as `chunked_decode` upstream and many servers do); the windowed design with
 4 + 4 frames and with a full left context; the exact one in float32, quantized, and with several streams in one call;
-where asked for, the file of the exact one in float32 under OpenVINO.
+where asked for, the files of the exact one under OpenVINO.
 
 Each is measured alone: loaded, warmed up, called, and unloaded again, in several rounds in turn so that a change of the
 machine's speed meets them all. (Graphs that share a process hurt each other's caches, and their threads wait for each
 other. How much is measured too: the column "in turn" has all of them loaded, and called one after the other.)
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
 from math import ceil
@@ -22,19 +21,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..exporting.export import exported
 from ..exporting.precision.export import export_in, wrapper_in
 from ..model.checkpoint import Checkpoint, example_codes
-from ..model.checkpoint.upstream import code2wav_config
-from ..model.decoder import CodecDecoder
 from ..model.one_shot import one_shot
 from ..model.receptive_field import conv_receptive_field
 from ..runtime import CodecSession
 from ..runtime.cpu import processor
-from ..runtime.engines import F32, OPENVINO, PRECISIONS, starter
+from ..runtime.engines import F32, ONNX_RUNTIME, OPENVINO, PRECISIONS, starter
 from ..runtime.measured_snr import FLOAT16, FLOAT32, INT8
 from ..runtime.metrics import chunk_lengths, max_error, snr_db
 from ..runtime.progress import no_progress
@@ -42,87 +37,18 @@ from ..runtime.providers import CPU, provider_name
 from ..spec import StateSpec
 from ..streaming.exact import ExactStreamingWrapper, OneShotWrapper
 from ..streaming.windowed import StatefulCodecONNXWrapper
+from .costs import PYTORCH, Benchmark, Row
+from .operations import gemm_gflops, gflop_per_frame
 
 CONTEXT_FRAMES = 25  # upstream's `left_context_size`
 CHUNKS = (1, 3, 4, 12)
 STREAMS = (4, 16)  # rows of one call, at one frame a call
 ROUNDS = 3
 CALLS = 5  # that are timed, of each design in each round
-GEMM_SIZE = 1536
 EXACT = {"exact": FLOAT32, "exact_float16": FLOAT16, "exact_int8": INT8}  # graph: precision
-# The same file of float32 under OpenVINO, measured where it is asked for: {design: what it is to compute in}.
-OPENVINO_IN = {f"exact_openvino_{precision}": precision for precision in PRECISIONS}
+# The same files under OpenVINO, measured where it is asked for: {design: (graph, what it is to compute in)}.
+OPENVINO_IN = {f"{file}_openvino_{ran}": (file, ran) for file, ran in product(EXACT, PRECISIONS)}
 DESIGNS = ("one_shot", "windowed", "full_history", *EXACT)  # graphs, each of which has its rows
-
-
-@dataclass(frozen=True)
-class Row:
-    """One design at one chunk length. Times in ms; `first_audio_ms` is the audio time waited for, plus compute.
-
-    `median_ms` is that of the quickest round, `p95_ms` and `call_ms` are of all.
-
-    `ms_per_frame` is for one stream's frame: a call's time over its frames and its `streams`. `in_turn_ms` is the
-    median call where every other design is loaded and called in between.
-    """
-
-    design: str
-    chunk: int
-    streams: int
-    median_ms: float
-    p95_ms: float
-    in_turn_ms: float
-    ms_per_frame: float
-    realtime_factor: float
-    first_audio_ms: float
-    max_error: float
-    snr_db: float
-    state_bytes: int
-    file_bytes: int
-    call_ms: list[float] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """All rows, and what the machine can do: `gemm_gflops` is the rate of a float32 matrix product in this run."""
-
-    weights: str
-    threads: int
-    frames: int
-    gemm_gflops: float
-    gflop_per_frame: float
-    frame_ms: float
-    processor: str
-    rows: list[Row]
-
-    @property
-    def limit_ms_per_frame(self) -> float:
-        """Time for one frame if every operation ran at the matrix product's rate."""
-        return 1000 * self.gflop_per_frame / self.gemm_gflops
-
-    @property
-    def chunked(self) -> list[Row]:
-        """The rows of one stream that is decoded chunk by chunk."""
-        return [row for row in self.rows if row.streams == 1 and row.chunk < self.frames]
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self) | {"limit_ms_per_frame": self.limit_ms_per_frame}, indent=2)
-
-    def __str__(self) -> str:
-        lines = [
-            f"weights: {self.weights}; {self.frames} frames of {self.frame_ms:.0f} ms; {self.threads} threads",
-            f"processor: {self.processor}",
-            f"matrix product: {self.gemm_gflops:.0f} GFLOP/s; the decoder: {self.gflop_per_frame:.2f} GFLOP a frame, "
-            f"so at least {self.limit_ms_per_frame:.1f} ms",
-            f"{'design':28} {'N':>4} {'ms/call':>8} {'p95':>8} {'in turn':>8} {'ms/frame':>9} {'x real':>7} "
-            f"{'first audio':>12} {'max error':>10} {'SNR dB':>7} {'state bytes':>12} {'file MB':>8}",
-        ]
-        for r in self.rows:
-            lines.append(
-                f"{r.design:28} {r.chunk:4} {r.median_ms:8.1f} {r.p95_ms:8.1f} {r.in_turn_ms:8.1f} "
-                f"{r.ms_per_frame:9.1f} {r.realtime_factor:7.2f} {r.first_audio_ms:9.0f} ms {r.max_error:10.1e} "
-                f"{r.snr_db:7.1f} {r.state_bytes:12,} {r.file_bytes / 1e6:8.1f}"
-            )
-        return "\n".join(lines)
 
 
 @dataclass
@@ -140,14 +66,15 @@ class _Case:
     lookahead: int = 0
     state_bytes: int = 0
     file_bytes: int = 0
+    runtime: str = PYTORCH
     waveform: np.ndarray | None = None
     seconds: list[float] = field(default_factory=list)
     in_turn: list[float] = field(default_factory=list)
 
     def listen(self, session: CodecSession | None, codes: np.ndarray) -> None:
-        """Keep the sound of all codes; this is the warm-up too. What OpenVINO computes in, it says itself."""
-        if asked := OPENVINO_IN.get(self.graph):
-            self.design = f"exact, {session.title}" + (f" ({asked} asked)" if asked != session.precision else "")
+        """Keep the sound of all codes; this is the warm-up too. What ran, and in which precision, the runtime says."""
+        if session:
+            self.runtime = session.title + (f" ({session.asked} asked)" if session.note else "")
         self.waveform = np.concatenate([*self.start(session, codes, 0)], axis=1)
 
     def row(self, reference: np.ndarray, frame_ms: float) -> Row:
@@ -158,6 +85,7 @@ class _Case:
         pair = np.repeat(reference, self.streams, 0)[:, : self.waveform.shape[1]], self.waveform
         return Row(
             design=self.design,
+            runtime=self.runtime,
             chunk=self.chunk,
             streams=self.streams,
             median_ms=median,
@@ -192,8 +120,12 @@ def benchmark(
     rounds: int = ROUNDS,
     designs: Sequence[str] = DESIGNS,
     streams: Sequence[int] = STREAMS,
+    runtime: str = ONNX_RUNTIME,
+    precision: str = F32,
 ) -> Benchmark:
     """Measure `designs` on the same codes; graphs are kept in `folder` and made again only where they do not fit.
+
+    `runtime` and `precision` are a `CodecSession`'s, for all but the designs that name their own.
 
     PyTorch's one-shot decoder is always among them. Errors are of the first `frames`; times are of full chunks behind
     them. Quantized graphs are written whatever their SNR is: it stands in the row. Raises ValueError for frames,
@@ -210,13 +142,18 @@ def benchmark(
     if odd := [design for design in designs if design not in (*DESIGNS, *OPENVINO_IN)]:
         raise ValueError(f"there is no design {odd[0]!r}; there are {', '.join((*DESIGNS, *OPENVINO_IN))}")
     provider_name(provider)
-    if {*designs} & {*OPENVINO_IN}:  # before the measurement, which would be lost
-        starter(OPENVINO, F32)
+    # Before the measurement, which would be lost.
+    for name, wanted in {(runtime, precision), *((OPENVINO, F32) for design in designs if design in OPENVINO_IN)}:
+        starter(name, wanted)
     codes = example_codes(checkpoint, frames)
+
+    def load(graph: str, path: Path) -> CodecSession:
+        if graph in OPENVINO_IN:
+            return CodecSession(path, threads, runtime=OPENVINO, precision=OPENVINO_IN[graph][1])
+        return CodecSession(path, threads, [provider], runtime=runtime, precision=precision)
+
     with _torch_threads(threads):
-        return _measured(
-            checkpoint, codes, folder, frames, chunks, threads, progress, provider, rounds, designs, streams
-        )
+        return _measured(checkpoint, codes, folder, frames, chunks, threads, progress, load, rounds, designs, streams)
 
 
 @contextmanager
@@ -231,7 +168,7 @@ def _torch_threads(count: int) -> Iterator[None]:
 
 
 def _measured(
-    checkpoint, codes, folder, frames, chunks, threads, progress, provider, rounds, designs, streams
+    checkpoint, codes, folder, frames, chunks, threads, progress, load_file, rounds, designs, streams
 ) -> Benchmark:
     decoder = checkpoint.decoder
     reference = one_shot(decoder, codes)
@@ -239,9 +176,7 @@ def _measured(
     cases = _cases(decoder, paths, specs, frames, chunks, streams)
 
     def load(graph: str | None) -> CodecSession | None:
-        if graph in OPENVINO_IN:
-            return CodecSession(paths[graph], threads, runtime=OPENVINO, precision=OPENVINO_IN[graph])
-        return CodecSession(paths[graph], threads, [provider]) if graph else None
+        return load_file(graph, paths[graph]) if graph else None
 
     # Long enough that each design has all its left context when its calls are timed.
     timed = np.resize(codes, (1, CONTEXT_FRAMES + CALLS * max(frames, *chunks), codes.shape[2]))
@@ -287,14 +222,14 @@ def _graphs(
         "full_history": lambda: StatefulCodecONNXWrapper(decoder, conv_receptive_field(decoder), 0),
     }
     makers |= {name: partial(wrapper_in, checkpoint, precision) for name, precision in EXACT.items()}
-    makers |= dict.fromkeys(OPENVINO_IN, makers["exact"])
+    makers |= {name: makers[file] for name, (file, _) in OPENVINO_IN.items()}
     wrappers = {name: makers[name]() for name in makers if name in designs}
     paths = {}
     for name, wrapper in progress(wrappers.items(), desc="graphs", unit="graph"):
-        precision = EXACT.get(name, FLOAT32)
+        file, _ = OPENVINO_IN.get(name, (name, F32))
+        precision = EXACT.get(file, FLOAT32)
         in_fewer_bits = partial(export_in, precision, write=exported, least_snr_db=float("-inf"))
         write = exported if precision == FLOAT32 else in_fewer_bits
-        file = "exact" if name in OPENVINO_IN else name
         paths[name] = write(checkpoint, wrapper, folder / f"{file}.onnx")
     return paths, {name: wrapper.spec for name, wrapper in wrappers.items()}
 
@@ -323,8 +258,9 @@ def _cases(decoder, paths: dict[str, Path], specs: dict[str, StateSpec], frames:
 
     def name_of(graph):
         """As the report says it; the windowed designs by their frames of left context and of look-ahead."""
-        if graph in EXACT or graph in OPENVINO_IN:
-            return graph.replace("_", ", ")
+        file, _ = OPENVINO_IN.get(graph, (graph, F32))
+        if file in EXACT:
+            return file.replace("_", ", ")
         return "windowed {conv_history_frames}+{lookahead_frames}".format_map(specs[graph].settings)
 
     names = {graph: name_of(graph) for graph in specs if graph != "one_shot"}
@@ -348,31 +284,3 @@ def _with_context(session: CodecSession, codes: np.ndarray, chunk: int, start: i
         first = max(0, start - CONTEXT_FRAMES)
         yield session.stream().push(codes[:, first : start + length])[:, (start - first) * rate :]
         start += length
-
-
-def gemm_gflops(size: int = GEMM_SIZE, repeats: int = 10) -> float:
-    """Best rate of a float32 matrix product in PyTorch, in GFLOP/s: what this machine can do at most."""
-    a, b = torch.randn(2, size, size, generator=torch.Generator().manual_seed(0))
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        a @ b
-        seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / min(seconds) / 1e9
-
-
-def cost_of(config: dict) -> tuple[float, StateSpec]:
-    """GFLOP a frame and the interface of the exact design for a checkpoint's `config`. Shapes say both: no weights."""
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        decoder = CodecDecoder(code2wav_config(config["decoder_config"], config["output_sample_rate"]))
-        wrapper = ExactStreamingWrapper(decoder)
-        return gflop_per_frame(wrapper), wrapper.spec
-
-
-def gflop_per_frame(wrapper: ExactStreamingWrapper, frames: int = 12) -> float:
-    """Operations of matrix products and convolutions for one frame (PyTorch's own counter), in GFLOP."""
-    state = [torch.from_numpy(array) for array in wrapper.spec.zero_state().values()]
-    codes = torch.zeros(1, frames, wrapper.spec.num_quantizers, dtype=torch.int64)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        wrapper(codes, *state)
-    return counter.get_total_flops() / frames / 1e9

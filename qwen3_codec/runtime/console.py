@@ -33,13 +33,20 @@ def run_command(run: Callable[[argparse.Namespace], int], args: argparse.Namespa
         message, error = package_trouble(failed), failed
         if message is None and not isinstance(failed, (ValueError, OSError, RuntimeError)):
             raise
-        message = message or " ".join(str(failed).split())
+        message = message or " ".join(_in_words(failed).split())
     except KeyboardInterrupt as interrupt:
         message, error, code = "interrupted; no file is left half written", interrupt, 130
     # The loop that failed is still held by the traceback, and with it a progress bar. What is printed comes below it.
     traceback.clear_frames(error.__traceback__)
     print(f"{name}: {message}", file=sys.stderr)
     return code
+
+
+def _in_words(error: Exception) -> str:
+    """An error of the system as others are said: the file, then what it is; Python begins with a number."""
+    if isinstance(error, OSError) and error.strerror and error.filename and not error.filename2:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 @contextmanager

@@ -41,14 +41,16 @@ def _quota(folder: Path) -> float | None:
 # What decides how quickly products run: the widths, then the units for 8 and 16 bits.
 _UNITS = "avx2 avx512f avx_vnni avx512_vnni avx512_bf16 avx512_fp16 amx_int8 amx_bf16 amx_fp16 asimd asimddp bf16 i8mm"
 
+UNKNOWN = "unknown"
+
 
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Its name, and the units for products that it has; "unknown" where Linux does not say."""
+    """Its name, and the units for products that it has; UNKNOWN where Linux does not say."""
     if not cpuinfo.is_file():
-        return "unknown"
+        return UNKNOWN
     fields: dict[str, str] = dict(re.findall(r"^(.+?)\s*:\s*(.*)$", cpuinfo.read_text(), re.MULTILINE))
     has = {*fields.get("flags", fields.get("Features", "")).split()}
-    return ", ".join([fields.get("model name", "unknown"), *(unit for unit in _UNITS.split() if unit in has)])
+    return ", ".join([fields.get("model name", UNKNOWN), *(unit for unit in _UNITS.split() if unit in has)])
 
 
 def sums_overflow(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

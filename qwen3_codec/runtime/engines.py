@@ -10,6 +10,7 @@ import numpy as np
 from ..spec import StateSpec
 
 ONNX_RUNTIME, OPENVINO = "onnxruntime", "openvino"
+TITLES = {ONNX_RUNTIME: "ONNX Runtime", OPENVINO: "OpenVINO"}
 RUNTIMES = {ONNX_RUNTIME: "on_onnxruntime", OPENVINO: "on_openvino"}
 F32, BF16, F16 = "f32", "bf16", "f16"
 PRECISIONS = (F32, BF16, F16)
@@ -62,5 +63,7 @@ def starter(runtime: str, precision: str) -> Start:
         raise ValueError(f"there is no runtime {runtime!r}; there are {', '.join(RUNTIMES)}")
     if precision not in PRECISIONS:
         raise ValueError(f"there is no precision {precision!r}; there are {', '.join(PRECISIONS)}")
+    if runtime == ONNX_RUNTIME and precision != F32:
+        raise ValueError(f"ONNX Runtime computes in the file's own precision; {precision} is for OpenVINO")
     start: Start = import_module(f".{RUNTIMES[runtime]}", __package__).start
     return start

@@ -15,7 +15,7 @@ except ModuleNotFoundError as error:
 
 from ..spec import StateSpec, TensorSpec
 from .cpu import sums_overflow
-from .engines import F32
+from .engines import F32, ONNX_RUNTIME, TITLES
 from .graph_file import GraphError, check_tensors
 from .providers import provider_name
 
@@ -23,7 +23,7 @@ from .providers import provider_name
 class OnnxRuntime:
     """An `Engine`."""
 
-    title, precision = "ONNX Runtime", F32
+    title, precision = TITLES[ONNX_RUNTIME], F32
 
     def __init__(self, session: onnxruntime.InferenceSession):
         self._session = session
@@ -55,8 +55,6 @@ def start(
     providers: tuple,
     options: list | None,
 ) -> OnnxRuntime:
-    if precision != F32:
-        raise ValueError(f"ONNX Runtime computes in the file's own precision; {precision} is for OpenVINO")
     wanted = [provider_name(name) for name in providers]
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads

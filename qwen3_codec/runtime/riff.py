@@ -5,6 +5,7 @@ was stopped leaves an old one, and a download breaks off.
 RIFF: Multimedia Programming Interface and Data Specifications 1.0, 1991. RF64 and BW64: EBU Tech 3306, ITU-R BS.2088.
 """
 
+import re
 import struct
 from dataclasses import dataclass
 
@@ -83,15 +84,27 @@ def read(content: bytes) -> Wav | None:
 
 
 def _length_there(content: bytes, start: int, length: int, block: int) -> int:
-    """`length` where the file ends there, or goes on with chunks; else all that is left of the file is samples."""
+    """`length` where the file ends there, or goes on with chunks; else all that is left of the file is samples.
+
+    But for a text at its end: who could not go back to write the length may have written that behind them.
+    """
     place = start + length + length % 2
-    if place >= len(content):
+    if place < len(content):
+        believed = _are_chunks(content, place)
+    else:
         believed = place - len(content) <= length % 2 and length % block == 0
-        return length if believed else len(content) - start
+    if believed:
+        return length
+    texts = (found.start() for found in re.compile(b"LIST|id3 ").finditer(content, start))
+    return next((place for place in texts if _are_chunks(content, place)), len(content)) - start
+
+
+def _are_chunks(content: bytes, place: int) -> bool:
+    """Whether the file is chunks from there to its end."""
     while place + 8 <= len(content) and _is_name(content[place : place + 4]):
         size = _number(content[place + 4 : place + 8])
         place += 8 + size + size % 2
-    return length if len(content) <= place <= len(content) + 1 else len(content) - start
+    return len(content) <= place <= len(content) + 1
 
 
 def _is_name(four: bytes) -> bool:

@@ -32,7 +32,8 @@ class CodecSession:
     after a `fork`, not before: a runtime's threads do not live on in the child.
 
     Attributes: `spec` (the graph's `StateSpec`), `metadata` ({key: text} as written into the file), `path`; `title` and
-    `precision`, the runtime and what its products run in, which is said by the runtime and not by who asked.
+    `precision`, the runtime and what its products run in, which is said by the runtime and not by who asked; `asked`,
+    the precision that was asked for.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class CodecSession:
         cores = threads or usable_cores()
         self._engine = start(self.path, self.metadata, self.spec, cores, precision, tuple(providers), options)
         self.title, self.precision = self._engine.title, self._engine.precision
+        self.asked = precision
         self._output_names = [spec.name for spec in self.spec.all_outputs]
 
     def __reduce__(self) -> tuple[type["CodecSession"], tuple[Any, ...]]:
@@ -69,6 +71,13 @@ class CodecSession:
     def providers(self) -> list[str]:
         """ONNX Runtime's execution providers that run, the preferred one first; OpenVINO's device."""
         return self._engine.providers
+
+    @property
+    def note(self) -> str:
+        """A sentence for the user where another precision runs than was asked for, else nothing."""
+        if self.precision == self.asked:
+            return ""
+        return f"{self.asked} was asked for; on this processor it runs as {self.title}"
 
     @property
     def weights_sha256(self) -> str:

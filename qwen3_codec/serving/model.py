@@ -36,6 +36,7 @@ class TritonPythonModel:
         gpu = [{"device_id": args["model_instance_device_id"]}] if args["model_instance_kind"] == "GPU" else None
         where = int(given["threads"]), [given["provider"]], gpu, given["runtime"], given["precision"]
         self.session = CodecSession(Path(args["model_repository"], args["model_version"], "model.onnx"), *where)
+        pb_utils.Logger.log_info(self.session.note or f"it runs in {self.session.title}")
         self.idle_seconds = config["sequence_batching"]["max_sequence_idle_microseconds"] / 1e6
         self.streams, self.last_used, self.gauge_value = {}, {}, None
         self.lock, self.ended = threading.Lock(), threading.Event()
@@ -78,9 +79,8 @@ class TritonPythonModel:
             )
         self.last_used[name] = time.monotonic()
         codes = array(pb_utils.get_input_tensor_by_name(request, "audio_codes"))
-        if request.flags() & END and codes.shape[1] == 0:
-            return codes
-        return check_codes(codes, self.session.spec, batch=1)
+        ends_empty = request.flags() & END and codes.shape[1] == 0
+        return codes if ends_empty else check_codes(codes, self.session.spec, batch=1)
 
     def decode(self, indices, names, codes):
         """{index: answer} for chunks of one length: the rows are joined, decoded in one call, and parted again."""

@@ -172,6 +172,8 @@ def run(args) -> int:
     if not 0 <= args.port < 2**16:
         raise ValueError(f"--port is {args.port}, must be in 0..{2**16 - 1}")
     session = CodecSession(args.graph, args.threads, runtime=args.runtime, precision=args.precision)
+    if session.note:
+        print(session.note, file=sys.stderr, flush=True)
     example = read_rows(args.example, session.spec)[0] if args.example else None
     limits = Limits(args.max_streams, args.max_frames, args.idle)
     server = Server(session, limits, _voices(args.voice, session), example, args.origin, args.max_batch)

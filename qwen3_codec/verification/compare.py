@@ -16,22 +16,12 @@ from ..runtime.metrics import MAX_ERROR, chunk_lengths, max_error, snr_db
 from ..runtime.progress import Progress, no_progress
 from ..runtime.resampling import resample
 from .alignment import best_lag, explained, frame_lags, overlap
+from .borders import COMMON_RATES, SHOWN, clicks, there_and_back
 
-# Rates that sound files have; one is tried where the lengths are in its proportion.
-COMMON_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 # A cause counts where taking it out leaves a quarter of the squared error or less (6 dB).
 CLEARLY = 0.25
 # Two waveforms are the same sound where one explains half of the other's energy.
 ALIKE = 0.5
-# Borders that are named one by one.
-SHOWN = 5
-# A resampler's filter, cut off at a chunk's end, is wrong for so long on either side: 99.8 % of the energy, at 8 kHz.
-CLICK_SECONDS = 0.004
-# Resamplers differ in how they fade out below half the lower rate; what lies under this share of it, all of them keep.
-KEPT_BY_ALL = 0.7
-# Of a cut-off resampler's error at most 0.53 lies below that share (measured with five resamplers and five rates), of
-# one wrong sample 0.7, of a lost state of the decoder's last convolutions 0.9 and more.
-BELOW_THE_EDGE = 0.6
 
 
 @dataclass(frozen=True)
@@ -136,7 +126,7 @@ def compare(
         findings += _borders(lags, missing, pieces, lost)
         findings += _loudness(*together)
         if lags == [lag] * len(lags) and max_error(*together) > MAX_ERROR:
-            findings += _clicks(mine, theirs, lag, per_frame, rate, theirs_was)
+            findings += clicks(mine, theirs, lag, per_frame, rate, theirs_was)
     chunks = []
     for a, b in pairwise(accumulate(chunk_lengths(len(starts), schedule), initial=0)):
         pair = _joined(frames[a:b])
@@ -180,7 +170,7 @@ def _at_rate(
         found = _resampled(f"theirs is at {other} Hz {why}", other, rate)
         sound = resample(theirs, other, rate).astype(np.float64)
         # A sample or two at a high rate may become none.
-        return _there_and_back(mine, rate, other), sound if sound.size else np.zeros(1), other, [found]
+        return there_and_back(mine, rate, other), sound if sound.size else np.zeros(1), other, [found]
 
     if their_rate is not None and their_rate != rate:
         return brought_from(their_rate, "by its header")
@@ -199,58 +189,6 @@ def _at_rate(
 def _resampled(why: str, their_rate: int, rate: int) -> str:
     empty = f", where nothing is left above {their_rate // 2} Hz" if their_rate < rate else ""
     return f"{why}: compared at {rate} Hz, mine brought to theirs and back{empty}"
-
-
-def _there_and_back(samples: np.ndarray, rate: int, other: int) -> np.ndarray:
-    """As many samples, of what a waveform at the other rate can hold."""
-    back = resample(resample(samples, rate, other), other, rate)[: len(samples)].astype(np.float64)
-    return np.pad(back, (0, len(samples) - len(back)))
-
-
-def _clicks(mine: np.ndarray, theirs: np.ndarray, lag: int, per_frame: int, rate: int, their_rate: int) -> list[str]:
-    """Is the difference at borders of frames, on both sides of them, and nearly none in between?
-
-    A decoder is causal: a state that is lost is heard behind a border alone. What is wrong before it as well was done
-    to chunks of the waveform. At another rate two things are in the way. How a resampler fades out below half the lower
-    rate shows everywhere, so it is filtered out; and a filter spreads a short error to both sides. A resampler that is
-    cut off rings at that edge, as a lost state does not: most of its error must be in what was filtered out.
-    """
-    near = round(CLICK_SECONDS * rate)
-    first = -(-max(lag, 0) // per_frame)
-    mine, theirs = overlap(mine, theirs, lag, first * per_frame, len(mine))
-    frames = len(mine) // per_frame
-    if per_frame < 4 * near or frames < 2:
-        return []
-    whole = squares = _squares(mine, theirs)
-    if their_rate != rate:
-        low = round(KEPT_BY_ALL * min(rate, their_rate))
-        squares = _squares(_there_and_back(mine, rate, low), _there_and_back(theirs, rate, low))
-
-    def around(squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The energy before and behind each border between two frames."""
-        by_frame = squares[: frames * per_frame].reshape(frames, per_frame)
-        return by_frame[:-1, -near:].sum(axis=1), by_frame[1:, :near].sum(axis=1)
-
-    middles = squares[: frames * per_frame].reshape(frames, per_frame)[:, per_frame // 4 : -(per_frame // 4)]
-    middle = middles.mean(axis=1) * near
-    clicks = np.minimum(*around(squares)) > 5 * (middle[1:] + middle[:-1])
-    before, behind = (side[clicks].sum() for side in around(squares))
-    if before + behind <= ALIKE * squares.sum() or min(before, behind) < 0.1 * max(before, behind):
-        return []
-    if their_rate != rate and before + behind > BELOW_THE_EDGE * sum(side[clicks].sum() for side in around(whole)):
-        return []
-    places = [str(first + 1 + border) for border in np.flatnonzero(clicks)]
-    shown = ", ".join(places[:SHOWN]) + (", ..." if places[SHOWN:] else "")
-    return [
-        f"the difference lies within {1000 * CLICK_SECONDS:g} ms on both sides of where a frame begins, at frame "
-        f"{shown}: each chunk was resampled (or filtered, or faded) on its own; one resampler for the whole stream has "
-        "no borders (`decode --resample`, soxr.ResampleStream)"
-    ]
-
-
-def _squares(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Squared differences, another loudness taken out."""
-    return np.square(mine - theirs * (mine @ theirs) / max(theirs @ theirs, np.finfo(float).tiny))
 
 
 def _borders(lags: list[int], missing: int, pieces: int, lost: int) -> list[str]:

@@ -22,14 +22,13 @@ from ..streaming.session import StreamingModule, TorchSession
 from .report import (
     NOTHING_COMPARED,
     ONE_SHOT,
-    ONNX,
     SCHEDULES,
-    WRAPPER,
     Agreement,
     ChunkResult,
     Limits,
     PathResult,
     Report,
+    by_path,
     frame_errors,
 )
 
@@ -69,9 +68,7 @@ def verify(
     report.waveforms[ONE_SHOT, ()] = wanted
     if not schedules:
         report.failures.append(NOTHING_COMPARED)
-    sessions: dict[str, Session] = {WRAPPER: TorchSession(wrapper)} | (
-        {getattr(session, "title", ONNX): session} if session else {}
-    )
+    sessions = by_path(TorchSession(wrapper), session)
     for schedule in progress([list(schedule) for schedule in schedules], unit="schedule"):
         # A graph whose number of frames is fixed takes a longer push in several calls.
         calls = [spec.fixed_frames] if spec.fixed_frames else schedule

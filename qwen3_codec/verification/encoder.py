@@ -17,10 +17,11 @@ from ..runtime import CodecSession
 from ..runtime.audio import check_audio
 from ..runtime.metrics import MAX_ERROR, scaled_error
 from ..runtime.progress import Progress, no_progress
+from ..runtime.stream import stream_of
 from ..spec import ENCODER
 from ..streaming.encoder import StreamEncoderWrapper
 from ..streaming.session import TorchSession
-from .report import NOTHING_COMPARED, ONNX, SCHEDULES, WRAPPER, Verdict
+from .report import NOTHING_COMPARED, SCHEDULES, Verdict, by_path
 
 # Share of codes that must be equal, over all frames and codebooks.
 MIN_AGREEMENT = 0.999
@@ -99,10 +100,10 @@ def verify_encoder(
         report.failures.append(f"what is quantised differs by {report.latent_error:.1e} from one shot")
     if not schedules:
         report.failures.append(NOTHING_COMPARED)
-    sessions = {WRAPPER: TorchSession(wrapper)} | ({getattr(session, "title", ONNX): session} if session else {})
+    sessions = by_path(TorchSession(wrapper), session)
     for schedule in progress([list(schedule) for schedule in schedules], unit="schedule"):
         for path, each in sessions.items():
-            found = each.stream(len(rows)).run(rows, schedule)
+            found = stream_of(each, len(rows)).run(rows, schedule)
             if found.shape != tuple(wanted.shape):
                 report.failures.append(
                     f"{path}, chunks {schedule}: {found.shape[1]} frames, one shot {wanted.shape[1]}"

@@ -84,11 +84,20 @@ class PairedGraph:
         if len(self.inputs) != 1 or not self.outputs:
             raise GraphError(f"{path}: wants one input beside the states, has {', '.join(self.inputs) or 'none'}")
         self.states = {tensor.name: _zeros(path, tensor, batch) for tensor in paired}
+        self._path = path
+        # As many layers as rows look like rows.
+        self._like_rows = [tensor for tensor in paired if isinstance(tensor.shape[0], int)]
 
     def call(self, x: np.ndarray, states: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The main output for the main input `x`, and the next states."""
+        """The main output for the main input `x`, and the next states; GraphError if it does not run."""
         names = [self.outputs[0], *(NEXT + name for name in states)]
-        first, *after = self._session.run(names, {self.inputs[0]: x, **states})
+        try:
+            first, *after = self._session.run(names, {self.inputs[0]: x, **states})
+        except Exception as error:  # ONNX Runtime's exceptions share no narrower base class
+            why = f"{self._path}: the graph does not run with {len(x)} rows"
+            if self._like_rows:
+                why = f"{_not_the_batch(self._path, self._like_rows[0], len(x))}; so it does not run"
+            raise GraphError(f"{why} ({error})") from error
         return first, dict(zip(states, after, strict=True))
 
     def stream(
@@ -176,13 +185,17 @@ def _zeros(path: str | Path, tensor: Any, batch: int) -> np.ndarray:
     """The state's start. Its first axis is the batch; an axis beyond that without a number is not ours to guess."""
     first, *rest = tensor.shape or [None]
     if first is None or (isinstance(first, int) and (first != batch or "batch" in rest)):
-        raise GraphError(
-            f"{path}: the state {tensor.name} is {tensor.shape}, and its first axis must be the batch, here {batch}: "
-            "transpose the state inside the step (an LSTM's [layers, B, hidden] to [B, layers, hidden]), "
-            "or give as many rows of codes as the graph was made for"
-        )
+        raise GraphError(_not_the_batch(path, tensor, batch))
     shape = [batch, *rest]
     if odd := [axis for axis in shape if not isinstance(axis, int)]:
         raise GraphError(f"{path}: the state {tensor.name} is {tensor.shape}: how long is {odd[0]} at the start?")
     kinds = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(float16)": np.float16}
     return np.zeros(shape, kinds[tensor.type])
+
+
+def _not_the_batch(path: str | Path, tensor: Any, batch: int) -> str:
+    return (
+        f"{path}: the state {tensor.name} is {tensor.shape}, and its first axis must be the batch, here {batch}: "
+        "transpose the state inside the step (an LSTM's [layers, B, hidden] to [B, layers, hidden]), "
+        "or give as many rows of codes as the graph was made for"
+    )

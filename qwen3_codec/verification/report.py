@@ -6,10 +6,12 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from ..runtime.engines import ONNX_RUNTIME, TITLES
 from ..runtime.measured_snr import measured_snr_of
 from ..runtime.metrics import MAX_ERROR, chunk_lengths
+from ..runtime.protocols import Session
 
-ONE_SHOT, WRAPPER, ONNX = "one-shot", "PyTorch wrapper", "ONNX Runtime"
+ONE_SHOT, WRAPPER, ONNX = "one-shot", "PyTorch wrapper", TITLES[ONNX_RUNTIME]
 # Mean over a chunk: a root mean square of 3e-5, stricter than MAX_ERROR where an error is as large everywhere.
 MAX_MSE = 1e-9
 # Of a graph in reduced precision, over a state's largest value: a state that is wrong is off by about 1.
@@ -17,6 +19,11 @@ REDUCED_STATE_ERROR = 0.25
 PASSED, FAILED, NOT_JUDGED = "passed", "failed", "not judged"
 SCHEDULES = ((3,), (1,), (12,), (7, 1, 2))
 NOTHING_COMPARED = "no schedule was given: nothing was compared"
+
+
+def by_path(wrapper: Session, graph: Session | None) -> dict[str, Session]:
+    """The sessions that are compared, under the names that a report has for them: a graph's is its runtime's."""
+    return {WRAPPER: wrapper} | ({getattr(graph, "title", ONNX): graph} if graph else {})
 
 
 @dataclass(frozen=True)

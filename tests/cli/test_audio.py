@@ -114,6 +114,12 @@ def reader(request, monkeypatch):
 LIES = {
     "a recorder that was stopped": (wav(length=0, whole=0), 1001, "says 0 bytes of samples, there are 2002"),
     "a length of 0 alone": (wav(length=0), 1001, "says 0 bytes"),
+    "a length of 0, and a text behind": (
+        wav(length=0, behind=TEXT + b"\0"),
+        1001,
+        "says 0 bytes of samples, there are 2002",
+    ),
+    "into a pipe, a text behind": (wav(length=2**32 - 1, behind=TEXT + b"\0"), 1001, "there are 2002"),
     "into a pipe": (wav(length=2**32 - 1, whole=2**32 - 1), 1001, "says 4294967295 bytes"),
     "into a pipe, with a text": (wav(length=2**32 - 1, whole=2**32 - 1, before=TEXT + b"\0"), 1001, "4294967295"),
     "2^31 - 1": (wav(length=2**31 - 1, whole=2**31 - 1), 1001, "says 2147483647 bytes"),

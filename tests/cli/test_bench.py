@@ -3,16 +3,27 @@
 import json
 import shutil
 from functools import partial
+from importlib.util import find_spec
 
 import pytest
 
 from qwen3_codec.cli import main as cli
 from qwen3_codec.exporting.tracing import ExportError
-from qwen3_codec.measure import card
-from qwen3_codec.measure.bench import CALLS, benchmark, cost_of, gflop_per_frame
+from qwen3_codec.measure import bench, card
+from qwen3_codec.measure.bench import CALLS, benchmark
+from qwen3_codec.measure.operations import cost_of, gflop_per_frame
 from qwen3_codec.model import checkpoint
+from qwen3_codec.runtime import CodecSession
 from qwen3_codec.runtime.metrics import MAX_ERROR
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_product():
+    """What the machine can do is of no matter here, and takes a second."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(bench, "gemm_gflops", partial(bench.gemm_gflops, size=64))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +87,29 @@ def test_some_designs_alone(tiny, some):
         benchmark(tiny, tmp_path, frames=8, chunks=(2,), designs=("exakt",))
 
 
+def test_another_runtime_says_itself_what_it_computes_in(tiny, some):
+    """Beside ONNX Runtime in one run, and in the place of it."""
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    folder, few = some("exact", "exact_int8"), {"frames": 8, "chunks": (1, 2), "threads": 1, "rounds": 1, "streams": ()}
+    names = ("exact", "exact_openvino_f32", "exact_openvino_bf16", "exact_int8_openvino_f32")
+    result = benchmark(tiny, folder, designs=names, **few)
+    _, *rows = result.rows
+    ran = [row.runtime for row in rows[:4]]
+    assert [row.design for row in rows[:4]] == ["exact"] * 3 + ["exact, int8"]
+    assert [(row.design, row.runtime) for row in rows[4:]] == [(row.design, row.runtime) for row in rows[:4]]
+    assert ran[:2] == ["ONNX Runtime", "OpenVINO, f32"] and ran[2] in ("OpenVINO, bf16", "OpenVINO, f32 (bf16 asked)")
+    assert ran[3] == "OpenVINO, f32" and rows[3].snr_db > 20
+    assert rows[0].max_error < MAX_ERROR > rows[1].max_error and rows[2].snr_db > 20
+    assert rows[2].label == f"exact, {ran[2]}" and len([*folder.glob("*.onnx")]) == 2
+    heads, _, *table = [line.split(" | ") for line in result.to_markdown().splitlines()]
+    assert heads[1:6] == ["runtime", "processor", "N = 1: ms a call", "N = 2", "first audio, N = 1"]
+    assert [row[1:3] for row in table] == [[runtime, result.processor] for runtime in ran]
+    result = benchmark(tiny, folder, designs=("exact",), runtime="openvino", **few)
+    assert {row.runtime for row in result.rows[1:]} == {"OpenVINO, f32"}
+    with pytest.raises(ValueError, match="bf16 is for OpenVINO"):
+        benchmark(tiny, folder / "none", precision="bf16", **few)
+
+
 def test_operations_by_hand(shallow):
     """Products of the convolutional decoder, counted from the weights, are most of what PyTorch's counter finds."""
     decoder, frames_rate = shallow.decoder, 1
@@ -137,9 +171,9 @@ def test_a_card(tiny, whole):
     ]
     assert made[0].snr_db > 80 > made[1].snr_db > made[2].snr_db
     page = card.markdown(tiny, made, cost, "qwen3_codec x")
-    assert tiny.fingerprint() in page and "random weights" in page and "| exact, int8 | 2 |" in page
+    assert tiny.fingerprint() in page and "random weights" in page and "| exact, int8 | ONNX Runtime | 2 |" in page
     widths = {line.count("|") for line in page.splitlines() if line.startswith("|")}
-    assert widths == {8, 10}  # two tables, no broken line
+    assert widths == {9, 11}  # two tables, no broken line
 
 
 def test_a_card_says_what_could_not_be_made(tiny, tmp_path, monkeypatch):
@@ -161,5 +195,10 @@ def test_the_card_command(tiny, whole, tmp_path, monkeypatch, capsys):
     assert cli.main([*arguments, "torchscript", "--output", str(page)]) == 0
     assert page.read_text(encoding="utf-8").startswith("# tiny, 20")
     assert "1 exports" in capsys.readouterr().err
+    if find_spec("openvino"):
+        options = ["--runtime", "openvino", "--precision", "bf16", "--min-snr", "90", "--output", str(page)]
+        ran = CodecSession(whole[1] / "exact.onnx", 1, runtime="openvino", precision="bf16").precision
+        assert cli.main([*arguments, "torchscript", *options]) == (1 if ran == "bf16" else 0)
+        assert page.read_text(encoding="utf-8").count(f"| OpenVINO, {ran}") > 2
     assert cli.main([*arguments, "abacus", "--output", str(page)]) == 2
     assert "exporter is 'abacus'" in capsys.readouterr().err

@@ -163,6 +163,21 @@ def test_chunks_resampled_on_their_own(demo, mine, name, rate):
         found(compare(mine, late, demo.config, their_rate=rate), "16 bits", by_header, "too few", "times 0.5", clicks)
 
 
+@pytest.mark.parametrize(("name", "rate"), [("soxr", 16000), ("soxr", 48000), ("poly", 16000)])
+def test_chunks_brought_to_a_rate_and_back_on_their_own(demo, mine, name, rate):
+    """Theirs is at its own rate, and nothing says which one it had in between."""
+
+    def there_and_back(x):
+        if name == "soxr":
+            return soxr.resample(soxr.resample(x, 24000, rate), rate, 24000)
+        return resample_poly(resample_poly(x, rate // 1000, 24), 24, rate // 1000)
+
+    parts = np.split(mine, range(12 * 1920, len(mine), 12 * 1920))
+    theirs = np.concatenate([there_and_back(part) for part in parts]).astype(np.float32)
+    found(compare(mine, theirs, demo.config), "at frame 12, 24, 36, 48: each chunk was resampled")
+    found(compare(mine, there_and_back(mine).astype(np.float32), demo.config), "no known cause")
+
+
 def test_borders_that_are_faded_are_told_as_chunks_on_their_own(demo, mine):
     faded = mine.copy()
     for border in range(12 * 1920, len(mine), 12 * 1920):

@@ -96,7 +96,7 @@ def test_what_takes_longer_succeeds_too(files, console, monkeypatch, tmp_path):
     from qwen3_codec.course.page import site
     from qwen3_codec.measure import bench, card
 
-    monkeypatch.setattr(bench, "benchmark", lambda loaded, *_: loaded.weights)
+    monkeypatch.setattr(bench, "benchmark", lambda loaded, *_, **__: loaded.weights)
     monkeypatch.setattr(card, "make", lambda *_: ((), type("Cost", (), {"rows": ()})))
     monkeypatch.setattr(card, "markdown", lambda *_: "# ✓\n")
     monkeypatch.setattr(site, "build", lambda folder, _: [files / GRAPH])

@@ -1,4 +1,4 @@
-"""A bare install: the wheel, numpy and onnxruntime, in a virtual environment of their own. And what an sdist holds."""
+"""A bare install: the wheel, numpy and a runtime, in a virtual environment of their own. And what an sdist holds."""
 
 import os
 import re
@@ -13,7 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import UPSTREAM
+from conftest import UPSTREAM, drafted
+from documents import README, blocks
+
+from qwen3_codec.model import checkpoint
+from qwen3_codec.model.one_shot import one_shot
+from qwen3_codec.runtime.metrics import MAX_ERROR, max_error
+from qwen3_codec.streaming.exact import ExactStreamingWrapper
 
 ROOT = Path(__file__).parents[2]
 ALONE = ("numpy", "onnxruntime")
@@ -36,21 +42,27 @@ def built(kind, folder):
 
 
 @pytest.fixture(scope="module")
-def bare(tmp_path_factory):
-    """The interpreter of an environment that has these two packages (linked from here) and the wheel."""
-    folder = tmp_path_factory.mktemp("bare")
-    venv.create(folder / "venv", with_pip=False, symlinks=os.name != "nt")
-    (site,) = (folder / "venv").rglob("site-packages")
-    for name in ALONE:
+def wheel(tmp_path_factory):
+    return built("wheel", tmp_path_factory.mktemp("wheel"))
+
+
+def with_packages(folder, wheel, packages):
+    """The interpreter of an environment that has these packages (linked from here) and the wheel."""
+    venv.create(folder, with_pip=False, symlinks=os.name != "nt")
+    (site,) = folder.rglob("site-packages")
+    for name in packages:
         for file in metadata.files(name):
             top = file.parts[0]
             if top != ".." and not (site / top).exists():
                 (site / top).symlink_to(metadata.distribution(name).locate_file(top))
-    zipfile.ZipFile(built("wheel", folder)).extractall(site)
-    (python,) = (
-        (folder / "venv").glob("*/python*[!0-9w.]*") if os.name == "nt" else [folder / "venv" / "bin" / "python"]
-    )
+    zipfile.ZipFile(wheel).extractall(site)
+    (python,) = folder.glob("*/python*[!0-9w.]*") if os.name == "nt" else [folder / "bin" / "python"]
     return python
+
+
+@pytest.fixture(scope="module")
+def bare(wheel, tmp_path_factory):
+    return with_packages(tmp_path_factory.mktemp("bare") / "venv", wheel, ALONE)
 
 
 def cli(python, *arguments, cwd):
@@ -70,6 +82,33 @@ def test_decode_needs_nothing_more(bare, graph, tmp_path):
         assert run.returncode == 0 and run.stdout, run.stderr
     run = cli(bare, "decode", graph, "--codes", "codes.npy", "--output", "speech.flac", cwd=tmp_path)
     assert run.returncode == 2 and b"soundfile" in run.stderr and run.stderr.count(b"\n") == 1
+
+
+def test_numpy_and_openvino_alone_decode_what_the_readme_shows(wheel, demo_graphs, tmp_path):
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    python = with_packages(tmp_path / "venv", wheel, ("numpy", "openvino", "openvino-telemetry"))
+    demo = checkpoint.load("demo")
+    exact = drafted(demo, ExactStreamingWrapper(demo.decoder), demo_graphs / "exact.onnx")
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build" / "decoder.onnx").symlink_to(exact)
+    (tmp_path / "qwen3_codec" / "demo").mkdir(parents=True)
+    (tmp_path / "qwen3_codec" / "demo" / "codes").symlink_to(ROOT / "qwen3_codec" / "demo" / "codes")
+
+    (line,) = [
+        line for kind, text in blocks(README) if kind == "sh" for line in text.splitlines() if " decode " in line
+    ]
+    run = cli(python, *line.split()[3:], "--runtime", "openvino", cwd=tmp_path)
+    assert run.returncode == 0 and (tmp_path / "build" / "speech.wav").read_bytes().startswith(b"RIFF"), run.stderr
+
+    (code,) = [text for kind, text in blocks(README) if kind == "python"]
+    shown = 'CodecSession("build/decoder.onnx")'
+    assert shown in code and '`runtime="openvino"`' in README.read_text("utf-8")
+    code = code.replace(shown, f'{shown[:-1]}, runtime="openvino")').replace("# float32,", "; heard.append(samples)  #")
+    code = f"import sys\nheard = []\n{code}\nnp.save('heard.npy', np.concatenate(heard))\nprint(*sys.modules)"
+    run = subprocess.run([python, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0 and not {*run.stdout.split()} & {"onnxruntime", "torch", "onnx"}, run.stderr
+    codes = np.load(ROOT / "qwen3_codec" / "demo" / "codes" / "en_small.npy")
+    assert max_error(one_shot(demo.decoder, codes[None]), np.load(tmp_path / "heard.npy")[None]) < MAX_ERROR
 
 
 @pytest.mark.parametrize("command", ["inspect", "export", "verify", "bench"])
@@ -195,9 +234,9 @@ def test_a_client_loads_nothing_of_the_course_or_the_export():
     assert not {*run.stdout.split()} & {"onnxruntime", "openvino"}, "a runtime is loaded with a file"
 
 
-def test_the_wheels_runtime_needs_two_packages(tmp_path):
-    wheel = zipfile.ZipFile(built("wheel", tmp_path))
-    (file,) = (name for name in wheel.namelist() if name.endswith("METADATA"))
-    lines = [line for line in wheel.read(file).decode().splitlines() if line.startswith("Requires-Dist: ")]
+def test_the_wheels_runtime_needs_two_packages(wheel):
+    packed = zipfile.ZipFile(wheel)
+    (file,) = (name for name in packed.namelist() if name.endswith("METADATA"))
+    lines = [line for line in packed.read(file).decode().splitlines() if line.startswith("Requires-Dist: ")]
     needed = [line for line in lines if "extra ==" not in line or 'extra == "cpu"' in line]
     assert [re.match(r"Requires-Dist: (\w+)", line)[1] for line in needed] == ["numpy", "onnxruntime"]

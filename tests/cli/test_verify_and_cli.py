@@ -116,7 +116,10 @@ def test_decode_gives_upstreams_waveform(upstream_graph, tmp_path):
         (["bench", "--checkpoint", "random-small", "--frames", "-3"], "frames is -3, must be at least 1"),
         (["verify", "/no/such.onnx"], "no such file"),
         (["verify", "GRAPH", "--checkpoint", "random-small"], "interface is not that"),
-        (["decode", "GRAPH", "--codes", "/no/such.npy", "--output", "X.npy"], "No such file"),
+        (
+            ["decode", "GRAPH", "--codes", "/no/such.npy", "--output", "X.npy"],
+            ": /no/such.npy: No such file",
+        ),
         (["decode", "GRAPH", "--codes", "GRAPH", "--output", "X.npy"], "not a .npy, .npz, .json or .rvq file"),
         (["decode", "GRAPH", "--codes", "CODES", "--chunks", "3,0", "--output", "X.npy"], "'0' in the chunk schedule"),
         (["decode", "GRAPH", "--codes", "CODES", "--output", "X.mp3"], "must end in .npy, .wav or .flac"),

@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from qwen3_codec.course.lab import plots, ruler, schematics
 from qwen3_codec.course.lab.plots import style
 from qwen3_codec.exporting.precision.export import Sensitivity
-from qwen3_codec.measure.bench import Row
+from qwen3_codec.measure.costs import Row
 from qwen3_codec.measure.load import Load
 from qwen3_codec.model.dimensions import StageMemory
 from qwen3_codec.verification.report import ChunkResult, PathResult
@@ -25,7 +25,19 @@ WAVE = np.sin(np.arange(4800) / 20)
 
 ROWS = [
     Row(
-        design, chunk, 1, 5.0 * chunk, 6.0 * chunk, 7.0 * chunk, 5.0, 0.06, 85.0 * chunk, 1e-6, 100.0, 10, 99, [5.0] * 4
+        design,
+        "ONNX Runtime",
+        chunk,
+        1,
+        *np.array([5, 6, 7]) * chunk,
+        5,
+        0.06,
+        85 * chunk,
+        1e-6,
+        100,
+        10,
+        99,
+        [5.0] * 4,
     )
     for design in ("windowed 4+4", "exact")
     for chunk in (1, 3)

@@ -309,19 +309,30 @@ def ask(name, codes, bits=0, cancelled=False):
 
 
 @pytest.fixture
-def model(exact, tmp_path, monkeypatch):
+def log():
+    """What the model tells the server."""
+    return []
+
+
+@pytest.fixture
+def model(exact, tmp_path, monkeypatch, log, request):
+    """In ONNX Runtime, or as `request` says."""
+    options = getattr(request, "param", {})
+    if "openvino" in options.values():
+        pytest.importorskip("openvino", reason="OpenVINO is not installed")
     backend = SimpleNamespace(
         InferenceResponse=Answer,
         Tensor=Tensor,
         TritonError=Error,
         MetricFamily=Metric,
+        Logger=SimpleNamespace(log_info=log.append),
         get_input_tensor_by_name=lambda request, name: request.codes,
     )
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", backend)
     monkeypatch.delitem(sys.modules, "qwen3_codec.serving.model", raising=False)
     from qwen3_codec.serving.model import TritonPythonModel
 
-    folder = repository.write(exact.path, tmp_path / "models", idle_seconds=0.2, threads=1)
+    folder = repository.write(exact.path, tmp_path / "models", idle_seconds=0.2, threads=1, **options)
     config = repository.read_config(folder)
     arguments = {
         "model_config": json.dumps(
@@ -355,9 +366,9 @@ def test_the_model_is_short():
     assert len(source.splitlines()) < 150
 
 
+@pytest.mark.parametrize("model", [{}, {"runtime": "openvino"}], ids=["onnxruntime", "openvino"], indirect=True)
 def test_rows_at_different_offsets_and_lengths_are_joined_and_parted(model, exact, monkeypatch):
     calls = []
-    monkeypatch.setattr(exact, "run", exact.run)
     run = model.session.run
     monkeypatch.setattr(model.session, "run", lambda feeds: calls.append(len(feeds["audio_codes"])) or run(feeds))
     codes = {name: random_codes_of(exact, 12, name) for name in range(1, 5)}
@@ -372,6 +383,12 @@ def test_rows_at_different_offsets_and_lengths_are_joined_and_parted(model, exac
     assert model.live.value == 1 and [*model.streams] == [4]
     for name, samples in ((1, [old[0], second[0], third[2]]), (2, [second[1], third[0]]), (3, [second[2], third[1]])):
         assert max_error(exact.decode(codes[name])[:1], np.concatenate(samples, axis=1)) < MAX_ERROR
+
+
+@pytest.mark.parametrize("model", [{"runtime": "openvino", "precision": "f16"}], indirect=True)
+def test_the_log_says_what_ran(model, log):
+    asked_for_and_ran = model.session.precision == "f16"
+    assert log == [model.session.note or "it runs in OpenVINO, f16"] and asked_for_and_ran != bool(model.session.note)
 
 
 def test_a_bad_request_gets_the_librarys_words_and_hurts_nobody(model, exact):

@@ -374,6 +374,17 @@ def test_what_crashes_is_started_again_and_a_new_stream_is_right(models, exact):
         ends(run)  # in the middle of a start
 
 
+@pytest.mark.slow
+def test_a_model_in_openvino_says_in_the_log_what_ran(exact, shallow, tmp_path):
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    repository.write(exact.path, tmp_path, threads=1, runtime="openvino")
+    with serving.Server(tmp_path) as server:
+        rows, waveforms = crowd(server.url, shallow.decoder, 0, streams=8)
+        assert "it runs in OpenVINO, f32" in server.log()
+    for row, waveform in zip(rows, waveforms, strict=True):
+        assert max_error(one_shot(shallow.decoder, row), waveform) < MAX_ERROR
+
+
 def test_a_load_is_measured(exact, capsys, tmp_path):
     command = [
         str(exact.path),

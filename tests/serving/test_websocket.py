@@ -550,7 +550,9 @@ def test_the_page_plays_in_a_browser(session, tmp_path):
     assert refused.startswith("closed: code 99 at row 0") and refused.endswith("(4422)") and not log
 
 
-def test_the_command_serves_and_one_client_serves_both(session, tiny_exact, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_the_command_serves_and_one_client_serves_both(session, tiny_exact, tmp_path, capsys, monkeypatch, runtime):
+    pytest.importorskip(runtime, reason=f"{runtime} is not installed")
     codes, prompt = random_codes(session.spec, 9, batch=3), rows_of(session, 5)[0]
     np.save(tmp_path / "codes.npy", codes)
     np.save(tmp_path / "prompt.npy", prompt)
@@ -565,7 +567,7 @@ def test_the_command_serves_and_one_client_serves_both(session, tiny_exact, tmp_
     heard = []
     monkeypatch.setattr(serving, "_run", run_clients)
     command = [str(tiny_exact), "--port", "0", "--threads", "1", "--voice", f"anna={tmp_path / 'prompt.npy'}"]
-    assert run_module(serving, "websocket", command) == 128 + signal.SIGTERM
+    assert run_module(serving, "websocket", [*command, "--runtime", runtime]) == 128 + signal.SIGTERM
     assert "3 streams, " in (printed := capsys.readouterr().out) and "in 9 chunks" in printed and "p99" in printed
     for row in range(3):
         assert max_error(session.decode(codes[row]), heard[0][row]) < MAX_ERROR
@@ -573,6 +575,19 @@ def test_the_command_serves_and_one_client_serves_both(session, tiny_exact, tmp_
         assert max_error(warm, heard[1][row]) < 2 / 32768
     assert run_module(client, "client", [*line, "ws://127.0.0.1:9"]) == 2
     assert "client: ws://127.0.0.1:9: no connection to the server" in capsys.readouterr().err
+
+
+def test_the_command_says_what_ran_where_that_is_not_what_was_asked_for(tiny_exact, capsys, monkeypatch):
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+
+    async def ends_at_once(server, host, port):
+        served.append(server.session.session)
+
+    served = []
+    monkeypatch.setattr(serving, "_run", ends_at_once)
+    run_module(serving, "websocket", [str(tiny_exact), "--runtime", "openvino", "--precision", "f16"])
+    (session,) = served
+    assert capsys.readouterr().err.splitlines() == ([] if session.precision == "f16" else [session.note])
 
 
 @pytest.mark.parametrize(

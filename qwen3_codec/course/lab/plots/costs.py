@@ -165,4 +165,4 @@ def _points(rows: Sequence, x: str, y: str) -> tuple[list, list]:
 
 
 def _by_design(rows: Sequence) -> dict[str, list]:
-    return {design: [row for row in rows if row.design == design] for design in dict.fromkeys(r.design for r in rows)}
+    return {label: [row for row in rows if row.label == label] for label in dict.fromkeys(r.label for r in rows)}
