@@ -94,9 +94,11 @@ $(PAGES)/%.ipynb: notebooks/%.ipynb FORCE
 # It reads the graph that page 4 writes.
 $(PAGES)/05_verify_onnxruntime.ipynb: $(PAGES)/04_export_onnx.ipynb
 
-# One process a core, with one thread each. Files that take long are handed out first, so that no core waits for the
-# other at the end; the export at the official dimensions is left to the walkthrough.
-PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --nbmake --nbmake-timeout=600 \
+# One process more than there are cores, with one thread each, for those that wait: for a kernel, a browser, a server.
+# Files that take long are handed out first, so that no core waits for the other at the end; the export at the official
+# dimensions is left to the walkthrough.
+WORKERS = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --nbmake --nbmake-timeout=600 \
 	--durations=10 notebooks tests/course/test_pitfalls.py tests/core/test_workbench.py tests/core/test_bits.py \
 	tests/serving tests/course tests/cli tests/core
 test test-all: export QWEN3_CODEC_SKIP_OFFICIAL := 1

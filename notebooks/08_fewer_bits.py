@@ -47,7 +47,7 @@ from pystoi import stoi
 from qwen3_codec import CodecSession, one_shot, verify
 from qwen3_codec.course import build_folder, check, fails_with, plots, solution, to_int8
 from qwen3_codec.exporting import ExportError, exported
-from qwen3_codec.exporting.precision import EXAMPLE_FRAMES, PRECISIONS, export_in, sensitivity, wrapper_in
+from qwen3_codec.exporting.precision import PRECISIONS, export_in, sensitivity, wrapper_in
 from qwen3_codec.measure import benchmark
 from qwen3_codec.model import checkpoint, small_config
 from qwen3_codec.runtime import max_error, measured_snr_of, snr_db
@@ -168,7 +168,8 @@ solution("two terms")
 # weights that were never trained.
 
 # %%
-any_snr = {"write": exported, "least_snr_db": float("-inf")}
+example = checkpoint.example_codes(loaded, decoder.config.sliding_window + 8)
+any_snr = {"write": exported, "codes": example, "least_snr_db": float("-inf")}
 paths = {"float32": exported(loaded, wrapper_in(loaded, "float32"), graphs / "exact.onnx")}
 for precision in ("float16", "int8"):
     path = graphs / f"exact_{precision}.onnx"
@@ -203,7 +204,6 @@ assert not SPEECH or (measured["int8"].snr_db >= 35 and measured["float16"].snr_
 # are taken here; for other codes `verify` would say that it judged nothing.
 
 # %%
-example = checkpoint.example_codes(loaded, EXAMPLE_FRAMES)
 report = verify(loaded, wrapper_in(loaded, "int8"), example, ((7, 1, 2),), sessions["int8"], progress=plots.progress)
 print(report)
 assert report.passed
@@ -319,14 +319,16 @@ assert after > before
 # numbers in another order when there are more rows, and a last digit that differs moves some values over the edge between two integers.
 
 # %%
-cuts = {n: sessions["int8"].decode(codes, [n]) for n in (1, 12)}
+few = codes[:, :24]
+cuts = {n: sessions["int8"].decode(few, [n]) for n in (1, 12)}
 print(f"chunks of 1 against chunks of 12: {snr_db(cuts[12], cuts[1]):.1f} dB")
-others = np.concatenate([codes, *(np.roll(codes, k, axis=1) for k in range(1, 8))])
-batch = sessions["int8"].decode(others, [3])[:1]
-print(f"alone against the same row in a batch of 8: {snr_db(waves['int8'], batch):.1f} dB")
-others = np.concatenate([codes, *(np.roll(codes, k, axis=1) for k in range(11, 18))])
-print(f"in a batch of 8, with other neighbours: {snr_db(batch, sessions['int8'].decode(others, [3])[:1]):.1f} dB")
-assert np.array_equal(batch, sessions["int8"].decode(others, [3])[:1])
+alone, batch, others = (
+    sessions["int8"].decode(np.concatenate([few, *(np.roll(few, k, axis=1) for k in neighbours)]), [3])[:1]
+    for neighbours in ((), range(1, 8), range(11, 18))
+)
+print(f"alone against the same row in a batch of 8: {snr_db(alone, batch):.1f} dB")
+print(f"in a batch of 8, with other neighbours: {snr_db(batch, others):.1f} dB")
+assert np.array_equal(batch, others)
 
 # %% [markdown]
 # The last line's rows are equal to the bit (infinite SNR), although their neighbours differ. Even a row of nothing but NaN stays alone with it:
@@ -350,9 +352,8 @@ assert snr_db(wanted[0], beside[0]) > 25
 # for the official ones. That is why each file is measured when it is written.
 
 # %%
-few = checkpoint.load("random-small")
 table = []
-for weights in (loaded, few):
+for weights in (loaded, checkpoint.load("random-small")):
     some = checkpoint.example_codes(weights, 24)
     whole = one_shot(weights.decoder, some)
     found = {

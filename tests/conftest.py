@@ -1,5 +1,6 @@
 """Decoders, graphs and codes that several tests share. Everything is small: the layers are the official ones."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -38,6 +39,11 @@ OTHER_CONFIGS = {
         "attention_bias": True,
     },
 }
+
+
+def pytest_configure():
+    """What is imported stays: to look through it again and again for what does not takes time."""
+    gc.set_threshold(20_000, 50, 100)
 
 
 def slow(value):

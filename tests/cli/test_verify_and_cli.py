@@ -151,9 +151,9 @@ def test_help_shows_an_example_and_the_module_runs(capsys):
     assert "(default: 48)" in helped and "(default: build/bench)" in helped and "(default: False)" not in helped
     assert "(default: torchscript)" in printed("export", "--help") and "None" not in printed("export", "--help")
     assert '"onnxruntime"' in printed("--version")
-    command = [sys.executable, "-m", "qwen3_codec", "verify", "nothing.onnx"]
+    command = [sys.executable, "-m", "qwen3_codec", "describe", "nothing.onnx"]
     failed = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert failed.returncode == 2 and failed.stderr == "qwen3_codec verify: nothing.onnx: no such file\n"
+    assert failed.returncode == 2 and failed.stderr == "qwen3_codec describe: nothing.onnx: no such file\n"
 
 
 def test_a_loaded_graph_decodes_like_the_reference(upstream, upstream_graph):

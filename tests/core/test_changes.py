@@ -164,14 +164,14 @@ class TestVerdicts:
         entries = json.loads(report.to_json())
         assert entries["judged"] and entries["passed"] and entries["results"][0]["oracle_error"] == result.oracle_error
 
-    def test_exit_codes(self, shallow, tmp_path, capsys):
-        checkpoint.save(shallow, tmp_path / "weights")
+    def test_exit_codes(self, tiny, tmp_path, capsys):
+        checkpoint.save(tiny, tmp_path / "weights")
         weights, path = str(tmp_path / "weights"), str(tmp_path / "x.onnx")
         options = ["--checkpoint", weights, "--output", path]
         check = ["verify", path, "--checkpoint", weights, "--chunks", "12"]
         assert cli.main(["export", "--state", "windowed", *options]) == 0 and cli.main(check) == 0
         assert capsys.readouterr().out.splitlines()[-1] == "passed"
-        np.save(tmp_path / "few.npy", random_codes(shallow.decoder, 40)[0])
+        np.save(tmp_path / "few.npy", random_codes(tiny.decoder, 40)[0])
         assert cli.main([*check, "--codes", str(tmp_path / "few.npy")]) == 0
         assert "these 40 frames do not go past the window" in capsys.readouterr().out.splitlines()[-1]
         assert cli.main(["export", "--state", "exact", *options]) == 0 and cli.main(check) == 0

@@ -12,7 +12,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
-from conftest import UPSTREAM, random_codes
+from conftest import UPSTREAM, random_codes, slow
 from safetensors.torch import load_file, save_file
 
 from qwen3_codec.model import checkpoint
@@ -173,7 +173,7 @@ def test_half_precision_weights_are_read_as_float32(folder, upstream):
     assert all(tensor.dtype == torch.float32 for tensor in checkpoint.load(folder).decoder.state_dict().values())
 
 
-@pytest.mark.parametrize("source", ["random", "random-small"])
+@pytest.mark.parametrize("source", [slow("random"), "random-small"])
 def test_random_weights_neither_clip_nor_vanish(source):
     loaded = checkpoint.load(source)
     waveform = one_shot(loaded.decoder, random_codes(loaded.decoder, 12, seed=1))

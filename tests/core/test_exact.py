@@ -73,7 +73,7 @@ def test_what_the_convolutions_remember_covers_the_receptive_field(other):
     assert abs(receptive_field(other.decoder).conv_samples / other.decoder.samples_per_frame - (reach + 1)) < 1
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+@pytest.mark.parametrize("schedule", mostly_slow(SCHEDULES, [[1], [7, 1, 2], [10_000]]), ids=str)
 def test_any_schedule_on_upstreams_checkpoint(upstream, schedule):
     codes = random_codes(upstream.decoder, 310 if schedule != [1] else 90)
     assert_exact(verify(upstream, ExactStreamingWrapper(upstream.decoder), codes, [schedule]))
@@ -83,7 +83,7 @@ def test_graph_and_wrapper_and_one_shot(small, exact_session):
     codes = random_codes(small.decoder, 100)
     wrapper = wrapper_like(small, exact_session)
     assert isinstance(wrapper, ExactStreamingWrapper)
-    assert_exact(verify(small, wrapper, codes, SCHEDULES[1:], exact_session))
+    assert_exact(verify(small, wrapper, codes, SCHEDULES[2:], exact_session))
 
 
 @pytest.mark.parametrize("other", mostly_slow(OTHER_CONFIGS, ["everything"]), indirect=True)
@@ -103,7 +103,7 @@ def test_dynamo(tiny, tmp_path):
     assert_exact(verify(tiny, wrapper, random_codes(tiny.decoder, 90), [[1], [7, 1, 2]], CodecSession(done.path)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(schedule=st.lists(st.integers(1, 100), min_size=1, max_size=6), seed=st.integers(0, 99))
 def test_random_schedules(shallow, exact, schedule, seed):
     codes = random_codes(shallow.decoder, 160, seed=seed)
@@ -217,12 +217,12 @@ def test_a_long_stream_does_not_drift(shallow, exact, frames):
     assert growth < 50_000, "kB: the state has one size, so memory does not grow"
 
 
-def test_one_shot_graph(small, tmp_path):
+def test_one_shot_graph(shallow, tmp_path):
     """The stateless graph that the benchmark and upstream's own chunking use."""
-    done = export(small, OneShotWrapper(small.decoder), tmp_path / "one_shot.onnx")
-    session, codes = CodecSession(done.path), random_codes(small.decoder, 40, batch=2)
+    done = export(shallow, OneShotWrapper(shallow.decoder), tmp_path / "one_shot.onnx")
+    session, codes = CodecSession(done.path), random_codes(shallow.decoder, 40, batch=2)
     assert session.spec.design == "one-shot" and session.spec.bytes_per_stream() == 0
-    np.testing.assert_allclose(session.stream(2).push(codes), one_shot(small.decoder, codes), atol=MAX_ERROR)
+    np.testing.assert_allclose(session.stream(2).push(codes), one_shot(shallow.decoder, codes), atol=MAX_ERROR)
 
 
 def test_a_transposed_conv_adds_its_bias_once(small):

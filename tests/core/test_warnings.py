@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from conftest import mostly_slow, slow
 from torch import nn
 
 from qwen3_codec.cli import main as cli
@@ -188,7 +189,7 @@ class TestStrict:
         assert "warning: test_warnings.py:" in (said := capsys.readouterr().err) and line in said
 
 
-@pytest.mark.parametrize("design", ["exact", "windowed", "fixed", "encoder", "int8", "float16"])
+@pytest.mark.parametrize("design", ["exact", "windowed", "fixed", "encoder", "int8", slow("float16")])
 def test_right_wrappers_give_no_warning(design, tiny, tmp_path):
     """By dynamo: with the exports of test_exact, test_export, test_tools, test_encoder_graph and test_bits."""
     if design in ("int8", "float16"):
@@ -205,7 +206,7 @@ def test_right_wrappers_give_no_warning(design, tiny, tmp_path):
     assert done.warnings == ()
 
 
-@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize("exporter", mostly_slow(EXPORTERS, ["torchscript"]))
 def test_a_spec_without_limits(exporter, tmp_path):
     wrapper = Decay()
     done = export(model_of(wrapper), wrapper, tmp_path / "x.onnx", exporter)

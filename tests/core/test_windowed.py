@@ -55,9 +55,9 @@ SOON = [([1], 4), ([3], 0), ([12], 4), ([7, 1, 2], 0), ([72], 0), ([73, 1], 4), 
 @pytest.mark.parametrize(("schedule", "lookahead"), mostly_slow([(s, n) for s in SCHEDULES for n in (0, 4)], SOON))
 def test_exact_with_history_at_the_receptive_field(small, shallow, schedule, lookahead):
     """All 8 layers; two of them where calls are many, which would take a quarter of a minute with 8."""
-    loaded = shallow if max(schedule) < 12 else small
+    loaded, frames = shallow if max(schedule) < 12 else small, max(*schedule, 2 * 72)
     wrapper = StatefulCodecONNXWrapper(loaded.decoder, conv_receptive_field(loaded.decoder), lookahead)
-    report = verify(loaded, wrapper, random_codes(loaded.decoder, LONG), [schedule])
+    report = verify(loaded, wrapper, random_codes(loaded.decoder, frames), [schedule])
     assert report.judged and report.passed, str(report)
 
 
@@ -71,11 +71,11 @@ def test_exact_on_other_configs(other):
 
 def test_exact_on_upstreams_checkpoint(upstream):
     wrapper = StatefulCodecONNXWrapper(upstream.decoder, 10, 4)
-    report = verify(upstream, wrapper, random_codes(upstream.decoder, 120), [[1], [5, 2]])
+    report = verify(upstream, wrapper, random_codes(upstream.decoder, 84), [[1], [5, 2]])
     assert report.judged and report.passed, str(report)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(schedule=st.lists(st.integers(1, 40), min_size=1, max_size=5), lookahead=st.integers(0, 6))
 def test_any_schedule(shallow, schedule, lookahead):
     codes = random_codes(shallow.decoder, 90)
@@ -92,9 +92,9 @@ def test_history_of_four_is_a_real_approximation(small):
     assert result.mse > 1e-6 and max(chunk.oracle_mse for chunk in result.chunks) < MAX_MSE
     errors = [
         mse(one_shot(small.decoder, codes), stream(StatefulCodecONNXWrapper(small.decoder, history, 0), codes, [3]))
-        for history in (0, 2, 4, 6, 8, 10)
+        for history in (0, 4, 6, 10)
     ]
-    assert errors[0] > errors[2] > errors[3] > errors[5] and errors[5] < MAX_MSE
+    assert errors == sorted(errors, reverse=True) and errors[-1] < MAX_MSE
 
 
 class TestOracle:
@@ -241,9 +241,9 @@ def test_mistakes_in_attention_are_caught(small, mistaken, schedule):
         assert 71 <= min(late) <= 76
 
 
-def test_history_from_new_frames_alone_is_caught_at_one_frame(small):
-    codes = random_codes(small.decoder, 40)
-    wrapper = HistoryFromNewFramesAlone(small.decoder, 10, 0)
-    assert verify(small, wrapper, codes, [[3]]).passed
-    assert not verify(small, wrapper, codes, [[1]]).passed
-    assert not verify(small, wrapper, codes, [[7, 1, 2]]).passed
+def test_history_from_new_frames_alone_is_caught_at_one_frame(shallow):
+    codes = random_codes(shallow.decoder, 40)
+    wrapper = HistoryFromNewFramesAlone(shallow.decoder, conv_receptive_field(shallow.decoder), 0)
+    assert verify(shallow, wrapper, codes, [[3]]).passed
+    assert not verify(shallow, wrapper, codes, [[1]]).passed
+    assert not verify(shallow, wrapper, codes, [[7, 1, 2]]).passed

@@ -6,6 +6,7 @@ from dataclasses import replace
 import matplotlib
 import numpy as np
 import pytest
+from conftest import slow
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -39,7 +40,7 @@ def demo():
     return checkpoint.load("demo")
 
 
-@pytest.fixture(scope="module", params=["demo", "random-small"])
+@pytest.fixture(scope="module", params=["demo", slow("random-small")])
 def loaded(request, demo, small):
     return {"demo": demo, "random-small": small}[request.param]
 

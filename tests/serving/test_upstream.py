@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import slow
 
 from qwen3_codec.exporting.export import exported
 from qwen3_codec.files import CHECKOUT
@@ -41,26 +42,31 @@ def odd():
     return checkpoint.random_checkpoint(config | outer, source="odd")
 
 
-@pytest.fixture(scope="module")
-def codecs(tmp_path_factory, demo_graphs):
-    """A folder with a folder for each codec: the checkpoint, as upstream's classes load it, and both graphs."""
+# The odd one quickly: it has none of the demo's numbers.
+@pytest.fixture(scope="module", params=["odd", slow("demo")])
+def codec(request, tmp_path_factory, demo_graphs):
+    """(name, a folder with its folder in it: the checkpoint, as upstream's classes load it, and both graphs)."""
     folder = tmp_path_factory.mktemp("codecs")
-    for loaded, graphs in ((checkpoint.load("demo"), demo_graphs), (odd(), folder)):
-        checkpoint.save(loaded, place := folder / loaded.source)
-        features = {"feature_extractor_type": "EncodecFeatureExtractor", "feature_size": 1}
-        features["sampling_rate"] = loaded.encoder.config.sampling_rate
-        (place / "preprocessor_config.json").write_text(json.dumps(features))
-        exact, encoder = ExactStreamingWrapper(loaded.decoder), StreamEncoderWrapper(loaded.encoder)
-        shutil.copy(exported(loaded, exact, graphs / "exact.onnx"), place / "decoder.onnx")
-        shutil.copy(exported(loaded, encoder, graphs / "encoder.onnx"), place / "encoder.onnx")
+    if request.param == "odd":
+        loaded, graphs = odd(), folder
+    else:
+        loaded, graphs = checkpoint.load("demo"), demo_graphs
     shutil.copy(checkpoint.loading.BUNDLED["demo"] / "codes" / "en_passage.npy", folder / "passage.npy")
-    return folder
+    checkpoint.save(loaded, place := folder / request.param)
+    features = {"feature_extractor_type": "EncodecFeatureExtractor", "feature_size": 1}
+    features["sampling_rate"] = loaded.encoder.config.sampling_rate
+    (place / "preprocessor_config.json").write_text(json.dumps(features))
+    exact, encoder = ExactStreamingWrapper(loaded.decoder), StreamEncoderWrapper(loaded.encoder)
+    shutil.copy(exported(loaded, exact, graphs / "exact.onnx"), place / "decoder.onnx")
+    shutil.copy(exported(loaded, encoder, graphs / "encoder.onnx"), place / "encoder.onnx")
+    return request.param, folder
 
 
-def test_upstreams_package_goes_on_with_our_codec(codecs):
+def test_upstreams_package_goes_on_with_our_codec(codec):
     """`--confcutdir`: the fixtures of the other tests want another transformers than upstream's."""
-    command = [PYTHON, "-m", "pytest", "-p", "no:cacheprovider", f"--confcutdir={TESTS}", TESTS]
-    environment = os.environ | {"QWEN3_CODEC_UPSTREAM": str(codecs), "OMP_NUM_THREADS": "1"}
+    name, folder = codec
+    command = [PYTHON, "-m", "pytest", "-p", "no:cacheprovider", f"--confcutdir={TESTS}", TESTS, "-k", name]
+    environment = os.environ | {"QWEN3_CODEC_UPSTREAM": str(folder), "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join(map(str, (CHECKOUT, TESTS.parent)))
     run = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0 and " skipped" not in run.stdout, run.stdout + run.stderr

@@ -5,10 +5,8 @@ The converters are ONNX Runtime's own: `onnxruntime.transformers.float16` and `o
 
 import logging
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -78,15 +76,17 @@ def _no_new_handlers() -> Iterator[None]:
 
 
 @_no_new_handlers()
-def to_int8(source: Path, name: str, operators: list[str], prepare: bool = True, signed: bool = False) -> Path:
+def to_int8(source: Path, name: str, operators: list[str], prepare: bool = True) -> Path:
     """Weights of `operators` in 8 bits, activations measured at run time ("dynamic" quantization)."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    target, weight_type = scratch(name), QuantType.QInt8 if signed else QuantType.QUInt8
+    target = scratch(name)
     if prepare:
         quant_pre_process(source, target, skip_symbolic_shape=True)
-    quantize_dynamic(target if prepare else source, target, op_types_to_quantize=operators, weight_type=weight_type)
+    quantize_dynamic(
+        target if prepare else source, target, op_types_to_quantize=operators, weight_type=QuantType.QUInt8
+    )
     return target
 
 
@@ -175,43 +175,6 @@ def quantized_at_once():
 
 def quantized_after_preparation():
     return to_int8(demo_graph(), "prepared", ["Conv"])
-
-
-@dataclass(frozen=True)
-class Precision:
-    """What a conversion gave: bytes of the file, SNR in dB against one shot in float32, time against float32's."""
-
-    name: str
-    bytes: int
-    snr_db: float
-    time_ratio: float
-
-
-def precisions(frames: int = 60, rounds: int = 3) -> list[Precision]:
-    """Convert the demo's exact graph in each way and measure: chunks of 3 frames, one thread, times in turn."""
-    exact = demo_graph()
-    graphs = {
-        "float32": exact,
-        "float16": to_half(exact, "fp16"),
-        "int8 (unsigned): matrix products": to_int8(exact, "u8_matmul", ["MatMul"]),
-        "int8 (unsigned): matrix products and convolutions": to_int8(exact, "u8_all", ["MatMul", "Conv"]),
-        "int8 (signed): matrix products and convolutions": to_int8(exact, "s8_all", ["MatMul", "Conv"], signed=True),
-    }
-    codes = checkpoint.example_codes(demo(), frames)
-    wanted = one_shot(demo().decoder, codes)
-    sessions = {name: CodecSession(path, threads=1) for name, path in graphs.items()}
-    waves = {name: session.decode(codes, [3]) for name, session in sessions.items()}
-    seconds = {name: [] for name in graphs}
-    for _ in range(rounds):  # in turn, so that whatever else the machine does falls on all alike
-        for name, session in sessions.items():
-            start = time.perf_counter()
-            session.decode(codes, [3])
-            seconds[name].append(time.perf_counter() - start)
-    best = {name: min(times) for name, times in seconds.items()}
-    return [
-        Precision(name, path.stat().st_size, snr_db(wanted, waves[name]), best[name] / best["float32"])
-        for name, path in graphs.items()
-    ]
 
 
 TRAPS = (
