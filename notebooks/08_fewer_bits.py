@@ -272,7 +272,7 @@ if not rows:
 plots.table(["asked for", "what ran", f"SNR (dB), {loaded.weights}"], rows)
 
 # %% [markdown]
-# A float32 product that another library computes differs by rounding alone, as the row f32 shows. (Where f16 was asked for and bf16 ran, the processor has no 16-bit floats of that kind, or OpenVINO prefers the other.) Below f32 the tolerance of float32 cannot hold, so `verify --runtime openvino --precision bf16` measures the SNR, as it does for an int8
+# A float32 product that another library computes differs by rounding alone, as the row f32 shows. (What is asked for and what runs can differ: compare the two columns.) Below f32 the tolerance of float32 cannot hold, so `verify --runtime openvino --precision bf16` measures the SNR, as it does for an int8
 # file.
 #
 # Now the time of all these, each design alone, in rounds:
