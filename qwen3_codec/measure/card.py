@@ -103,7 +103,8 @@ def _made(
         return Made(precision, exporter, problem=str(error))
     seconds = time.perf_counter() - start
     session = load(path)
-    codes = example if measured_snr_of(session.metadata) else random_codes(session.spec, frames)
+    reduced = measured_snr_of(session.metadata) or session.precision != F32
+    codes = example if reduced else random_codes(session.spec, frames)
     report = verify_graph(checkpoint, session, SCHEDULES, codes, least_snr_db=least_snr_db)
     graph = [result for result in report.results if result.path != report.results[0].path]
     return Made(
