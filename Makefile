@@ -102,6 +102,8 @@ PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-re
 	--durations=10 notebooks tests/course/test_pitfalls.py tests/core/test_workbench.py tests/core/test_bits.py \
 	tests/serving tests/course tests/cli tests/core
 test test-all: export QWEN3_CODEC_SKIP_OFFICIAL := 1
+# Past 300 frames; the walkthrough and the night go past the receptive field of attention.
+test: export QWEN3_CODEC_LONG_FRAMES := 320
 test test-all mutations: export OMP_NUM_THREADS := 1
 test: $(TRITON) $(UPSTREAM)
 	$(PYTEST) -m "not slow"
