@@ -174,4 +174,4 @@ def audio_from(judged: Judgement) -> int | str:
 
 def wrong_in(judged: Judgement) -> str:
     """The checks that fail, in a line."""
-    return ", ".join(row.check for row in judged.failures) or "nothing"
+    return "; ".join(row.check for row in judged.failures) or "nothing"
