@@ -184,8 +184,8 @@ assert judged.row("past the window").passed
 #   (`parity`, on pages 5 and 11, is another comparison: a graph against the one-shot decoder.)
 # - *state ablation* zeroes each state in turn. A state whose loss does not show on these codes is named, because nothing here tests it.
 #
-# *First wrong frame* counts from 0. For a stream it is a frame of its audio. For single calls, rows and the graph it is where a call begins that gives something wrong: a state
-# that comes out wrong is heard in a later call, so there the number can be smaller than for the streams. *Observed* says where to look, *likely* what it may be.
+# *First wrong frame* counts from 0. For a stream it is a frame of its audio. For single calls, rows and the graph it is where a call begins that gives something wrong. That
+# can be earlier, because a state that comes out wrong is heard in a later call, or later, because these calls begin at other frames. *Observed* says where to look, *likely* what it may be.
 #
 # The verdict's figure and its two players show the schedule that is farthest off. As long as the step is right, the difference is rounding.
 
