@@ -11,6 +11,7 @@
 #
 # Pages 3 to 5 checked a streaming step that was right. Here you change it, and one call says whether it still is: `judge` runs the chunk schedules, goes past
 # the window, shares a call among rows at different offsets, exports, compares the graph, ablates each state, and names the likely cause of what is wrong.
+# (On the command line it is `qwen3-codec check`. The `check` of the exercises on other pages is another: it judges an answer.)
 #
 # After this page you can
 #
@@ -171,14 +172,20 @@ assert judged.row("past the window").passed
 # %% [markdown]
 # How to read the table:
 #
-# - *chunks of ...* and *all at once* are streams against the full-sequence decoder, up to the frame where every state is full; *past the window* is what comes after.
-#   The limits are those of [page 3](03_verify_wrapper.ipynb).
+# - *one call* asks whether the step takes what its `spec` declares and gives that, with these names and shapes, twice the same, and leaves its inputs as they were.
+#   If not, nothing else is run (a step that writes into its inputs is judged all the same).
+# - *chunks of ...* and *all at once* are streams against the full-sequence decoder, up to the frame where every state is full (in the exact design frame W - 1 with a window
+#   of W frames, because the cache keeps W - 1); *past the window* is what comes from there on, in all these streams. The limits are those of [page 3](03_verify_wrapper.ipynb).
 # - *each call from the right state* takes the calls of a stream one by one, each with the state that the package's step had. An error that began earlier is not in it,
-#   so the state or output that is wrong here was made wrong in this very call.
-# - *calls from random states* finds what the codes do not reach, as a clamp that is too wide for them.
+#   so the state or output that is wrong here was made wrong in this very call. These calls are of 1, 2, 2, 7 frames, again and again.
+# - *calls from random states* finds what the codes do not reach, as a clamp that is too wide for them. It is left out if a single call is wrong already.
 # - *two streams in turn* and *rows at different offsets* find what a module keeps for itself, and what one row does to another.
-# - *export* is refused if the exporter warns that something was lost; *parity* compares the graph with the step in PyTorch, call by call.
+# - *export* is refused if the exporter warns that something was lost; *graph against step* compares the graph with the step in PyTorch, call by call.
+#   (`parity`, on pages 5 and 11, is another comparison: a graph against the one-shot decoder.)
 # - *state ablation* zeroes each state in turn. A state whose loss does not show on these codes is named, because nothing here tests it.
+#
+# *First wrong frame* counts from 0. For a stream it is a frame of its audio. For single calls, rows and the graph it is where a call begins that gives something wrong. That
+# can be earlier, because a state that comes out wrong is heard in a later call, or later, because these calls begin at other frames. *Observed* says where to look, *likely* what it may be.
 #
 # The verdict's figure and its two players show the schedule that is farthest off. As long as the step is right, the difference is rounding.
 
@@ -259,7 +266,7 @@ assert windowed.passed and windowed.design.startswith("windowed")
 # %% [markdown]
 # ## 3. Five edits to try
 #
-# Each is a trap that ports of this codec have fallen into. Make the edit above, or unfold it below.
+# Each is easily made. Make the edit above, or unfold it below.
 #
 # > **Predict.** Of these five, which are right in PyTorch, for one stream?
 # >
@@ -272,11 +279,13 @@ assert windowed.passed and windowed.design.startswith("windowed")
 # <details><summary>Answer</summary>
 #
 # Two of them. The third is right as long as all rows of a call are at one offset, so no test with one row sees it. The fourth is right in Python; in the graph the
-# integer is a constant, and the exporter warns. The others are wrong in every stream, though the second one in no stream that ends before the window is full.
+# integer is a constant, and the exporter warns. The first and the fifth are wrong once a state is carried from call to call, so all at once they are right. The second one is
+# wrong past the window, in calls of two frames and more: in calls of one frame the cache holds no frame that must not be seen.
 #
 # </details>
 #
-# Below is what `judge` says of each, on the same small decoder, so that it takes a second. (Exported is the fourth alone.)
+# Below is what `judge` says of each, on the same small decoder, so that it takes a second or two each. (Exported is the fourth alone.) Its window of eight
+# frames is full after seven, so a first call of 7 frames, or of all, fills every state: what an edit does to a state that is carried on shows there *past the window*, or nowhere.
 
 # %%
 shown, judgements = workbench.tried(progress=plots.progress)
@@ -284,21 +293,31 @@ display(shown)
 
 # %%
 rows = [
-    (number, words, workbench.wrong_in(judged), judged.first_frame, judged.likely[0])
+    (number, words, workbench.wrong_in(judged), workbench.audio_from(judged), judged.likely[0])
     for number, ((words, _), judged) in enumerate(zip(workbench.EDITS, judgements), 1)
 ]
-plots.table(["edit", "what", "fails", "first wrong frame", "likely cause"], rows)
+plots.table(["edit", "what", "fails", "audio wrong from frame", "likely cause"], rows)
 
 # %% tags=["check"]
 streams = ("chunks", "all at once", "past the window")
 right = [not any(row.check.startswith(streams) for row in judged.failures) for judged in judgements]
 assert right == [False, False, True, True, False], "edits 3 and 4 are right in PyTorch, for one stream"
 assert not any(judged.passed for judged in judgements)
+assert all(judgements[edit].row("all at once").passed for edit in (0, 4)), "1 and 5 need a state that is carried on"
+assert "chunks of 1," not in judgements[1].row("past the window").found, "2 is right in calls of one frame"
 
 # %% [markdown]
-# > **Why.** A cause is recognised by comparison: some hundred known mistakes are made in the package's step, and what they give is compared with what yours gives, in calls
-# > that begin with the same state. If two mistakes give the same, both are named. What no known mistake does is still located: the first wrong state in the order of the
-# > data, and the first line of your code whose result the package's step does not have.
+# A dash means that the audio of one stream is right.
+
+# %%
+for where, weights in (("this checkpoint", loaded), ("the small decoder", workbench.small())):
+    print(f"known mistakes that a wrong step is compared with, on {where}: {workbench.known(weights)}")
+
+# %% [markdown]
+# > **Why.** A cause is named in one of three ways. By comparison: the known mistakes are made in the package's step (their number grows with its states and biases), and what they
+# > give is compared with what yours gives, in calls that begin with the same state, or in shared calls (edits 2, 3 and 5). If two mistakes give the same, both are named. By its
+# > look: a state comes out as it went in, as zeros, swapped, scaled (edit 1). By words: the exporter's warning, or an error (edit 4). What no rule fits is still located: the first
+# > wrong state in the order of the data, and the first line of your code whose result the package's step does not have.
 #
 # > **Try it.** Judge the step with `exporter="dynamo"`, or give your own codes: `judge(MyStep, loaded, codes)`. Codes that end before the window is full leave
 # > *past the window* unjudged, and the verdict says so.
@@ -313,4 +332,4 @@ assert not any(judged.passed for judged in judgements)
 # - Change a streaming step and read where it is wrong, and why.
 # - Tell a fault of the computation from one of the state, of the batch, and of the graph.
 #
-# **Next:** [7 · The trap catalogue](07_trap_catalogue.ipynb), because it has each of these traps with its symptom, its sources and its fix.
+# **Next:** [7 · The trap catalogue](07_trap_catalogue.ipynb), because it has the traps of a streaming export by symptom and by message, each with code that runs, before and after the fix.

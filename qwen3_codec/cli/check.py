@@ -12,8 +12,8 @@ from ..runtime.progress import progress
 from . import options
 
 ABOUT = (
-    "judge a streaming step of your own: chunk schedules, rows, export and parity, and the likely cause of what is "
-    "wrong; exit 1 where a check fails"
+    "judge a streaming step of your own: chunk schedules, rows, export, the graph against the step, and the likely "
+    "cause of what is wrong; exit 1 where a check fails"
 )
 EXAMPLE = "my_step.py:MyStep --checkpoint demo --exporter dynamo"
 EXPORTERS = ("torchscript", "dynamo", "none")
@@ -26,7 +26,7 @@ def add_options(parser) -> None:
         help="made as CLASS(decoder): a subclass or a changed copy of one of the package's streaming steps",
     )
     options.checkpoint(parser)
-    parser.add_argument("--exporter", choices=EXPORTERS, default=EXPORTERS[0], help="none: no export and no parity")
+    parser.add_argument("--exporter", choices=EXPORTERS, default=EXPORTERS[0], help="none: no export and no graph")
     options.windowed(parser)
     parser.add_argument(
         "--codes", type=Path, metavar="FILE", help="codes [N, Q] or [B, N, Q] (default: the checkpoint's example)"

@@ -54,7 +54,8 @@ def check(folder, step, *options):
 def test_a_right_step_passes_and_a_wrong_one_exits_1_with_its_line(folder, capsys):
     assert check(folder, "my_step.py:Right") == 0
     printed = capsys.readouterr().out
-    assert "parity, torchscript" in printed and printed.splitlines()[-1].startswith("✓ Right: right in 13 checks")
+    assert "graph against step, torchscript" in printed
+    assert printed.splitlines()[-1].startswith("✓ Right: right in 13 checks")
     assert check(folder, "my_step.py:Scaled", "--exporter", "none", "--json") == 1
     entries = json.loads(capsys.readouterr().out)
     assert not entries["passed"] and any("`mul` takes the constant 1.25" in text for text in entries["likely"])

@@ -121,6 +121,14 @@ class CountsCalls(ExactStreamingWrapper):
         return replaced(new, self.spec, next_past_frames=lambda x: (past_frames + 1).clamp(max=keep))
 
 
+class CountBackToZero(ExactStreamingWrapper):
+    """The count begins anew when the cache is full."""
+
+    def forward(self, *inputs):
+        keep = self.decoder.config.sliding_window - 1
+        return replaced(super().forward(*inputs), self.spec, next_past_frames=lambda x: x % keep)
+
+
 # ---- attention -----------------------------------------------------------------------------------
 
 
@@ -241,6 +249,21 @@ class OtherScale(ExactStreamingWrapper):
 class ClampTooMany(ExactStreamingWrapper):
     def decode_latents(self, latents, convs):
         return super().decode_latents(latents.clamp(-0.5, 0.5), convs)
+
+
+class CodesCut(ExactStreamingWrapper):
+    """The codebook's last entry is never read."""
+
+    def forward(self, codes, *rest):
+        return super().forward(codes.clamp(max=self.decoder.config.codebook_size - 2), *rest)
+
+
+class FirstCallSilent(ExactStreamingWrapper):
+    """The latents of a stream's first call are zeros."""
+
+    def transform(self, hidden, keys, values, past_frames, **parts):
+        latents, *states = super().transform(hidden, keys, values, past_frames, **parts)
+        return torch.where((past_frames == 0)[:, :, None], torch.zeros_like(latents), latents), *states
 
 
 class QuietClamp(ExactStreamingWrapper):

@@ -47,3 +47,4 @@ def test_an_edit_to_try_is_shown_folded_with_its_judgement():
     shown, (judged,) = workbench.tried(workbench.EDITS[2:3])
     assert shown.data.count("<details>") == 1 and "class OneRowsCountForAll" in shown.data
     assert workbench.wrong_in(judged) == "rows at different offsets" and judged.likely[0] in shown.data
+    assert judged.first_frame and workbench.audio_from(judged) == "–", "a row's offset is no frame of wrong audio"

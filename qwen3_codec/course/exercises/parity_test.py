@@ -230,7 +230,7 @@ def shortest(kind: type[Toy]) -> int:
 # ---- answers -------------------------------------------------------------------------------------
 
 
-def judge(run, zeros, x, wanted, cuts=None, close=CLOSE):
+def refused_by(run, zeros, x, wanted, cuts=None, close=CLOSE):
     for schedule in cuts or schedules():
         states, place = zeros(len(x)), 0
         for length in schedule:
@@ -247,32 +247,32 @@ def judge(run, zeros, x, wanted, cuts=None, close=CLOSE):
 
 def all_at_once(run, zeros, x, wanted):
     """It decodes everything in one call. States do nothing there, so wrong ones pass."""
-    return judge(run, zeros, x, wanted, [[length] for length in range(1, FRAMES + 1)])
+    return refused_by(run, zeros, x, wanted, [[length] for length in range(1, FRAMES + 1)])
 
 
 def ones_alone(run, zeros, x, wanted):
     """It cuts into chunks of one frame alone. What is wrong in longer chunks passes."""
-    return judge(run, zeros, x, wanted, [[1] * length for length in range(1, FEW + 1)])
+    return refused_by(run, zeros, x, wanted, [[1] * length for length in range(1, FEW + 1)])
 
 
 def one_row(run, zeros, x, wanted):
     """It plays one row. A batch baked in passes."""
-    return judge(run, zeros, x[:1], wanted[:1], schedules())
+    return refused_by(run, zeros, x[:1], wanted[:1], schedules())
 
 
 def too_short(run, zeros, x, wanted):
     """It stops before the window is full and before the sound is loud. What shows later passes."""
-    return judge(run, zeros, x, wanted, schedules(3))
+    return refused_by(run, zeros, x, wanted, schedules(3))
 
 
 def wants_every_bit(run, zeros, x, wanted):
     """It wants equality to the bit. Sums in another order differ in the last one, so right graphs are refused."""
-    return judge(run, zeros, x, wanted, schedules(), close=0.0)
+    return refused_by(run, zeros, x, wanted, schedules(), close=0.0)
 
 
 def the_longest(run, zeros, x, wanted):
     """It finds what is wrong, and names a long schedule: try short ones first."""
-    return judge(run, zeros, x, wanted, sorted(schedules(), key=sum, reverse=True))
+    return refused_by(run, zeros, x, wanted, sorted(schedules(), key=sum, reverse=True))
 
 
 def parity_test_cases() -> list[Case]:
@@ -302,7 +302,7 @@ def _words(frames: int) -> str:
 PARITY_TEST = Exercise(
     name="parity test",
     notebook="12_capstones",
-    solution=judge,
+    solution=refused_by,
     cases=parity_test_cases,
     mistakes=(all_at_once, ones_alone, one_row, too_short, wants_every_bit, the_longest),
     hints=(

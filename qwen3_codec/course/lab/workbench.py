@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch.nn import functional as F
 
 from ...exporting.tracing import EXPORTERS
-from ...model.checkpoint import random_checkpoint
+from ...model.checkpoint import Checkpoint, random_checkpoint
 from ...model.checkpoint.config import small_config
 from ...runtime.metrics import mse, per_chunk
 from ...streaming.exact import ExactStreamingWrapper
@@ -19,8 +19,12 @@ from ...streaming.kv_stack import TraceableKVStack, sliding_window_mask
 from ...streaming.windowed import StatefulCodecONNXWrapper
 from ...verification.report import MAX_MSE
 from ...verification.workbench import Judgement, judge
+from ...verification.workbench.checks import ALL_AT_ONCE, PAST
+from ...verification.workbench.mistakes import known_mistakes
 from . import plots
 from .display import player
+
+STREAMS = ("chunks", ALL_AT_ONCE, PAST)  # the checks of one stream's audio begin so
 
 
 def exact_source() -> str:
@@ -87,6 +91,11 @@ def _chunks(schedule: tuple[int, ...]) -> str:
     return f"streamed in chunks of {', '.join(map(str, schedule))}"
 
 
+def known(checkpoint: Checkpoint) -> int:
+    """How many known mistakes the step is compared with."""
+    return len([*known_mistakes(ExactStreamingWrapper(checkpoint.decoder))])
+
+
 # ---- edits to try --------------------------------------------------------------------------------
 
 
@@ -136,7 +145,7 @@ EDITS: tuple[tuple[str, type], ...] = (
 
 
 def small() -> Any:
-    """A decoder with random weights on which an edit is judged in a second: two layers, a window of eight frames."""
+    """A decoder with random weights on which an edit is judged quickly: two layers, a window of eight frames."""
     fields = {"num_hidden_layers": 2, "sliding_window": 8, "upsample_rates": [3, 2], "upsampling_ratios": [2]}
     return random_checkpoint(small_config(**fields), source="a small decoder")
 
@@ -157,6 +166,12 @@ def tried(edits: tuple[tuple[str, type], ...] = EDITS, progress: Callable = iter
     return Markdown("\n\n".join(texts)), judgements
 
 
+def audio_from(judged: Judgement) -> int | str:
+    """The first frame of one stream's audio that is wrong, or a dash where it is right."""
+    frames = [row.first_frame for row in judged.failures if row.check.startswith(STREAMS)]
+    return min((frame for frame in frames if frame is not None), default="–")
+
+
 def wrong_in(judged: Judgement) -> str:
     """The checks that fail, in a line."""
-    return ", ".join(row.check for row in judged.failures) or "nothing"
+    return "; ".join(row.check for row in judged.failures) or "nothing"

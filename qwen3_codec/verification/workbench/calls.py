@@ -47,6 +47,11 @@ class Run:
     error: str = ""
     overwritten: set[str] = field(default_factory=set)
 
+    @property
+    def until(self) -> int:
+        """The frame where the stream ended, or an error ended it."""
+        return sum(self.frames[: len(self.pieces)])
+
 
 class _Recorder:
     """A session that notes what it was given, and with `keep` what came out."""

@@ -10,7 +10,8 @@ import torch
 
 from ...runtime.metrics import MAX_ERROR, scaled_error
 from ...spec import StateSpec
-from .calls import Arrays, Difference
+from .bench import SINGLE_CALLS
+from .calls import Arrays, Call, Difference
 from .departure import Result, departure, results
 from .looks import data_order, frames_of
 from .mistakes import known_mistakes, run_of
@@ -22,6 +23,7 @@ MOSTLY = 0.5
 HALF = (torch.float16, torch.bfloat16)
 LOOKS_AHEAD = "it looks ahead"
 HALF_WORDS = "the computation goes through"
+FIRST_CALL = "the one at frame 0 alone is wrong"
 ARITHMETIC = ("add", "sub", "rsub", "mul", "div", "pow", "add_", "sub_", "mul_", "div_")
 CLAMPS = ("clamp", "clamp_min", "clamp_max", "hardtanh", "relu", "clamp_", "relu_")
 
@@ -85,7 +87,8 @@ def computed(right: Any, step: Any, feeds: Arrays) -> tuple[str, list[str]]:
     if found is None:
         return "", causes
     first, beside = found
-    if first.operator in CLAMPS and not (beside and beside.numbers == first.numbers):
+    # A clamp of as many numbers by the same bounds is the package's own, of something that was wrong before.
+    if first.operator in CLAMPS and not (beside and (beside.numbers, beside.key[0]) == (first.numbers, first.key[0])):
         causes.insert(0, f"a clamp that the package's step does not have: {first.place}")
     taken = [constants[place] for place in first.inputs if place in constants]
     if first.operator in ("add", "add_") and taken:
@@ -169,29 +172,34 @@ def where_in_the_layers(right: Any, forced: Sequence[Difference]) -> str:
 
 
 def which_calls(forced: Sequence[Difference], full: int) -> str:
-    """Which calls are wrong, if a rule shows."""
+    """Which of the single calls are wrong, if a rule shows: what is true of these, not of calls in a stream."""
     wrong = [each.call for each in forced if each.wrong or each.raised]
     right = [each.call for each in forced if not (each.wrong or each.raised)]
-    if not wrong or not right:
-        return "every single call is wrong, the first one too" if wrong else ""
+    rule = _rule(wrong, right, full) if wrong else ""
+    return rule and f"of the single calls (in chunks of {', '.join(map(str, SINGLE_CALLS))}), {rule}"
+
+
+def _rule(wrong: Sequence[Call], right: Sequence[Call], full: int) -> str:
+    if not right:
+        return "each is wrong, the one at frame 0 too"
+    if len(wrong) == 1 and wrong[0].start == 0:
+        return FIRST_CALL
+    if len(right) == 1 and right[0].start == 0:
+        return "each but the one at frame 0 is wrong: what goes wrong needs a state"
     lengths, others = ({call.frames for call in calls} for calls in (wrong, right))
     if not lengths & others:
         if min(lengths) > max(others):
-            return f"calls of {min(lengths)} frames and more are wrong, shorter ones are right"
+            return f"those of {min(lengths)} frames and more are wrong, shorter ones are right"
         if max(lengths) < min(others):
-            return f"calls of up to {frames_of(max(lengths))} are wrong, longer ones are right"
-        return f"only calls of {' and '.join(map(frames_of, sorted(lengths)))} are wrong"
+            return f"those of up to {frames_of(max(lengths))} are wrong, longer ones are right"
+        return f"those of {' and '.join(map(frames_of, sorted(lengths)))} are wrong, others are right"
     last_right = max(call.start for call in right)
     if all(call.start + call.frames > full for call in wrong):
-        return f"only calls that go past the window ({full} frames) are wrong"
+        return f"all that are wrong reach frame {full}, where every state is full"
     if all(call.start > last_right for call in wrong):
-        return f"calls are wrong from frame {wrong[0].start} on"
-    if all(call.start + call.frames <= full for call in wrong):
-        return f"only calls before all states are full ({full} frames) are wrong"
-    if wrong[0].start == 0 and len(wrong) == 1:
-        return "only the first call of a stream is wrong"
-    if len(right) == 1 and right[0].start == 0:
-        return "every call but the first is wrong: what goes wrong needs a state"
+        return f"those from frame {wrong[0].start} on are wrong"
+    if all(call.start < full for call in wrong):
+        return f"all that are wrong begin before frame {full}, where every state is full"
     return ""
 
 

@@ -23,7 +23,7 @@ from .mistakes import run_of
 
 CONTRACT, ALL_AT_ONCE, PAST = "one call", "all at once", "past the window"
 RANDOM, IN_TURN = "calls from random states", "two streams in turn"
-ABLATION = "state ablation"
+GRAPH, ABLATION = "graph against step", "state ablation"
 # Two streams in turn make calls of so many frames.
 TURN = 3
 # Random states are so large: a clamp that the codes do not reach shows with the larger ones.
@@ -63,7 +63,8 @@ def past_window(bench: Bench, schedules: Sequence[Sequence[int]]) -> Row:
     if not bench.full:
         return Row(PAST, None, "no state grows")
     if last_call <= bench.full:
-        return Row(PAST, None, f"{bench.codes.shape[1]} frames do not go past the window ({bench.full} frames)")
+        words = f"{bench.codes.shape[1]} frames do not go past the window: all states are full after {bench.full}"
+        return Row(PAST, None, words)
     return _frames(bench, PAST, schedules, slice(bench.full, None))
 
 
@@ -159,7 +160,7 @@ def rows_together(bench: Bench) -> tuple[Row, list[Call]]:
     """Several calls of one stream as the rows of one call: each row must give what it gives alone."""
     calls = _rows(bench.run(MIXED).calls, bench.full)
     if len(calls) < 2:
-        return Row(ROWS, None, "no two calls have states of one shape"), []
+        return Row(ROWS, None, _stopped(bench) or "no two calls have states of one shape"), []
     try:
         outputs = run_of(bench.make(), bench.spec)(joined(calls, bench.spec))
     except (Exception, SystemExit) as error:
@@ -176,6 +177,12 @@ def rows_together(bench: Bench) -> tuple[Row, list[Call]]:
     return worst, calls
 
 
+def _stopped(bench: Bench) -> str:
+    """Why there are too few calls of the step's own, if an error ended its stream; else ""."""
+    run = bench.run(MIXED)
+    return f"not run: the step's own stream stops at frame {run.until}" if run.error else ""
+
+
 def _rows(calls: Sequence[Call], full: int) -> list[Call]:
     """Up to three calls of one shape as far apart as there are: in the exact design one before all states are full."""
     groups: list[list[Call]] = []
@@ -190,8 +197,8 @@ def _rows(calls: Sequence[Call], full: int) -> list[Call]:
 
 
 def exported(bench: Bench, exporter: str) -> tuple[list[Row], list[str]]:
-    """(the rows of the export and of the graph's parity with the step, what these tell of a cause)."""
-    names = f"export, {exporter}", f"parity, {exporter}"
+    """(the rows of the export and of the graph beside the step, what these tell of a cause)."""
+    names = f"export, {exporter}", f"{GRAPH}, {exporter}"
     with tempfile.TemporaryDirectory() as folder:
         path, step = Path(folder) / "step.onnx", bench.make()
         try:
@@ -204,14 +211,14 @@ def exported(bench: Bench, exporter: str) -> tuple[list[Row], list[str]]:
         bench.said += said
         losses = described([each for each in said if tells_of_a_loss(each)])
         warned = f"the exporter warns, so `export` would refuse it: {'; '.join(losses)}" if losses else ""
-        rows = [Row(names[0], not losses, warned), _parity(bench, names[1], step, session)]
+        rows = [Row(names[0], not losses, warned), _graph(bench, names[1], step, session)]
         causes = []
         if rows[1].passed is False:
             causes = baked_in_axes(step, path, example_inputs(bench.spec), VALIDATION_FRAMES)
         return rows, [*(f"the graph lost something that was decided while tracing: {loss}" for loss in losses), *causes]
 
 
-def _parity(bench: Bench, name: str, step: StreamingModule, session: CodecSession) -> Row:
+def _graph(bench: Bench, name: str, step: StreamingModule, session: CodecSession) -> Row:
     """The graph beside the step: each call of the step's own stream, then other lengths, rows and random states."""
     found = differences(session.run, bench.run(MIXED).calls)
     wrong = [each for each in found if each.wrong or each.raised]
@@ -234,7 +241,7 @@ def ablation(bench: Bench) -> Row:
     calls = [call for call in bench.run(MIXED).calls if call.frames == max(MIXED)]
     calls = [call for call in (calls[len(calls) // 2 :][:1] + calls[-1:]) if call.start]
     if not calls or not bench.spec.states:
-        return Row(ABLATION, None, "there is no state to lose")
+        return Row(ABLATION, None, _stopped(bench) or "there is no state to lose")
     run, lost = run_of(bench.make(), bench.spec), {}
     for before, _ in bench.spec.states:
         if not any(call.feeds[before.name].size for call in calls):

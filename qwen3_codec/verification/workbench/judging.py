@@ -171,6 +171,8 @@ class _Trial:
         judged = [each for each in differences_ if not each.raised]
         likely += looks.handed_on(bench.spec, judged, bench.waveform)
         likely += causes.recognised(bench.right, judged)
+        if not likely and any(causes.FIRST_CALL in text for text in observed):
+            likely.append("a call that begins a stream is computed in another way than the package's step does it")
         return [*filter(None, observed)], likely
 
     def _of_memory(self) -> list[str]:

@@ -11,6 +11,7 @@ from .calls import Difference
 
 # Of an error, how much may be left when a look explains it.
 SAME = 0.01
+LOST = "comes out as zeros: the state is lost"
 
 
 def handed_on(spec: StateSpec, forced: Sequence[Difference], waveform: str) -> list[str]:
@@ -29,19 +30,25 @@ def handed_on(spec: StateSpec, forced: Sequence[Difference], waveform: str) -> l
         words = Counter(_moved(name, before.get(name), each) for each in calls)
         if words.keys() == {""} and (not in_its_wake or name == names[0]):
             words = Counter(_looks(name, each, in_its_wake) for each in calls)
-        if text := max(words - Counter({"": words[""]}), key=words.__getitem__, default=""):
+        text = max(words - Counter({"": words[""]}), key=words.__getitem__, default="")
+        if text == LOST and any(name not in each.wrong and each.call.outputs[name].any() for each in forced):
+            full = spec.frames_to_fill
+            late = all(each.call.start + each.call.frames >= full for each in calls)
+            text = f"comes out as zeros {f'once every state is full, at frame {full}' if late else 'in some calls'}"
+        if not text and calls[0].found[name].dtype == np.int64:
+            text = _counted(name, before.get(name), calls)
+        if text:
             looks.setdefault(text, []).append(f"`{name}`")
-        elif calls[0].found[name].dtype == np.int64:
-            looks.setdefault(_counted(name, calls), []).append(f"`{name}`")
     return [f"{_listed(which)} {text}" for text, which in looks.items()]
 
 
-def _counted(name: str, calls: Sequence[Difference]) -> str:
-    """How a count is wrong."""
-    off = [(each.call.frames, int((each.found[name] - each.call.outputs[name]).flat[0])) for each in calls]
-    if all(by == 1 - frames for frames, by in off):
+def _counted(name: str, before: str | None, calls: Sequence[Difference]) -> str:
+    """How a count is wrong; "" if its clamp is missing, which the step's stream says with the line to add."""
+    if before and all((each.found[name] == each.call.feeds[before] + each.call.frames).all() for each in calls):
+        return ""
+    if before and all((each.found[name] == each.call.feeds[before] + 1).all() for each in calls):
         return "counts calls in place of frames"
-    frames, by = off[0]
+    frames, by = calls[0].call.frames, int((calls[0].found[name] - calls[0].call.outputs[name]).flat[0])
     return f"counts {abs(by)} too {'many' if by > 0 else 'few'} in a call of {frames_of(frames)}"
 
 
@@ -60,7 +67,7 @@ def _moved(name: str, before: str | None, difference: Difference) -> str:
     if not np.isfinite(found).all():
         return "is not finite"
     if not found.any():  # in the first call the old state is zeros as well: that tells nothing
-        return "comes out as zeros: the state is lost" if before and call.feeds[before].any() else ""
+        return LOST if before and call.feeds[before].any() else ""
     if before and equal(found, call.feeds[before]):
         return "comes out as it went in: the old state is handed back, the new one is not returned"
     for other, array in call.outputs.items():
