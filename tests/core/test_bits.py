@@ -27,7 +27,7 @@ from qwen3_codec.exporting.precision.integers import BlockProduct, IntegerProduc
 from qwen3_codec.exporting.tracing import ExportError
 from qwen3_codec.model import checkpoint
 from qwen3_codec.model.one_shot import one_shot
-from qwen3_codec.model.snake import sine_squared
+from qwen3_codec.model.snake import COARSE, PRECISE, sine_squared
 from qwen3_codec.runtime import CodecSession, GraphError
 from qwen3_codec.runtime.measured_snr import FLOAT32, INT8, MeasuredSnr, fingerprint, measured_snr_of
 from qwen3_codec.runtime.metrics import max_error, snr_db
@@ -113,8 +113,8 @@ class TestProducts:
 
     def test_the_sine_is_one(self):
         t = torch.linspace(-3, 3, 4001, dtype=torch.float64)
-        for degree, within in ((3, 1e-3), (6, 7e-9)):
-            assert max_error(torch.sin(torch.pi * t) ** 2, sine_squared(t, degree)) < within
+        for form, within in ((COARSE, 3.2e-4), (PRECISE, 2.4e-8)):
+            assert max_error(torch.sin(torch.pi * t) ** 2, sine_squared(t, form)) < within
 
 
 class TestOnSpeech:
@@ -122,7 +122,7 @@ class TestOnSpeech:
         assert measured_snr_of(sessions["float32"].metadata) is None
         measured = {name: measured_snr_of(sessions[name].metadata) for name in ("int8", "float16")}
         assert measured["int8"].snr_db >= 35 and measured["int8"].least_snr_db == 30
-        assert measured["float16"].snr_db >= 55 and measured["float16"].least_snr_db == 50
+        assert measured["float16"].snr_db >= 60 and measured["float16"].least_snr_db == 50
 
     def test_the_states_are_those_of_float32(self, sessions):
         assert sessions["int8"].spec == sessions["float16"].spec == sessions["float32"].spec
@@ -233,7 +233,7 @@ class TestAnyConfig:
         wrapper = int8.Int8StreamingWrapper(other.decoder, lambda kind, block: int8.FLOAT)
         for module in wrapper.modules():
             if isinstance(module, int8.StepSnake):
-                module.degree = 6
+                module.form = PRECISE
         codes = random_codes(other.decoder, 24)
         report = verify(other, wrapper, codes, [[1], [7, 1, 2], [24]])
         assert report.passed, report.failures

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...model.decoder import CodecDecoder
-from ...model.snake import COARSE, FINE, Snake, sine_squared
+from ...model.snake import COARSE, Snake, sine_squared
 from ...runtime.measured_snr import INT8
 from ...spec import DECODER, EXACT
 from ...streaming.designs import WRAPPERS
@@ -154,16 +154,17 @@ def _over_steps(conv: StepConv | StepTransConv, x: Tensor, states: ConvStates) -
 class StepSnake(nn.Module):
     """`Snake` on [B, T, C]. Its sine has fewer terms: what it leaves is far below the rounding of 8 bits."""
 
+    form = COARSE
     frequency: Tensor
     scale: Tensor
 
     def __init__(self, layer: Snake):
         super().__init__()
         self.register_buffer("frequency", layer.frequency[:, 0].contiguous(), persistent=False)
-        self.register_buffer("scale", layer.scale[:, 0] * (COARSE.factor / FINE.factor), persistent=False)
+        self.register_buffer("scale", layer.scale[:, 0].contiguous(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.scale * sine_squared(x * self.frequency, COARSE)
+        return x + sine_squared(x * self.frequency, self.form, self.scale)
 
 
 class StepConvNeXt(nn.Module):
