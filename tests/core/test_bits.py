@@ -124,6 +124,14 @@ class TestProducts:
             assert max_error(torch.sin(torch.pi * t) ** 2, sine_squared(t, form)) < within
 
 
+def test_convolutions_are_such_as_onnxruntime_is_quick_with(tiny_exact):
+    """In two dimensions and with weights that are there at loading: else it does not take its blocked layout."""
+    graph = onnx.load(tiny_exact).graph
+    weights = {tensor.name: tensor.dims for tensor in graph.initializer}
+    convs = [weights[node.input[1]] for node in graph.node if node.op_type == "Conv" and node.input[1] in weights]
+    assert sum(len(dims) == 4 and dims[-1] > 1 for dims in convs) >= 12
+
+
 class TestOnSpeech:
     def test_the_measured_snr(self, sessions):
         assert measured_snr_of(sessions["float32"].metadata) is None
