@@ -167,8 +167,8 @@ code(ExactStreamingWrapper.decode_latents)
 
 # %% [markdown]
 # **The state of the convolutions** is a list of tensors, handed out in the order in which data reaches the layers. `extend` puts the state in front of the new samples and cuts the next state from the end of
-# what is joined. A causal convolution of kernel k and dilation d has a left context of d·(k − 1) time steps of its own input: that is its whole state, and its [streaming counterpart](guide/glossary.md#streaming-counterpart) is the first and
-# the last line of `forward`. (The line between is for strided convolutions, of which the decoder has none: the encoder's last chunk may fill a step only in part.)
+# what is joined. A causal convolution of kernel k and dilation d has a left context of d·(k − 1) time steps of its own input: that is its whole state, and its [streaming counterpart](guide/glossary.md#streaming-counterpart) is `extend` and
+# the convolution itself, written in two dimensions, of which one is 1. (The second line of `forward` is for strided convolutions, of which the decoder has none: the encoder's last chunk may fill a step only in part.)
 
 # %%
 code(ConvStates.extend, layers.StreamingConv1d.forward)
