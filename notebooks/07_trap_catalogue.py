@@ -238,7 +238,13 @@ catalogue.cards("streams")
 catalogue.cards("layers")
 
 # %% [markdown]
-# An exporter may lack an operator, and an older kind of weight norm cannot be copied:
+# What weight norm leaves behind, in a graph and in a copy:
+
+# %%
+catalogue.cards("weight_norm")
+
+# %% [markdown]
+# An operator that an exporter does not have:
 
 # %%
 catalogue.cards("operators")

@@ -23,6 +23,7 @@ with importing(__name__):
         signatures,
         sound_in,
         streams,
+        weight_norm,
     )
     from .trap import Outcome, Run, Trap, fails_with, signals
 
@@ -33,6 +34,7 @@ GROUPS = {
     "lengths": lengths,
     "streams": streams,
     "layers": layers,
+    "weight_norm": weight_norm,
     "operators": operators,
     "precision": precision,
     "modules": modules,

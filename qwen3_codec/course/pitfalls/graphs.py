@@ -77,7 +77,7 @@ def _compare_one(session, case: Tensors, expected: list[np.ndarray]) -> tuple[st
     with captured() as said:
         verdict, error, words = _compare_quietly(session, case, expected)
     for each in said:
-        print(each.text, file=sys.stderr)  # for whoever listens to the whole
+        print(each.text, file=sys.stderr)  # the run that this is part of captures it as well
     warned = any("[W:onnxruntime" in each.text for each in said)
     return verdict, error, words + "; ONNX Runtime logs a warning" * warned
 

@@ -1,18 +1,13 @@
-"""Traps of an operator that an exporter does not have, and of weight norm's older kind."""
+"""Traps of an operator that an exporter does not have: a spectrum by `torch.stft`."""
 
 import tempfile
-from collections.abc import Callable
-from copy import deepcopy
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations
 
-from ...runtime.metrics import max_error
 from .graphs import compare, in_graph, row
-from .layers import seeded
 from .trap import BOTH_EXPORTERS, Outcome, Trap, caught_by
 
 N_FFT, HOP = 16, 4
@@ -49,22 +44,6 @@ def at_opset_16(step: type[nn.Module], exporter: str) -> Outcome:
         return compare(step(), path, CASES)
 
 
-def normalised_by_a_hook(conv: nn.Conv1d) -> nn.Module:
-    return nn.utils.weight_norm(conv)  # trap
-
-
-def normalised_by_a_parametrization(conv: nn.Conv1d) -> nn.Module:
-    return parametrizations.weight_norm(conv)
-
-
-@caught_by("the copy itself")
-def a_copy(normalise: Callable[[nn.Conv1d], nn.Module]) -> Outcome:
-    """A convolution with weight norm is copied: does the copy give what the original gives?"""
-    original, x = normalise(seeded(lambda: nn.Conv1d(1, 1, 3))), row(8)[:, None]
-    error = max_error(*(module(x).detach().numpy() for module in (original, deepcopy(original))))
-    return Outcome(error, f"the copy gives what the original gives: largest error {error:.1e}")
-
-
 TRAPS = (
     Trap(
         name="torch.stft at an old opset",
@@ -93,16 +72,5 @@ TRAPS = (
         "the operator (shown here at 18). dynamo exports it. The convolution with sines and cosines needs no complex "
         "numbers.",
         sources=("pytorch/pytorch#107677", "pytorch/pytorch#106850"),
-    ),
-    Trap(
-        name="a copy of a module with the older weight norm",
-        naive=normalised_by_a_hook,
-        fix=normalised_by_a_parametrization,
-        demonstrate=a_copy,
-        symptoms=("export",),
-        why="`torch.nn.utils.weight_norm` keeps the weight as a tensor that was computed, and `deepcopy` copies no "
-        "tensor with a gradient's history. Its successor in `torch.nn.utils.parametrizations` computes the weight when "
-        "it is asked for. In a module that is not yours, fold it with `remove_weight_norm`, then copy.",
-        sources=("descriptinc/descript-audio-codec#81", "pytorch/pytorch#102981", "pytorch/pytorch#28594"),
     ),
 )
