@@ -50,16 +50,18 @@ print("These are the versions here." if same else f"Here: {record.versions()}. A
 # %% [markdown]
 # ## The matrix
 #
-# One row a trap. **right**: the graph does what it should. **warns**: it is wrong, and something was said, though seldom what is wrong.
-# **unreported**: it is wrong without an error or a warning. **refuses**: it stops with an error, which is the best of the three. A dash: that
-# exporter has no such option. *With either or none*: the mistake is in the design, in a conversion or around the graph, so every exporter keeps it.
+# One row a trap. **right**: the graph does what it should. **costs**: so it does, with more time, memory or file than it needs. **warns**: it is
+# wrong, and something was said, though seldom what is wrong. **unreported**: the export (or the code, if none takes part) says nothing; what the
+# graph then does, wrong numbers or a stop in ONNX Runtime, stands under *First visible at*. **refuses**: it stops with an error before that, which
+# is the best of the last three. A dash: that exporter has no such option, or it was not tried. *With either or none*: the mistake is in the
+# design, in a conversion or around the graph, so every exporter keeps it.
 #
 # **TorchScript** (`dynamo=False`) runs the module once and records the operations that it sees. **dynamo** (`dynamo=True`) follows the code with
 # a symbol for each length. What stands here was measured, with every warning, log record and printed line; left out is what the exporters say of
 # right exports too (their own future, packages that they miss).
 #
-# The search field takes a message or a symptom as you have it, and gives the five cards that share most with it. (On GitHub, where there is
-# no field, use the tables below or the browser's own search.)
+# The search field takes a message or a symptom as you have it, and gives up to five cards that share most with it; a card that shares little is
+# no answer. (On GitHub, where there is no field, use the tables below or the browser's own search.)
 
 # %%
 catalogue.matrix()
@@ -70,7 +72,7 @@ verdicts = Counter(run.verdict for run in runs)
 print(", ".join(f"{verdict}: {count}" for verdict, count in verdicts.most_common()))
 
 # %% tags=["check"]
-assert len(TRAPS) >= 55 and set(verdicts) == {"right", "warns", "unreported", "refuses"}
+assert len(TRAPS) >= 55 and set(verdicts) == {"right", "costs", "warns", "unreported", "refuses"}
 assert all(run.verdict == "right" for trap in TRAPS.values() for run in record.recorded(trap, "fix").values())
 
 # %% [markdown]
@@ -84,7 +86,8 @@ catalogue.symptoms()
 # %% [markdown]
 # ## What this message means
 #
-# Errors, warnings and log lines word for word. A `TracerWarning` names the line where a tensor becomes a Python value; it is printed once among
+# Errors, warnings and log lines word for word (a long line is cut), so that the browser's search finds them; at the end some that these versions do
+# not give any more, from public threads. A `TracerWarning` names the line where a tensor becomes a Python value; it is printed once among
 # many others, stops nothing, and may also be said of lines that do no harm.
 
 # %%
@@ -235,6 +238,18 @@ catalogue.cards("streams")
 catalogue.cards("layers")
 
 # %% [markdown]
+# What weight norm leaves behind, in a graph and in a copy:
+
+# %%
+catalogue.cards("weight_norm")
+
+# %% [markdown]
+# An operator that an exporter does not have:
+
+# %%
+catalogue.cards("operators")
+
+# %% [markdown]
 # ## 7. Quantization and half precision
 #
 # ONNX Runtime brings the converters; this is what they do to graphs of the demo. What each precision costs in audio quality, layer by layer, is
@@ -258,6 +273,12 @@ catalogue.cards("modules")
 
 # %%
 catalogue.cards("clients")
+
+# %% [markdown]
+# Which frames go in, how much each call computes, and at which rate the samples are played:
+
+# %%
+catalogue.cards("players")
 
 # %% [markdown]
 # ## 10. The encoder

@@ -78,7 +78,7 @@ def compare_once(
         with captured():  # ONNX Runtime logs what it raises
             outputs = session.run(feeds)
     except Exception as stop:
-        raise ExportError(f"the graph fails at {case}, a length was frozen: it {why_it_stopped(stop)}") from stop
+        raise ExportError(f"the graph fails at {case}, a length was frozen: {why_it_stopped(stop)}") from stop
     largest = 0.0
     for name, wanted in expected.items():
         array = outputs[name]

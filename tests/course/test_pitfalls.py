@@ -14,8 +14,10 @@ from conftest import random_codes
 from qwen3_codec.course.pitfalls import (
     GROUPS,
     TRAPS,
+    Outcome,
     Run,
     axes_of,
+    card,
     catalogue,
     fails_with,
     find_baked_in_axes,
@@ -28,6 +30,7 @@ from qwen3_codec.course.pitfalls.__main__ import main
 from qwen3_codec.course.pitfalls.checklist import CHECKLIST
 from qwen3_codec.course.pitfalls.graphs import export_step, row
 from qwen3_codec.course.pitfalls.lengths import CASES, CASES_WITH_PAST, EXAMPLE, EXAMPLE_WITH_PAST
+from qwen3_codec.course.pitfalls.operators import SpectrumByConvolution, SpectrumByStft
 from qwen3_codec.course.pitfalls.source import MARK, code_of, marked_code_of
 from qwen3_codec.course.pitfalls.state import SaturatingPositions, dropped, stream_with_changes
 from qwen3_codec.course.pitfalls.streams import exact_graph_bound, two_buffers
@@ -113,6 +116,52 @@ def test_a_change_is_named():
     assert record.changed(run, replace(run, text="far off")).startswith("was 'off by") and record.changed(None, run)
 
 
+def test_a_text_that_quotes_the_guilty_line_is_no_change():
+    """Its mark is the project's: an error may quote the line with it, and a record has it or not."""
+
+    def demonstrate(code):
+        raise ValueError("at\nif is_last > 0.5:  # trap")
+
+    run = replace(TRAPS["head_dim by the formula"], demonstrate=demonstrate).run_naive()
+    assert run.text == "ValueError: at\nif is_last > 0.5:"
+    assert not record.changed(replace(run, text=f"{run.text}  # trap"), run)
+
+
+def test_a_cost_is_no_error():
+    trap = replace(
+        TRAPS["head_dim by the formula"], demonstrate=lambda code: Outcome(0.0, "20 nodes", "every call", costs=True)
+    )
+    assert trap.run_naive() == Run("costs", "20 nodes", first="every call")
+    wrong = replace(trap, demonstrate=lambda code: Outcome(1.0, "off", "every call", costs=True))
+    assert wrong.run_naive().verdict == "unreported"
+    assert "right, at a cost; first seen: every call." in card.does(trap.run_naive())
+
+
+@pytest.mark.parametrize(
+    ("cases", "words"),
+    [
+        (("right", "wrong"), "the export says nothing; the graph is wrong; first"),
+        (("right", "stops"), "the export says nothing; ONNX Runtime stops; first"),
+        (("stops", "wrong"), "the export says nothing; the graph is wrong, or ONNX Runtime stops; first"),
+        ((), "wrong, without an error or a warning; first"),
+    ],
+)
+def test_a_card_says_what_the_graph_does_when_the_export_says_nothing(cases, words):
+    assert words in card.does(Run("unreported", "text", first="x 2 long", cases=cases))
+
+
+def test_a_case_says_where_onnx_runtime_logs_a_warning():
+    """At the length whose result is right, and not at the one where it is wrong."""
+    lines = record.recorded(TRAPS["a size after unflatten"], "naive")["torchscript"].text.splitlines()
+    assert lines[1] == "x 2 long: right; ONNX Runtime logs a warning" and lines[2].startswith("x 7 long: gives")
+    assert "warning" not in lines[2]
+
+
+def test_a_spectrum_by_convolution_is_the_one_by_stft():
+    x = row(200)
+    assert torch.allclose(SpectrumByStft()(x), SpectrumByConvolution()(x), atol=1e-5)
+
+
 def test_a_trap_that_has_gone_is_reported_on_its_card_and_stops_nothing(monkeypatch):
     trap = TRAPS["min() on a length"]
     monkeypatch.setitem(TRAPS, trap.name, replace(trap, naive=trap.fix, exporters=("torchscript",)))
@@ -150,7 +199,11 @@ def test_a_card_shows_the_guilty_line_what_is_said_and_the_fix_as_a_difference()
     assert page.find("a")["href"] == "https://github.com/yakhyo/face-parsing/issues/7"
     assert "IntOfSize in qwen3_codec/course/pitfalls/lengths.py" in page.text
     assert str(Path(lengths.__file__).parent) not in str(page)
-    assert page.text.index("wrong after a warning") < page.text.index("Why.") < page.text.index("Fix")
+    assert (
+        page.text.index("the graph is wrong, or ONNX Runtime stops, with a warning")
+        < page.text.index("Why.")
+        < page.text.index("Fix")
+    )
     assert all("monospace" in block["style"] for block in page.find_all("pre"))
 
 
@@ -177,16 +230,39 @@ def test_each_trap_has_a_row_with_filters_and_a_card_that_it_leads_to(page):
         assert key == "all" or page.select(f".trap-matrix tbody tr.{key}"), key
 
 
+def test_messages_stand_word_for_word_each_once_whatever_its_numbers():
+    cells = [row.td.text for row in BeautifulSoup(catalogue.messages().data, "html.parser").select("tbody tr")]
+    (add,) = (cell for cell in cells if "running Add node" in cell)
+    assert re.match(
+        r"Non-zero status code returned while running Add node\. Name:'/Add' Status Message: element_wise", add
+    )
+    assert "onnxruntime_src" not in add and "Attempting to broadcast an axis by a dimension other than 1" in add
+    for words in ("indices element out of data bounds, idx=", "Could not find an implementation for ConvInteger(10)"):
+        assert sum(words in cell for cell in cells) == 1, words
+    assert not [cell for cell in cells if re.search(r"fails in|more lines|^std(out|err)|def forward|^WARNING", cell)]
+
+
 def words(text: str) -> set[str]:
-    return {word[:5] for word in re.findall(r"\w{3,}", text.lower())}
+    text = text.lower()
+    for word, others in catalogue.SAME.items():
+        text = re.sub(rf"\b(?:{others})\b", word, text)
+    return {word[:5] for word in re.findall(r"\w{3,}", text)}
 
 
 def found(page, query: str) -> list[str]:
-    """The five cards that the page's own search gives (`catalogue.SEARCH`): those that share most, rare words first."""
-    cards = {card["data-trap"]: words(card.text) for card in page.select(".trap-card[id]")}
-    having = {word: sum(word in has for has in cards.values()) for word in words(query)}
-    weights = {word: math.log(1 + len(cards) / count) for word, count in having.items() if count}
-    scores = {name: sum(weight for word, weight in weights.items() if word in has) for name, has in cards.items()}
+    """The five cards at most that the page's own search gives: by the rule of `catalogue.SEARCH`."""
+    cards = {card["data-trap"]: card for card in page.select(".trap-card[id]")}
+    has = {name: words(card.text) for name, card in cards.items()}
+    titles = {name: words(" ".join(e.text for e in card.select("h4, .trap-symptom"))) for name, card in cards.items()}
+    having = {word: sum(word in each for each in has.values()) or 1 for word in words(query)}
+    asked = {word: math.log(1 + len(cards) / count) for word, count in having.items()}
+    scores = {}
+    for name in cards:
+        shared = {word: weight for word, weight in asked.items() if word in has[name]}
+        share = sum(shared.values()) / sum(asked.values())
+        if share >= catalogue.LEAST:
+            points = sum(w * (catalogue.TITLE if word in titles[name] else 1) for word, w in shared.items())
+            scores[name] = share * points / len(titles[name]) ** 0.5
     return sorted(scores, key=lambda name: -scores[name])[:5]
 
 
@@ -222,12 +298,46 @@ ASKED = {
     # microsoft/onnxruntime#8910
     "[W:onnxruntime:, execution_frame.cc VerifyOutputSizes] Expected shape from model of {10,256} does not match "
     "actual shape of {5,256} for output 115": "a size after unflatten",
+    # hsysfan/YOLOv5-Seg-OnnxRuntime#4
+    "[ErrorCode:InvalidArgument] Unexpected input data type. Actual: (tensor(float)) , expected: (tensor(float16))": (
+        "float32 for a graph in half precision"
+    ),
+    # microsoft/onnxruntime#12558
+    "NOT_IMPLEMENTED : Could not find an implementation for ConvInteger(10) node with name 'Conv_59_quant'": "8-bit "
+    "convolutions straight from the exporter",
+    # speechbrain/speechbrain#1455
+    "Exporting the operator stft to ONNX opset version 9 is not supported": "torch.stft at an old opset",
+    "aten::stft": "torch.stft at an old opset",
+    # descriptinc/descript-audio-codec#81
+    "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment": "a copy "
+    "of a module with the older weight norm",
+    # yacineMTB/talk#34
+    "running Gather node. indices element out of data bounds, idx=144 must be within the inclusive range [-130,129]": (
+        "a control code among the codes"
+    ),
+    # Blaizzy/mlx-audio#537
+    "latency grows with every chunk": "every chunk decoded from the start of the stream",
+    "memory grows with each chunk": "every chunk decoded from the start of the stream",
+    # AreevAI/flowcat#10
+    "audio plays too fast and high pitched": "samples played at another rate",
+    "wrong sample rate, voice too deep": "samples played at another rate",
 }
 
 
 @pytest.mark.parametrize(("query", "name"), ASKED.items(), ids=ASKED.values())
 def test_who_has_a_message_or_a_symptom_finds_the_trap_within_the_first_hits(page, query, name):
     assert name in found(page, query)[:3], found(page, query)
+
+
+@pytest.mark.parametrize("query", ["crackling at chunk boundaries", "clicks between chunks", "pops at the seams"])
+def test_clicks_at_borders_have_many_words_and_lead_to_cards_with_that_symptom(page, query):
+    names = found(page, query)
+    assert len(names) == 5 and all("borders" in TRAPS[name].symptoms for name in names)
+
+
+@pytest.mark.parametrize("query", ["banana bread recipe", "permission denied", "driver version is insufficient"])
+def test_a_question_that_no_card_fits_gets_none(page, query):
+    assert not found(page, query)
 
 
 def test_the_command_runs_what_is_asked_for(capsys, monkeypatch):

@@ -1,8 +1,8 @@
 """The traps of an export, each a record that runs: the naive code, what it does, why, and the fix.
 
 `TRAPS` has them all by name. `TRAPS[name].run_naive()` runs the naive code, `.run_fix()` the fix, and say what came of
-it: right, wrong after a warning, wrong and unreported, or stopped by an error. What they did when they were measured
-stands in `measured.json` (`record`), from which the catalogue's page is made.
+it: right, right at a cost, wrong with a warning, wrong and unreported, or stopped by an error. What they did when they
+were measured stands in `measured.json` (`record`), from which the catalogue's page is made.
 `python -m qwen3_codec.course.pitfalls` runs every one and says which are other now.
 """
 
@@ -10,7 +10,21 @@ from ...runtime.console import importing
 
 with importing(__name__):
     from ...exporting.diagnostics.baked_in_axes import BakedInAxis, axes_of, find_baked_in_axes
-    from . import branches, caches, clients, layers, lengths, modules, precision, signatures, sound_in, streams
+    from . import (
+        branches,
+        caches,
+        clients,
+        layers,
+        lengths,
+        modules,
+        operators,
+        players,
+        precision,
+        signatures,
+        sound_in,
+        streams,
+        weight_norm,
+    )
     from .trap import Outcome, Run, Trap, fails_with, signals
 
 GROUPS = {
@@ -20,9 +34,12 @@ GROUPS = {
     "lengths": lengths,
     "streams": streams,
     "layers": layers,
+    "weight_norm": weight_norm,
+    "operators": operators,
     "precision": precision,
     "modules": modules,
     "clients": clients,
+    "players": players,
     "sound_in": sound_in,
 }
 TRAPS = {trap.name: trap for group in GROUPS.values() for trap in group.TRAPS}

@@ -288,6 +288,6 @@ TRAPS = (
         demonstrate=with_dummy_past,
         symptoms=("export",),
         why="`hidden_size / num_attention_heads` is a habit, not a rule: the codec's config sets `head_dim` itself "
-        "(64, where the formula gives 32). Read the config.",
+        "(16 here, where the formula gives 8; officially 64 and 32). Read the config.",
     ),
 )

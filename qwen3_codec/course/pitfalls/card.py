@@ -8,7 +8,7 @@ from html import escape
 from . import record
 from .source import MARK, code_of, marked_code_of, name_and_file
 from .symptoms import SYMPTOMS
-from .trap import REFUSES, RIGHT, UNREPORTED, WARNS, Run, Trap
+from .trap import COSTS, REFUSES, RIGHT, STOPS, UNREPORTED, WARNS, WRONG, Run, Trap
 
 NAMES = {"torchscript": "TorchScript", "dynamo": "dynamo"}
 STYLE = """<style>
@@ -33,7 +33,7 @@ def card(
     ours, theirs = trap.shown
     parts = [
         f"<h4>{escape(trap.name)}</h4>",
-        f"<p><b>Symptom.</b> {' '.join(md(SYMPTOMS[key]) for key in trap.symptoms)}</p>",
+        f"<p class='trap-symptom'><b>Symptom.</b> {' '.join(md(SYMPTOMS[key]) for key in trap.symptoms)}</p>",
         f"<p>{named(ours)}:</p>",
         naive_code(trap),
         *(does(run, exporter) for exporter, run in naive.items()),
@@ -41,6 +41,7 @@ def card(
         f"<p><b>Fix</b>, {named(theirs)}:</p>",
         diff(trap),
         *(does(run, exporter) for exporter, run in fix.items()),
+        *others_say(trap),
         f"<p><b>Caught by:</b> {md(trap.caught_by)}. <b>Source:</b> {sources(trap)}.</p>",
         *(f"<p><b>Other than recorded</b> ({_versions()}): {escape(change)}</p>" for change in changes),
     ]
@@ -52,15 +53,31 @@ def does(run: Run, exporter: str = "") -> str:
     """What is said during a run, and what comes out of it."""
     who = f"<b>{exporter_name(exporter)}:</b> " if exporter else ""
     words = {
-        RIGHT: "right.",
-        WARNS: "wrong after a warning.",
-        UNREPORTED: "wrong, without an error or a warning.",
-        REFUSES: f"stops with an error {run.first}.",
+        RIGHT: "right",
+        COSTS: "right, at a cost",
+        WARNS: f"{came_out(run)}, with a warning",
+        UNREPORTED: f"{'the export says nothing; ' * bool(run.cases)}{came_out(run)}",
+        REFUSES: f"stops with an error {run.first}",
     }[run.verdict]
-    if run.verdict in (WARNS, UNREPORTED):
-        words = f"{words[:-1]}; first seen: {run.first}."
+    if run.verdict in (COSTS, WARNS, UNREPORTED):
+        words = f"{words}; first seen: {run.first}"
     said = "".join(pre(escape(text)) for text in run.said)
-    return f"<p>{who}{escape(words)}{' What is said:' if said else ''}</p>{said}{pre(escape(run.text))}"
+    return f"<p>{who}{escape(words)}.{' What is said:' if said else ''}</p>{said}{pre(escape(run.text))}"
+
+
+def came_out(run: Run) -> str:
+    """What a graph does at the cases that are not right; of a run without a graph, that nothing reports it."""
+    if not run.cases:
+        return "wrong" if run.said else "wrong, without an error or a warning"
+    found = {WRONG: "the graph is wrong", STOPS: "ONNX Runtime stops"}
+    return ", or ".join(words for case, words in found.items() if case in run.cases)
+
+
+def others_say(trap: Trap) -> list[str]:
+    return [
+        f"<p>With other versions (from the sources; not met here):</p>{pre(escape(message))}<p>{md(cause)}</p>"
+        for message, cause in trap.elsewhere.items()
+    ]
 
 
 def sources(trap: Trap) -> str:

@@ -4,6 +4,7 @@ What stands on it was measured (`record`). It is plain tables and text; on pages
 of `STYLE` and `SEARCH` add filters and a search field. Nothing is loaded from anywhere.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -14,16 +15,17 @@ from . import GROUPS, TRAPS, card, record
 from .card import md, pre
 from .checklist import CHECKLIST
 from .symptoms import SYMPTOMS
-from .trap import BOTH_EXPORTERS, REFUSED, REFUSES, RIGHT, UNREPORTED, WARNS, WRONG, Run, Trap
+from .trap import BOTH_EXPORTERS, COSTS, REFUSES, RIGHT, STOPS, UNREPORTED, WARNS, WRONG, Run, Trap
 
 # What a filter keeps: a row's class, and the label.
 FILTERS = {
     "all": "all",
     UNREPORTED: "wrong and unreported",
-    WARNS: "wrong after a warning",
+    WARNS: "wrong, with a warning",
     REFUSES: "stops with an error",
-    "ts": "TorchScript is wrong or stops",
-    "dy": "dynamo is wrong or stops",
+    COSTS: "right, at a cost",
+    "ts": "not right by TorchScript",
+    "dy": "not right by dynamo",
 }
 
 
@@ -58,13 +60,13 @@ def _matrix_row(trap: Trap) -> str:
         short = {"torchscript": "ts", "dynamo": "dy"}
         classes |= {short[exporter] for exporter, run in runs.items() if run.verdict != RIGHT}
     cells = [first_visible(trap, runs), caught_by(trap, runs), card.sources(trap)]
-    link = f'<td><a href="#{trap.anchor}">{escape(trap.name)}</a></td>'
+    link = f"<td>{_link(trap)}</td>"
     rest = "".join(f"<td>{each}</td>" for each in cells)
     return f'<tr class="{" ".join(sorted(classes))}" data-trap="{escape(trap.name)}">{link}{verdict}{rest}</tr>'
 
 
 def _verdict(verdict: str) -> str:
-    return verdict if verdict in (RIGHT, WARNS) else f"<b>{verdict}</b>"
+    return verdict if verdict in (RIGHT, COSTS, WARNS) else f"<b>{verdict}</b>"
 
 
 def first_visible(trap: Trap, runs: Mapping[str, Run]) -> str:
@@ -84,42 +86,59 @@ def caught_by(trap: Trap, runs: Mapping[str, Run]) -> str:
 
 
 def messages() -> HTML:
-    """What an exporter, a library or ONNX Runtime says, word for word, and the traps that it may mean."""
+    """What an exporter, a library or ONNX Runtime says, word for word, and the traps that it may mean.
+
+    Of messages that differ in their numbers the first. Then what other versions say, from public reports.
+    """
     found: dict[str, list[Trap]] = {}
+    first: dict[str, str] = {}
     for trap in TRAPS.values():
         for run in record.recorded(trap, "naive").values():
             for message in _messages(run):
-                traps = found.setdefault(message, [])
+                traps = found.setdefault(first.setdefault(record.without_numbers(message), message), [])
                 traps += [trap] if trap not in traps else []
     rows = [
         f"<tr><td>{pre(escape(message))}</td><td>{meaning(traps)}</td></tr>" for message, traps in sorted(found.items())
+    ]
+    rows += [
+        f"<tr><td>{pre(escape(message))}</td>"
+        f"<td>Not met with these versions. {md(cause)}<br>Card: {_link(trap)}</td></tr>"
+        for trap in TRAPS.values()
+        for message, cause in trap.elsewhere.items()
     ]
     head = _row(["Message", "What it means here"], tag="th")
     return HTML(f'<table class="trap-rows"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>')
 
 
 def _messages(run: Run) -> list[str]:
-    """Of a run that is not right: the error, each thing that is said, and what stops the graph, without our words."""
+    """Of a run that is not right: the error, each thing that is said, and what stops the graph, without our words.
+
+    A graph that is printed is no message.
+    """
     if run.verdict == RIGHT:
         return []
-    said = [re.sub(r"^[^\s:]+: (?=\w+(Warning|Error)?: )", "", text.splitlines()[0]) for text in run.said]
-    stops = re.findall(r": (Got invalid .*|Required inputs .*|fails in the node .*)$", run.text, re.MULTILINE)
+    firsts = [re.sub(r" ?…( \(and \d+ more lines\))?$", "", text.splitlines()[0]) for text in run.said]
+    said = [re.sub(r"^([^\s:]+: (?=\w+(Warning|Error)?: ))?((stdout|stderr|WARNING): )?", "", text) for text in firsts]
+    said = [text for text in said if not text.startswith("def forward(")]
+    stops = re.findall(r": ((?:Got invalid|Required inputs|Non-zero status code) .*)$", run.text, re.MULTILINE)
     return list(dict.fromkeys([*said, *([run.text] if run.verdict == REFUSES else []), *stops]))
 
 
 def meaning(traps: list[Trap]) -> str:
     """Why, of the first; links to all."""
-    links = ", ".join(f'<a href="#{trap.anchor}">{escape(trap.name)}</a>' for trap in traps)
+    links = ", ".join(map(_link, traps))
     return f"{md(traps[0].why)}<br>Card: {links}" if len(traps) == 1 else f"One of these: {links}"
+
+
+def _link(trap: Trap) -> str:
+    return f'<a href="#{trap.anchor}">{escape(trap.name)}</a>'
 
 
 def symptoms() -> HTML:
     """What one hears or sees, and the traps that it may be."""
     rows = []
     for key, words in SYMPTOMS.items():
-        links = ", ".join(
-            f'<a href="#{trap.anchor}">{escape(trap.name)}</a>' for trap in TRAPS.values() if key in trap.symptoms
-        )
+        links = ", ".join(_link(trap) for trap in TRAPS.values() if key in trap.symptoms)
         rows.append(f"<tr><td>{md(words)}</td><td>{links}</td></tr>")
     head = _row(["What you notice", "It may be"], tag="th")
     return HTML(f'<table class="trap-rows"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>')
@@ -130,7 +149,7 @@ def lengths() -> HTML:
     rows = []
     for trap in GROUPS["lengths"].TRAPS:
         for exporter, run in record.recorded(trap, "naive").items():
-            counts = [run.cases.count(each) for each in (RIGHT, WRONG, REFUSED)]
+            counts = [run.cases.count(each) for each in (RIGHT, WRONG, STOPS)]
             fix = record.recorded(trap, "fix")[exporter].cases
             cells = [escape(trap.name), card.exporter_name(exporter), _said(run), *counts]
             rows.append(_row([*cells, f"{fix.count(RIGHT)} of {len(fix)}"], tag="td"))
@@ -148,7 +167,7 @@ def checklist() -> HTML:
     """One page: what not to write, what to write, and the traps behind it."""
     rows = []
     for bad, good, names in CHECKLIST:
-        links = ", ".join(f'<a href="#{TRAPS[name].anchor}">{escape(name)}</a>' for name in names)
+        links = ", ".join(_link(TRAPS[name]) for name in names)
         rows.append(f"<tr><td>{md(bad)}</td><td>{md(good)}</td><td>{links}</td></tr>")
     head = _row(["Do not write", "Write", "Traps"], tag="th")
     return HTML(f'<table class="trap-rows"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>')
@@ -187,29 +206,42 @@ STYLE = f"""<style>
 {_HIDE}
 </style>"""
 
-# The five cards that share most with what is asked: of words their first five letters, and rare ones count for more. (A
-# test asks by the same rule.)
+# The search. Words are compared by their first five letters, after those of SAME are replaced; one counts for more the
+# fewer cards have it. A card is an answer if it has the share LEAST of what is asked, so weighed. Its points are what
+# it has, TITLE times as much in its name and symptom (the shorter these are, the more a word says), times that share.
+# Five are given. (A test asks by the same rule.)
+SAME = {"click": r"crackl\w*|pop(s|ping)?|glitch\w*", "border": r"boundar(y|ies)|seams?|between"}
+TITLE, LEAST = 3, 0.35
 SEARCH = """<script>
 (() => {
-  const words = text => new Set((text.toLowerCase().match(/[\\p{L}\\d_]{3,}/gu) || []).map(word => word.slice(0, 5)));
+  const same = SAME.map(([word, others]) => [word, new RegExp("\\\\b(?:" + others + ")\\\\b", "g")]);
+  const words = text => {
+    const plain = same.reduce((all, [word, others]) => all.replace(others, word), text.toLowerCase());
+    return new Set((plain.match(/[\\p{L}\\d_]{3,}/gu) || []).map(word => word.slice(0, 5)));
+  };
   const field = document.getElementById("trap-search"), answer = document.getElementById("trap-found");
   if (!field) return;
   field.addEventListener("input", () => {
-    const cards = [...document.querySelectorAll(".trap-card[id]")].map(card => [card, words(card.textContent)]);
-    const weights = [...words(field.value)].map(word => {
-      const having = cards.filter(([, has]) => has.has(word)).length;
-      return [word, having && Math.log(1 + cards.length / having)];
-    });
-    const score = has => weights.reduce((sum, [word, weight]) => sum + (has.has(word) ? weight : 0), 0);
-    const ranked = cards.map(([card, has]) => [score(has), card]).filter(([points]) => points > 0);
-    ranked.sort(([a], [b]) => b - a);
-    answer.replaceChildren(...ranked.slice(0, 5).flatMap(([, card], index) => {
+    const cards = [...document.querySelectorAll(".trap-card[id]")].map(card => ({
+      card, has: words(card.textContent),
+      title: words([...card.querySelectorAll("h4, .trap-symptom")].map(part => part.textContent).join(" ")),
+    }));
+    const asked = [...words(field.value)].map(word =>
+      [word, Math.log(1 + cards.length / (cards.filter(({has}) => has.has(word)).length || 1))]);
+    const sum = weigh => asked.reduce((total, [word, weight]) => total + weight * weigh(word), 0);
+    const share = ({has}) => sum(word => has.has(word)) / sum(() => 1);
+    const points = ({has, title}) => sum(word => has.has(word) && (title.has(word) ? TITLE : 1)) / title.size ** 0.5;
+    const found = cards.filter(each => share(each) >= LEAST);
+    found.sort((a, b) => share(b) * points(b) - share(a) * points(a));
+    answer.replaceChildren(...found.slice(0, 5).flatMap(({card}, index) => {
       const link = document.createElement("a");
       link.href = "#" + card.id;
       link.textContent = card.dataset.trap;
       return index ? [" · ", link] : [link];
     }));
-    if (field.value && !ranked.length) answer.textContent = "no card has these words";
+    if (asked.length && !found.length) answer.textContent = "no card fits well; see the tables below";
   });
 })();
 </script>"""
+for _name, _value in {"SAME": [*SAME.items()], "TITLE": TITLE, "LEAST": LEAST}.items():
+    SEARCH = re.sub(rf"\b{_name}\b", lambda _, value=_value: json.dumps(value), SEARCH)

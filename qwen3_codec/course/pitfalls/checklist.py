@@ -109,7 +109,11 @@ CHECKLIST = (
     (
         "weight norm in the graph, or removed from a deepcopy",
         "folded once, in the module that is exported",
-        ("weight norm left in the graph", "weight norm removed from a deepcopy"),
+        (
+            "weight norm left in the graph",
+            "weight norm removed from a deepcopy",
+            "a copy of a module with the older weight norm",
+        ),
     ),
     (
         "a mask of `-inf`, one column off, or without the model's window",
@@ -126,6 +130,7 @@ CHECKLIST = (
         "a conversion that you measure, with inputs and outputs as declared",
         (
             "states in half precision",
+            "float32 for a graph in half precision",
             "a mask with float32's lowest number",
             "running sums in half precision",
             "8-bit convolutions straight from the exporter",
@@ -155,6 +160,26 @@ CHECKLIST = (
         "the codebook entry with the largest product",
         "the nearest one",
         ("the codebook entry with the largest product",),
+    ),
+    (
+        "`torch.stft`",
+        "a convolution with fixed sines and cosines",
+        ("torch.stft at an old opset", "torch.stft in complex numbers"),
+    ),
+    (
+        "all that the language model wrote, as codes",
+        "the frames before its first control code",
+        ("a control code among the codes",),
+    ),
+    (
+        "each chunk decoded from the start",
+        "a state, and the chunk's own frames",
+        ("every chunk decoded from the start of the stream",),
+    ),
+    (
+        "a usual sample rate",
+        "the model's `sample_rate`",
+        ("samples played at another rate",),
     ),
     (
         "a chunk resampled on its own",

@@ -1,6 +1,7 @@
 """Small steps through an exporter and back: does the graph do at other lengths what the module does?"""
 
 import inspect
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,9 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from ...exporting.diagnostics import captured
 from ...exporting.diagnostics.baked_in_axes import arrays_of, raw_session, run_with, why_it_stopped
 from ...runtime.metrics import max_error
-from .trap import REFUSED, RIGHT, WRONG, Outcome, caught_by
+from .trap import RIGHT, STOPS, WRONG, Outcome, caught_by
 
 Tensors = Mapping[str, torch.Tensor]
 # Graph and step do the same few float32 operations.
@@ -71,11 +73,20 @@ def _label(case: Tensors) -> str:
 
 
 def _compare_one(session, case: Tensors, expected: list[np.ndarray]) -> tuple[str, float, str]:
-    """(verdict, error, words) of one run."""
+    """(verdict, error, words) of one run; the words say so where ONNX Runtime logs a warning meanwhile."""
+    with captured() as said:
+        verdict, error, words = _compare_quietly(session, case, expected)
+    for each in said:
+        print(each.text, file=sys.stderr)  # the run that this is part of captures it as well
+    warned = any("[W:onnxruntime" in each.text for each in said)
+    return verdict, error, words + "; ONNX Runtime logs a warning" * warned
+
+
+def _compare_quietly(session, case: Tensors, expected: list[np.ndarray]) -> tuple[str, float, str]:
     try:
         found = run_with(session, {name: tensor.numpy() for name, tensor in case.items()})
     except Exception as error:  # ONNX Runtime's exceptions share no narrower base class
-        return REFUSED, float("inf"), why_it_stopped(error)
+        return STOPS, float("inf"), why_it_stopped(error)
     for wanted, array in zip(expected, found, strict=True):
         if wanted.shape != array.shape:
             return WRONG, float("inf"), f"gives the shape {list(array.shape)}, must be {list(wanted.shape)}"

@@ -1,27 +1,21 @@
-"""Traps of single layers: how they pad, what normalises their weights, and an LSTM under dynamo."""
+"""Traps of single layers: how they pad, and an LSTM under dynamo."""
 
 import tempfile
 from collections.abc import Callable
-from copy import deepcopy
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import weight_norm
-from torch.nn.utils.parametrize import remove_parametrizations
 
 from ...exporting.diagnostics import captured
 from ...runtime.metrics import max_error
 from .graphs import export_step, in_graph, row
 from .trap import BOTH_EXPORTERS, Outcome, Trap, caught_by
 
-KERNEL, CHANNELS = 5, 64
-NORM = {"ReduceL2", "ReduceSum", "ReduceSumSquare", "Sqrt", "Div", "Mul"}
+KERNEL = 5
 
 
 def seeded(module: Callable[[], nn.Module]) -> nn.Module:
@@ -103,75 +97,6 @@ def mirrored_at_the_start(stream: Callable) -> Outcome:
     error = max_error(wanted.numpy(), found.numpy())
     text = f"wrong samples: {', '.join(map(str, wrong)) or 'none'}; largest error {error:.1e}"
     return Outcome(error, text, f"sample {wrong[0]} of the stream" if wrong.size else "")
-
-
-# --- Weight norm
-
-
-class Normalised(nn.Module):
-    """A causal convolution as it was trained, with weight norm. (Small weights dynamo's optimiser folds itself.)"""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = weight_norm(nn.Conv1d(CHANNELS, CHANNELS, KERNEL))
-
-    def forward(self, x):
-        x = x[:, None].expand(-1, CHANNELS, -1)
-        return self.conv(F.pad(x, (KERNEL - 1, 0)))[:, 0]
-
-
-def as_it_was_trained():
-    return seeded(Normalised)  # trap
-
-
-def folded():
-    module = seeded(Normalised)
-    remove_parametrizations(module.conv, "weight")  # the weight is what it was, computed once
-    return module
-
-
-def _nodes(path: Path) -> list[str]:
-    return [node.op_type for node in onnx.load(path).graph.node]
-
-
-@caught_by("count the graph's nodes")
-@torch.no_grad()
-def nodes_of_the_norm(make: Callable[[], nn.Module], exporter: str) -> Outcome:
-    """The file's nodes that compute the norm, and those that are left when ONNX Runtime has optimised it."""
-    with tempfile.TemporaryDirectory() as folder:
-        path, optimised = Path(folder) / "step.onnx", Path(folder) / "optimised.onnx"
-        export_step(make(), {"x": row(5)}, path, exporter)
-        options = onnxruntime.SessionOptions()
-        options.optimized_model_filepath, options.log_severity_level = str(optimised), 3
-        onnxruntime.InferenceSession(path, options)
-        found = [[node for node in _nodes(file) if node in NORM] for file in (path, optimised)]
-    # ReduceL2 alone is sure to be the norm's; the others are counted with it.
-    in_file, left = (len(nodes) if any(node.startswith("Reduce") for node in nodes) else 0 for nodes in found)
-    text = f"nodes of the norm in the file: {in_file}; after ONNX Runtime's own optimisation: {left}"
-    return Outcome(float(in_file), text, "every call, unless the runtime folds constants" if in_file else "")
-
-
-def unfold_in_a_copy(module: nn.Module) -> nn.Module:
-    copy = deepcopy(module)
-    remove_parametrizations(copy.conv, "weight")  # trap
-    return copy
-
-
-def unfold_in_a_new_one(module: nn.Module) -> nn.Module:
-    copy = seeded(Normalised)  # as the original was made
-    copy.load_state_dict(module.state_dict())
-    remove_parametrizations(copy.conv, "weight")
-    return copy
-
-
-@caught_by("call the original once more after its copy was changed")
-@torch.no_grad()
-def the_original_afterwards(unfold: Callable[[nn.Module], nn.Module]) -> Outcome:
-    """A copy without weight norm is made: does it give the same, and the original still?"""
-    original, x = seeded(Normalised), row(8)
-    before = original(x)
-    error = max(max_error(before.numpy(), module(x).numpy()) for module in (unfold(original), original))
-    return Outcome(error, f"the copy and the original give what the original gave: largest error {error:.1e}")
 
 
 # --- An LSTM
@@ -262,29 +187,6 @@ TRAPS = (
         "stream whose state begins with zeros is wrong for its first `kernel - 1` outputs, layer after layer. Fill "
         "the state from the first chunk (and buffer until it is long enough), or train with zeros.",
         sources=("lucidrains/audiolm-pytorch#166",),
-    ),
-    Trap(
-        name="weight norm left in the graph",
-        naive=as_it_was_trained,
-        fix=folded,
-        demonstrate=nodes_of_the_norm,
-        exporters=BOTH_EXPORTERS,
-        symptoms=("slow",),
-        within=0.0,
-        why="The weight is `g * v / |v|`, and both exporters write that down. ONNX Runtime folds it when it makes the "
-        "session, at its default optimisation; PyTorch, and a runtime that does not fold, compute the norm in every "
-        "call. `remove_parametrizations` computes it once and leaves a plain weight.",
-        sources=("huggingface/transformers#42064", "vllm-project/vllm-omni#6927", "Plachtaa/seed-vc#148"),
-    ),
-    Trap(
-        name="weight norm removed from a deepcopy",
-        naive=unfold_in_a_copy,
-        fix=unfold_in_a_new_one,
-        demonstrate=the_original_afterwards,
-        symptoms=("original", "export"),
-        why="A parametrized module has a class of its own with `weight` as a property. `deepcopy` copies the module "
-        "and shares that class; removing the parametrization from the copy removes the property from it, so the "
-        "original has no weight any more. Make a second module and load the weights, or fold the original itself.",
     ),
     Trap(
         name="an LSTM's length",

@@ -305,8 +305,8 @@ TRAPS = (
         exporters=BOTH_EXPORTERS,
         symptoms=("lengths",),
         why="A bare `size()` stays symbolic, but not here: after `unflatten` and `flatten`, TorchScript's trace takes "
-        "lengths for constants. The exporter does not report it; ONNX Runtime does, at its default log level, once the "
-        "graph runs at a shorter length. `reshape` has no such effect.",
+        "lengths for constants. The exporter does not report it. ONNX Runtime logs a warning at the shorter length, "
+        "where the result is right, and none at the longer one, where it is wrong. `reshape` has no such effect.",
         sources=("pytorch/pytorch#41893",),
     ),
 )

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import torch
 
+from ...exporting.diagnostics.baked_in_axes import raw_session
 from ...exporting.export import write_draft
 from ...model import checkpoint
 from ...model.decoder import Codebook
@@ -166,6 +167,27 @@ def measured(make: Callable[[], Path]) -> Outcome:
     return against_one_shot(make())
 
 
+def in_float32(feeds: dict[str, np.ndarray], inputs: dict[str, str]) -> dict[str, np.ndarray]:
+    """`feeds` as they are; `inputs` are the graph's, {name: type}."""
+    return feeds  # trap
+
+
+def in_the_graphs_types(feeds: dict[str, np.ndarray], inputs: dict[str, str]) -> dict[str, np.ndarray]:
+    """`feeds` in the types of the graph's `inputs`, {name: type}."""
+    numpy = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
+    return {name: array.astype(numpy[inputs[name]]) for name, array in feeds.items()}
+
+
+@caught_by("the first call")
+def a_graph_in_half(cast: Callable) -> Outcome:
+    """The demo's exact graph, states in half precision too, in ONNX Runtime itself: the first 12 frames."""
+    session, spec = raw_session(to_half(demo_graph(), "all_half", keep_io_types=False)), CodecSession(demo_graph()).spec
+    codes = checkpoint.example_codes(demo(), 12)
+    feeds = {spec.inputs[0].name: codes} | spec.zero_state(batch=1)
+    samples = session.run([spec.outputs[0].name], cast(feeds, {each.name: each.type for each in session.get_inputs()}))
+    return heard(one_shot(demo().decoder, codes), samples[0].astype(np.float32))
+
+
 # --- 8 bits
 
 
@@ -186,6 +208,19 @@ TRAPS = (
         symptoms=("export",),
         why="The converter changes the dtype of the states, and the file's own description still says float32: "
         "`CodecSession` refuses it. `keep_io_types=True` leaves inputs and outputs as they were declared.",
+        within=2e-3,
+    ),
+    Trap(
+        name="float32 for a graph in half precision",
+        naive=in_float32,
+        fix=in_the_graphs_types,
+        demonstrate=a_graph_in_half,
+        symptoms=("export",),
+        why="ONNX Runtime converts no input: an array must have the type that the graph declares, and after a "
+        "conversion without `keep_io_types=True` that is float16, also of the states. Read it from `get_inputs()`. "
+        "(With the types changed round, a float16 array for a float32 graph, the message is the same but for its "
+        "order.)",
+        sources=("hsysfan/YOLOv5-Seg-OnnxRuntime#4", "microsoft/onnxruntime#12152"),
         within=2e-3,
     ),
     Trap(
@@ -218,7 +253,19 @@ TRAPS = (
         symptoms=("export",),
         why="The older exporter writes some weights as `Constant` nodes; the quantizer wants initializers. "
         "`quant_pre_process` makes them so.",
-        sources=("microsoft/onnxruntime#13358",),
+        elsewhere={
+            "NotImplemented: [ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : Could not find an implementation for "
+            "ConvInteger(10) node with name 'Conv_0_quant'": "An ONNX Runtime without a kernel for unsigned activations"
+            " and signed weights meets convolutions that were quantized with `QuantType.QInt8`, `quantize_dynamic`'s "
+            "default. Quantize with `weight_type=QuantType.QUInt8`, or leave `Conv` out of `op_types_to_quantize`. "
+            "(The one used here runs both.)"
+        },
+        sources=(
+            "microsoft/onnxruntime#13358",
+            "microsoft/onnxruntime#12558",
+            "microsoft/onnxruntime#15888",
+            "microsoft/onnxruntime#6430",
+        ),
         within=0.05,
     ),
 )

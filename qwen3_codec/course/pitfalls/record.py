@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ...files import written_whole
+from .source import unmarked
 from .trap import Run, Trap
 
 FILE = Path(__file__).with_name("measured.json")
@@ -68,14 +69,14 @@ def changed(before: Run | None, now: Run) -> str:
         return f"was {before.verdict}, is {now.verdict}: {now.text.splitlines()[0]}"
     if before.first != now.first:
         return f"was first seen {before.first!r}, is at {now.first!r}"
-    if _words(*before.said) != _words(*now.said):
-        return f"what is said was {_words(*before.said)!r}, is {_words(*now.said)!r}"
-    return "" if _words(before.text) == _words(now.text) else f"was {before.text!r}, is {now.text!r}"
+    if without_numbers(*before.said) != without_numbers(*now.said):
+        return f"what is said was {without_numbers(*before.said)!r}, is {without_numbers(*now.said)!r}"
+    return "" if without_numbers(before.text) == without_numbers(now.text) else f"was {before.text!r}, is {now.text!r}"
 
 
-def _words(*texts: str) -> str:
-    """Without numbers, and without memory addresses."""
-    return re.sub(r"[-+]?\d[\d.]*(e[-+]?\d+)?", "#", re.sub(r"0x[0-9a-f]+", "#", "\n".join(texts)))
+def without_numbers(*texts: str) -> str:
+    """Without numbers, memory addresses, and the marks of guilty lines that a text may quote."""
+    return re.sub(r"[-+]?\d[\d.]*(e[-+]?\d+)?", "#", re.sub(r"0x[0-9a-f]+", "#", unmarked("\n".join(texts))))
 
 
 def write(traps: dict[str, dict[str, dict[str, Run]]]) -> None:

@@ -10,6 +10,11 @@ from pathlib import Path
 MARK = re.compile(r"  # trap$")
 
 
+def unmarked(text: str) -> str:
+    """A text that quotes a guilty line, without its mark."""
+    return text.replace("  # trap", "")
+
+
 def code_of(part: Callable) -> str:
     """The source of a class or function, without the marks of guilty lines."""
     return "\n".join(MARK.sub("", line) for line in marked_code_of(part).splitlines())

@@ -11,6 +11,7 @@ SYMPTOMS = {
     "neighbour": "In a batch one stream disturbs another, or is wrong when it joins later.",
     "voice": "A cloned voice starts with other sound than the reference would lead to.",
     "quality": "The audio is noisier or distorted after a conversion to float16 or int8.",
+    "rate": "The audio is too fast and too high, or too slow and too deep.",
     "codes": "The encoder's codes differ from the reference's.",
     # in the numbers
     "nan": "The output is NaN.",
@@ -18,9 +19,11 @@ SYMPTOMS = {
     "lengths": "The graph runs at the example's length alone; at others ONNX Runtime stops (shape mismatch, invalid "
     "dimensions, cannot broadcast) or gives the wrong shape.",
     "input": "An input is missing in the graph, has another name, or ONNX Runtime does not know it.",
+    "bounds": "Indices are out of bounds: a code is larger than its codebook.",
     "memory": "The graph forgets between two calls: the second call gives what the first gave.",
     "order": "Results change from run to run, or with bound buffers (io_binding).",
     "slow": "The graph is larger or slower than it needs to be.",
+    "grows": "The time of a call, its latency or its memory, grows with every chunk.",
     # around it
     "export": "The export, a conversion or the first call stops with an error.",
     "passes": "All tests pass and the stream is wrong.",

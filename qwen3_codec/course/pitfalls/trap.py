@@ -2,17 +2,19 @@
 
 import re
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ...exporting.diagnostics import STDERR, STDOUT, Diagnostic, captured, is_advice
 from ...exporting.diagnostics.wording import gist
+from .source import unmarked
 
 # Of one case of a run.
-RIGHT, WRONG, REFUSED = "right", "wrong", "refused"
-# Of a run: RIGHT; wrong after a warning; wrong, and nothing reports it; or stopped by an error.
-WARNS, UNREPORTED, REFUSES = "warns", "unreported", "refuses"
+RIGHT, WRONG, STOPS = "right", "wrong", "stops"
+# Of a run: RIGHT; right, with more time or memory than it needs; wrong, and something is said; wrong, and nothing is;
+# or stopped by an error. Of an export: what the exporter says, whatever the graph does later.
+COSTS, WARNS, UNREPORTED, REFUSES = "costs", "warns", "unreported", "refuses"
 BOTH_EXPORTERS = ("torchscript", "dynamo")
 
 
@@ -21,13 +23,14 @@ class Outcome:
     """What came out of a run: how far it is from right (0 to inf), and the same in words for a reader.
 
     `first` says where it first shows: at which length, call, frame or row. `cases` says of each case that was run
-    whether it was RIGHT, WRONG (without an error) or REFUSED.
+    whether it was RIGHT, WRONG (without an error) or STOPS. `costs` says that it took more than it needs.
     """
 
     error: float
     text: str
     first: str = ""
     cases: tuple[str, ...] = ()
+    costs: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Trap:
     `symptoms.SYMPTOMS`. `notes` is the section of the notes that started this project that speaks of it, or "".
     `sources` are public reports of it, "owner/repository#number"; with none it was found here. `shown` is the code that
     a page shows of both sides where that is not `naive` and `fix`. In the naive code the guilty line ends in `# trap`.
+    `elsewhere` is what other versions say, {message: its cause and its fix}, from those reports: it was not met here.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Trap:
     exporters: tuple[str, ...] = ("",)
     within: float = 1e-5
     code: tuple[Callable, Callable] | None = None
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def shown(self) -> tuple[Callable, Callable]:
@@ -93,9 +98,10 @@ class Trap:
             with captured() as said:
                 outcome = self.demonstrate(part, exporter) if exporter else self.demonstrate(part)
         except Exception as error:  # whatever it is, it is what a user meets
-            return Run(REFUSES, gist(error).replace("  # trap", ""), _texts(said), _stage(error))
+            return Run(REFUSES, unmarked(gist(error)), _texts(said), _stage(error))
         if outcome.error <= self.within:  # NaN is wrong
-            return Run(RIGHT, outcome.text, _texts(said), cases=outcome.cases)
+            verdict, first = (COSTS, outcome.first) if outcome.costs else (RIGHT, "")
+            return Run(verdict, outcome.text, _texts(said), first, outcome.cases)
         verdict = WARNS if signals(said) else UNREPORTED
         return Run(verdict, outcome.text, _texts(said), outcome.first, outcome.cases)
 
@@ -115,6 +121,7 @@ STAGES = {
     "torch/onnx/": "at the export",
     "onnxruntime/quantization/": "at the conversion",
     "runtime/session.py": "when the session is made",
+    "/copy.py": "when it is copied",
 }
 
 
@@ -125,7 +132,7 @@ def _stage(error: BaseException) -> str:
 
 def _texts(said: Sequence[Diagnostic]) -> tuple[str, ...]:
     """What was said of the graph, without the number of the line and its mark: the line itself stands below."""
-    texts = (re.sub(r"^([^\s:]+?)(\.\d+)?:\d+:", r"\1:", str(each).replace("  # trap", "")) for each in signals(said))
+    texts = (re.sub(r"^([^\s:]+?)(\.\d+)?:\d+:", r"\1:", unmarked(str(each))) for each in signals(said))
     return tuple(dict.fromkeys(texts))
 
 
@@ -139,7 +146,8 @@ def signals(said: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
 def _records(diagnostic: Diagnostic) -> list[str]:
     """The lines of standard output; of standard error each record of ONNX Runtime, without colours and its time."""
     if diagnostic.category == STDOUT:
-        return [line for line in diagnostic.text.splitlines() if line.strip()]
+        text = re.sub(r"(Torch IR graph at exception: ).*", r"\1…", diagnostic.text, flags=re.DOTALL)  # a long dump
+        return [line for line in text.splitlines() if line.strip()]
     if diagnostic.category != STDERR:
         return [diagnostic.text]
     text = re.sub(r"\x1b\[[\d;]*m", "", diagnostic.text)

@@ -92,7 +92,8 @@ def _failure(session: Any, module: Callable, feeds: dict[str, np.ndarray]) -> tu
     try:
         outputs = run_with(session, feeds)
     except Exception as stop:  # ONNX Runtime's exceptions share no narrower base class
-        return why_it_stopped(stop), failing_node(stop)
+        node = failing_node(stop)
+        return "ONNX Runtime stops" if node else why_it_stopped(stop), node
     for value, wanted, array in zip(session.get_outputs(), expected, outputs, strict=True):
         if wanted.shape != array.shape:
             return f"{value.name} has the shape {list(array.shape)}, must be {list(wanted.shape)}", ""
@@ -163,6 +164,6 @@ def failing_node(error: Exception) -> str:
 
 
 def why_it_stopped(error: Exception) -> str:
-    """ONNX Runtime's error in a few words, without the places in its own source."""
-    node = failing_node(error)
-    return f"fails in the node {node}" if node else str(error).split(" : ")[-1].splitlines()[0]
+    """The first line of ONNX Runtime's error in its own words, without its number and its source's folders."""
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error)).splitlines()[0]
+    return re.sub(r"\S+[/\\](?=\w+\.(h|cc):\d+ )", "", text)
