@@ -163,8 +163,8 @@ TRAPS = (
         within=MAX_ERROR,
         why="The audio is right, and each call costs more than the last: the work for a stream grows with the square "
         "of its length, the memory of a call with the length. Keep a state, so that a call computes its own frames. "
-        "(What else grows: a KV cache that nothing trims, and ONNX Runtime's arena, which keeps the largest size that "
-        "it has met; neither is measured here.)",
+        "(What else grows, not measured here: a KV cache that nothing trims, and what ONNX Runtime keeps for shapes "
+        "that change from call to call.)",
         sources=("Blaizzy/mlx-audio#537", "gabriele-mastrapasqua/qwen3-tts#8", "hexgrad/kokoro#358"),
     ),
     Trap(

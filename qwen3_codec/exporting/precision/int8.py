@@ -46,7 +46,7 @@ PRODUCT_OF_KIND = {
     "pre_conv": TWO_TERMS,
     "transformer": BLOCKS,
     "upsampling": TWO_TERMS,
-    "ConvNeXt": STEPWISE,
+    "ConvNeXt": TWO_TERMS,
     "first": TWO_TERMS,
     "transposed": TWO_TERMS,
     "residual": TWO_TERMS,
