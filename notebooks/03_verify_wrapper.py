@@ -579,7 +579,7 @@ loud = [distances[name][2] for name in (f"left context 0 in place of {reach}", "
 assert loaded.source != "demo" or max(loud) < 30 < min(snr for *_, snr in distances.values() if snr not in loud)
 
 # %% [markdown]
-# So the limit of 5e-5 is derived: it lies about 100 × above the largest rounding in this page's tables (5e-7 on the demo), and below the quietest real mistake that we know (3e-4: two frames of left context too
+# So the limit of 5e-5 is derived: it lies almost two orders of magnitude above the largest rounding in this page's tables (6e-7 on the demo), and below the quietest real mistake that we know (3e-4: two frames of left context too
 # few), with one exception. The oldest frame alone weighs so little (2e-6) that its loss stays below the limit. Nobody hears it: it is less than a tenth of what
 # 16-bit audio can tell apart. The second limit is a coarser look at the same thing: an MSE of 1e-9 is a root mean square of 3e-5 over a chunk. An error that is as large everywhere fails it, a short one passes: two frames of left context too few
 # come to 7e-10. It is kept because a figure of MSE per chunk needs a line, and a step has to keep both.

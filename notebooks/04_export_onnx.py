@@ -444,7 +444,7 @@ for design, step in designs.items():
 plots.table(["step", "file", "MiB", "nodes", "validation runs", "largest error"], rows)
 
 # %% [markdown]
-# The limit is 5e-5, derived on page 3. An error of some 1e-5 is larger than a stream's: the runs start from random states, which are far larger than
+# The limit is 5e-5, derived on page 3. An error of some 2e-5 is larger than a stream's: the runs start from random states, which are far larger than
 # those that speech leaves behind, and rounding grows with what is rounded. [Page 5](05_verify_onnxruntime.ipynb) measures both.
 #
 # The decoder's attention is loaded as `eager`: products and a softmax that anyone can read, under a mask that is ours. Other kinds may export too, but what they do to a

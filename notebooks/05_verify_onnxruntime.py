@@ -163,7 +163,7 @@ assert all(reports[design].results[1].mse < MAX_MSE for design in steps)
 assert enough <= 4 or reports["windowed, 4 frames"].results[1].mse > MAX_MSE
 
 # %% [markdown]
-# Page 4's validation runs were off by some 1e-5, more than ten times as much, with the same weights. The difference is where they start. One call of 5
+# Page 4's validation runs were off by some 2e-5, tens of times as much, with the same weights. The difference is where they start. One call of 5
 # frames, from zeros, from the state of this stream, and from random normal values as in the validation:
 
 # %%

@@ -262,7 +262,7 @@ assert max(errors, default=0) < MAX_ERROR
 #
 # > **Predict.** By how much do 16 rows shorten the time for a frame at N = 1, and at N = 12 frames a call?
 #
-# <details><summary>Answer</summary>On this small model by about half at N = 1, and by little at N = 12, because those products keep the processor busy anyway. At the official dimensions it is still less: see
+# <details><summary>Answer</summary>On this small model to about a third of it at N = 1, and to about two thirds at N = 12, because those products keep the processor busy anyway. At the official dimensions it is still less: see
 # the table in <a href="guide/costs.md">costs</a>. On a GPU it was not measured.</details>
 
 
