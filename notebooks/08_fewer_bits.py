@@ -85,9 +85,8 @@ print("hurts least:", ", ".join(f"{row.name} ({row.snr_db:.1f} dB)" for row in o
 
 # %% [markdown]
 # The figure alone did not decide what the `int8` graph does; the second criterion was the cost of a kind at the official widths. Seven tenths of the work there are in the
-# residual convolutions, so these get a second term in the first block only, although they are hurt in others too. Where a layer looks at one step or two, a scale for each step
-# does about half as well as a second term, and costs no second product. The last convolution is so small that float32 costs next to nothing. The decisions are one table in the
-# package:
+# residual convolutions, so these get a second term in the first block only, although they are hurt in others too. The last convolution is so small that float32 costs next
+# to nothing. The decisions are one table in the package:
 
 # %%
 from qwen3_codec.exporting.precision import PRODUCT_OF_KIND, IntegerProduct, treatment
@@ -115,9 +114,6 @@ assert together < min(noise.values())
 #
 # **Two-term int8** rounds again what the first rounding left over: `x ≈ s · (q₁ + q₂ / 254)`, with `q₁` and `q₂` from -127 to 127. The remainder lies within half a step, hence the 254. Two 8-bit products that
 # share their weights then give the inputs about 16 bits: twice the multiplications, hardly more memory.
-#
-# **Step-wise int8** keeps one term and gives each step a scale of its own, so that a loud step takes no bits from a quiet one. The steps that a convolution adds up must
-# share a scale. They are put side by side before they are rounded, which is cheap for one step or two and not for seven.
 #
 # > **Predict.** The second term is for the inputs alone; the weights keep one term of 8 bits. By how much does the SNR of the product rise?
 #

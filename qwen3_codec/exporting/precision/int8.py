@@ -26,22 +26,19 @@ from ...streaming.layers import (
     eval_own,
 )
 from ...streaming.states import ConvStates
-from .integers import TRANSLATIONS, BlockProduct, IntegerProduct, StepwiseProduct
+from .integers import TRANSLATIONS, BlockProduct, IntegerProduct
 
-FLOAT, BLOCKS, ONE_TERM, STEPWISE, TWO_TERMS = "float32", "block-wise int8", "int8", "step-wise int8", "two-term int8"
+FLOAT, BLOCKS, ONE_TERM, TWO_TERMS = "float32", "block-wise int8", "int8", "two-term int8"
 PRODUCTS: dict[str, Callable[..., nn.Module]] = {
     BLOCKS: BlockProduct,
     ONE_TERM: IntegerProduct,
-    STEPWISE: StepwiseProduct,
     TWO_TERMS: partial(IntegerProduct, terms=2),
 }
 # The table: which kind of layer gets which product. It comes from the demo, where each kind alone was given one term
 # (`precision.sensitivity`, page 8): transposed convolutions leave 37 to 43 dB, what comes before them 40 to 45, the
-# residual ones 39 to 46, the more the later their block; the weights alone, all of them, 37. A scale for each step does
-# about half as well as a second term, without its work: it is for one tap or two, where it costs least noise. At the
-# official widths seven tenths of the work are in residual convolutions of several taps: these get one term as soon as
-# steps are short. What is small and hurts stays float32: the quantizer's and the transformer's projections, the last
-# convolution.
+# residual ones 39 to 46, the more the later their block; the weights alone, all of them, 37. At the official widths
+# seven tenths of the work are in residual convolutions of several taps: these get one term as soon as steps are short.
+# What is small and hurts stays float32: the quantizer's and the transformer's projections, the last convolution.
 PRODUCT_OF_KIND = {
     "pre_conv": TWO_TERMS,
     "transformer": BLOCKS,
@@ -50,17 +47,17 @@ PRODUCT_OF_KIND = {
     "first": TWO_TERMS,
     "transposed": TWO_TERMS,
     "residual": TWO_TERMS,
-    "pointwise": STEPWISE,
+    "pointwise": TWO_TERMS,
     "last": FLOAT,
 }
-# {kind: (a block of the decoder, counted from 0, and the product that is enough from there on)}
-LATER = {"residual": (1, ONE_TERM), "transposed": (2, STEPWISE)}
+# In the decoder's blocks from this one on (counted from 0), one term is enough.
+ONE_TERM_FROM_BLOCK = {"residual": 1, "pointwise": 2}
 
 
 def treatment(kind: str, block: int | None = None) -> str:
     """The product of a layer of `kind`, in the decoder's block of that number if it is in one."""
-    if block is not None and kind in LATER and block >= LATER[kind][0]:
-        return LATER[kind][1]
+    if block is not None and block >= ONE_TERM_FROM_BLOCK.get(kind, block + 1):
+        return ONE_TERM
     return PRODUCT_OF_KIND[kind]
 
 

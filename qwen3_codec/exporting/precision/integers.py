@@ -210,8 +210,7 @@ class IntegerProduct(nn.Module):
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, terms: int = 1):
         super().__init__()
-        self.terms = terms
-        self.outputs, self.inputs = weight.shape
+        self.terms, self.outputs = terms, len(weight)
         scale = (weight.abs().amax(1) / LARGEST).clamp(min=TINY)
         rounded = (weight / scale[:, None]).round()
         self.register_buffer("weight", rounded.to(torch.int8).T.contiguous(), persistent=False)
@@ -244,20 +243,3 @@ class IntegerProduct(nn.Module):
         # The two, each in its own step, are added by a product: one operation on large tensors in place of five.
         steps = torch.stack([step, step * FINE], 1)[:, None]
         return (steps @ y.flatten(2)).reshape(x.size(0), -1, self.outputs) + self.bias
-
-
-class StepwiseProduct(IntegerProduct):
-    """`IntegerProduct` in one term, with a scale for each step: what is loud takes no bits from what is quiet.
-
-    The range has 0 in its middle: another zero for each step would cost one more operation on all outputs. The taps of
-    a convolution share a scale, so they are joined in float32: for one tap or two.
-    """
-
-    def forward(self, x: torch.Tensor, neighbours=lambda x: x) -> torch.Tensor:
-        steps = neighbours(x).reshape(-1, self.inputs)
-        step = (steps.abs().amax(1) / LARGEST).clamp(min=TINY)
-        zero = torch.full_like(step, ZERO, dtype=torch.uint8)
-        y = torch.ops.qwen3_codec.integer_product(
-            torch.ops.qwen3_codec.quantize(steps, step, zero), self.weight, self.scale
-        )
-        return (y * step[:, None] + self.bias).reshape(x.size(0), -1, self.outputs)
