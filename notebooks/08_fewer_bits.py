@@ -278,7 +278,7 @@ plots.table(["asked for", "what ran", f"SNR (dB), {loaded.weights}"], rows)
 # Now the time of all these, each design alone, in rounds:
 
 # %%
-designs = ["exact", "exact_float16", "exact_int8"]
+designs = ["exact", "exact_int8"]
 designs += [f"exact_openvino_{hint}" for hint in ("f32", "bf16") if rows]
 options = {"chunks": (1, 12), "threads": 1, "rounds": 1, "designs": designs, "streams": ()}
 result = benchmark(loaded, graphs, 24, progress=plots.progress, **options)

@@ -148,7 +148,7 @@ FORK = pytest.param(
 
 @pytest.mark.parametrize(
     ("session", "method"),
-    [("exact", "spawn"), slow(("windowed", "spawn")), ("exact, openvino", "spawn"), FORK],
+    [("exact", "spawn"), slow(("windowed", "spawn")), slow(("exact, openvino", "spawn")), FORK],
     indirect=["session"],
 )
 def test_sessions_and_streams_go_to_other_processes(session, codes, method):

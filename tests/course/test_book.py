@@ -374,6 +374,7 @@ def test_each_catalogue_has_the_messages_of_its_page_and_says_how_many_are_trans
     assert catalogues.keys() >= COMPLETE
 
 
+@pytest.mark.slow
 def test_catalogues_follow_their_pages_and_begin_for_a_page_that_is_named(tmp_path):
     page = tmp_path / "pages" / "01_page.ipynb"
     page.parent.mkdir()

@@ -1,8 +1,11 @@
 """The template for a codec of one's own runs as it comes, and says so where a state is lost."""
 
+import pytest
+
 from qwen3_codec.course import own_codec
 
 
+@pytest.mark.slow  # page 11 runs it too
 def test_as_it_comes_it_agrees(tmp_path, capsys):
     assert own_codec.main(tmp_path)
     said = capsys.readouterr().out

@@ -568,6 +568,7 @@ def test_a_file_that_is_missing_or_another_is_named_on_the_page(folder, browser,
             assert problem(address).startswith(f"{name}: the server sends it as text/plain")
 
 
+@pytest.mark.slow
 def test_what_was_loaded_once_works_without_the_server(folder, browser):
     with served(folder) as address:
         for _ in range(2):  # with the second load everything passes through the service worker
