@@ -299,8 +299,7 @@ rows = [
 plots.table(["edit", "what", "fails", "audio wrong from frame", "likely cause"], rows)
 
 # %% tags=["check"]
-streams = ("chunks", "all at once", "past the window")
-right = [not any(row.check.startswith(streams) for row in judged.failures) for judged in judgements]
+right = [not any(row.check.startswith(workbench.STREAMS) for row in judged.failures) for judged in judgements]
 assert right == [False, False, True, True, False], "edits 3 and 4 are right in PyTorch, for one stream"
 assert not any(judged.passed for judged in judgements)
 assert all(judgements[edit].row("all at once").passed for edit in (0, 4)), "1 and 5 need a state that is carried on"

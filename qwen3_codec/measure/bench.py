@@ -51,6 +51,11 @@ OPENVINO_IN = {f"{file}_openvino_{ran}": (file, ran) for file, ran in product(EX
 DESIGNS = ("one_shot", "windowed", "full_history", *EXACT)  # graphs, each of which has its rows
 
 
+def _file_of(design: str) -> str:
+    """The design of whose graph the file is: under OpenVINO that of ONNX Runtime."""
+    return OPENVINO_IN.get(design, (design, F32))[0]
+
+
 @dataclass
 class _Case:
     """One design at one chunk length.
@@ -222,16 +227,15 @@ def _graphs(
         "full_history": lambda: StatefulCodecONNXWrapper(decoder, conv_receptive_field(decoder), 0),
     }
     makers |= {name: partial(wrapper_in, checkpoint, precision) for name, precision in EXACT.items()}
-    makers |= {name: makers[file] for name, (file, _) in OPENVINO_IN.items()}
-    wrappers = {name: makers[name]() for name in makers if name in designs}
-    paths = {}
-    for name, wrapper in progress(wrappers.items(), desc="graphs", unit="graph"):
-        file, _ = OPENVINO_IN.get(name, (name, F32))
-        precision = EXACT.get(file, FLOAT32)
+    wanted, paths, specs = {*map(_file_of, designs)}, {}, {}
+    for name in progress([name for name in makers if name in wanted], desc="graphs", unit="graph"):
+        wrapper, precision = makers[name](), EXACT.get(name, FLOAT32)
         in_fewer_bits = partial(export_in, precision, write=exported, least_snr_db=float("-inf"))
         write = exported if precision == FLOAT32 else in_fewer_bits
-        paths[name] = write(checkpoint, wrapper, folder / f"{file}.onnx")
-    return paths, {name: wrapper.spec for name, wrapper in wrappers.items()}
+        paths[name], specs[name] = write(checkpoint, wrapper, folder / f"{name}.onnx"), wrapper.spec
+    # Designs of one file share it.
+    ordered = [name for name in (*DESIGNS, *OPENVINO_IN) if name in designs]
+    return {name: paths[_file_of(name)] for name in ordered}, {name: specs[_file_of(name)] for name in ordered}
 
 
 def _cases(decoder, paths: dict[str, Path], specs: dict[str, StateSpec], frames: int, chunks, streams) -> list[_Case]:
@@ -258,8 +262,7 @@ def _cases(decoder, paths: dict[str, Path], specs: dict[str, StateSpec], frames:
 
     def name_of(graph):
         """As the report says it; the windowed designs by their frames of left context and of look-ahead."""
-        file, _ = OPENVINO_IN.get(graph, (graph, F32))
-        if file in EXACT:
+        if (file := _file_of(graph)) in EXACT:
             return file.replace("_", ", ")
         return "windowed {conv_history_frames}+{lookahead_frames}".format_map(specs[graph].settings)
 

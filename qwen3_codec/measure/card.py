@@ -21,10 +21,10 @@ from ..runtime import CodecSession
 from ..runtime.codes import random_codes
 from ..runtime.cpu import UNKNOWN, processor, usable_cores
 from ..runtime.engines import F32, ONNX_RUNTIME, starter
-from ..runtime.measured_snr import FLOAT32, INT8, LEAST_SNR_DB, measured_snr_of
+from ..runtime.measured_snr import FLOAT32, INT8, LEAST_SNR_DB
 from ..runtime.progress import no_progress
 from ..runtime.providers import CPU
-from ..verification.graph import verify_graph
+from ..verification.graph import is_reduced, verify_graph
 from .bench import benchmark
 from .costs import Benchmark
 
@@ -103,8 +103,7 @@ def _made(
         return Made(precision, exporter, problem=str(error))
     seconds = time.perf_counter() - start
     session = load(path)
-    reduced = measured_snr_of(session.metadata) or session.precision != F32
-    codes = example if reduced else random_codes(session.spec, frames)
+    codes = example if is_reduced(session) else random_codes(session.spec, frames)
     report = verify_graph(checkpoint, session, SCHEDULES, codes, least_snr_db=least_snr_db)
     graph = [result for result in report.results if result.path != report.results[0].path]
     return Made(

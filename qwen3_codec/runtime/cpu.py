@@ -46,11 +46,8 @@ UNKNOWN = "unknown"
 
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """Its name, and the units for products that it has; UNKNOWN where Linux does not say."""
-    if not cpuinfo.is_file():
-        return UNKNOWN
-    fields: dict[str, str] = dict(re.findall(r"^(.+?)\s*:\s*(.*)$", cpuinfo.read_text(), re.MULTILINE))
-    has = {*fields.get("flags", fields.get("Features", "")).split()}
-    return ", ".join([fields.get("model name", UNKNOWN), *(unit for unit in _UNITS.split() if unit in has)])
+    name, has = _name_and_flags(cpuinfo)
+    return ", ".join([name, *(unit for unit in _UNITS.split() if unit in has)])
 
 
 def sums_overflow(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -58,7 +55,13 @@ def sums_overflow(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
     ONNX Runtime has slower products for it, but does not choose them by itself. False where Linux does not say.
     """
-    if not cpuinfo.is_file():
-        return False
-    flags = set(cpuinfo.read_text().split())
+    _, flags = _name_and_flags(cpuinfo)
     return "avx2" in flags and not flags & {"avx512_vnni", "avx_vnni"}
+
+
+def _name_and_flags(cpuinfo: Path) -> tuple[str, set[str]]:
+    """As Linux says them of x86 and of Arm; UNKNOWN and none elsewhere."""
+    if not cpuinfo.is_file():
+        return UNKNOWN, set()
+    fields: dict[str, str] = dict(re.findall(r"^(.+?)\s*:\s*(.*)$", cpuinfo.read_text(), re.MULTILINE))
+    return fields.get("model name", UNKNOWN), {*fields.get("flags", fields.get("Features", "")).split()}

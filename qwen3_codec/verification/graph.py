@@ -56,8 +56,12 @@ def example(checkpoint: Checkpoint, session: CodecSession, schedules: Sequence[S
     frames = max(LEAST_FRAMES, spec.frames_to_fill + max(map(max, schedules)) + 1)
     if spec.part == ENCODER:
         return example_audio(checkpoint, frames)
-    reduced = measured_snr_of(session.metadata) or session.precision != F32
-    return example_codes(checkpoint, EXAMPLE_FRAMES) if reduced else random_codes(spec, frames)
+    return example_codes(checkpoint, EXAMPLE_FRAMES) if is_reduced(session) else random_codes(spec, frames)
+
+
+def is_reduced(session: CodecSession) -> bool:
+    """Whether the file is in reduced precision, or the runtime computes in it."""
+    return measured_snr_of(session.metadata) is not None or session.precision != F32
 
 
 def wrapper_like(checkpoint: Checkpoint, session: CodecSession) -> StreamingModule:

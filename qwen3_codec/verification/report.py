@@ -76,10 +76,9 @@ class ChunkResult:
 class PathResult:
     """One way to decode (`path`), over one schedule. `realtime_factor` is compute time over audio time.
 
-    `mse`, `max_error` and `snr_db` are against the one-shot decoder: what the design costs. `oracle_error`
-    and `oracle_snr_db` are against the *oracle*, what the design must give: one of them is judged. The error is largest
-    in `worst_frame`;
-    `first_wrong_frame` is the first one that is beyond a limit (None: none is).
+    `mse`, `max_error` and `snr_db` are against the one-shot decoder: what the design costs. `oracle_error` and
+    `oracle_snr_db` are against the *oracle*, what the design must give: one of them is judged. The error is largest in
+    `worst_frame`; `first_wrong_frame` is the first one that is beyond a limit (None: none is).
     """
 
     path: str

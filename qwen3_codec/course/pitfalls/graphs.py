@@ -12,6 +12,7 @@ from torch import nn
 
 from ...exporting.diagnostics import captured
 from ...exporting.diagnostics.baked_in_axes import arrays_of, raw_session, run_with, why_it_stopped
+from ...exporting.tracing import OPSET
 from ...runtime.metrics import max_error
 from .trap import RIGHT, STOPS, WRONG, Outcome, caught_by
 
@@ -26,7 +27,12 @@ def row(length: int, seed: int = 0) -> torch.Tensor:
 
 
 def export_step(
-    step: nn.Module, example: Tensors, path: Path, exporter: str, dimension: Callable = torch.export.Dim
+    step: nn.Module,
+    example: Tensors,
+    path: Path,
+    exporter: str,
+    dimension: Callable = torch.export.Dim,
+    opset: int = OPSET,
 ) -> None:
     """`torch.onnx.export` with each input's axis 1 dynamic, as `example` names them; inputs of one axis are static.
 
@@ -42,7 +48,7 @@ def export_step(
         if variadic := [each.name for each in parameters if each.kind is each.VAR_POSITIONAL]:
             axes = {variadic[0]: tuple(axes.values())}
         options = {"dynamo": True, "dynamic_shapes": axes, "external_data": False, "verbose": False}
-    torch.onnx.export(step.eval(), tuple(example.values()), path, input_names=inputs, opset_version=18, **options)
+    torch.onnx.export(step.eval(), tuple(example.values()), path, input_names=inputs, opset_version=opset, **options)
 
 
 def compare(step: Callable, path: Path, cases: Sequence[Tensors]) -> Outcome:
@@ -94,7 +100,9 @@ def _compare_quietly(session, case: Tensors, expected: list[np.ndarray]) -> tupl
     return (RIGHT, error, RIGHT) if error < SAME else (WRONG, error, f"off by {error:.2g}")
 
 
-def in_graph(example: Tensors, cases: Sequence[Tensors]) -> Callable[[type[nn.Module], str], Outcome]:
+def in_graph(
+    example: Tensors, cases: Sequence[Tensors], opset: int = OPSET
+) -> Callable[[type[nn.Module], str], Outcome]:
     """A demonstration: export the step with `example`, then compare graph and step on `cases`."""
 
     @caught_by("the graph against its module, at other lengths and values than the example's")
@@ -103,7 +111,7 @@ def in_graph(example: Tensors, cases: Sequence[Tensors]) -> Callable[[type[nn.Mo
         module = step()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "step.onnx"
-            export_step(module, example, path, exporter)
+            export_step(module, example, path, exporter, opset=opset)
             return compare(module, path, cases)
 
     return demonstrate

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from ...exporting.diagnostics import captured
 from ...model.checkpoint import example_codes
 from ...model.one_shot import one_shot
+from ...runtime.audio import pcm16
 from ...runtime.metrics import MAX_ERROR, chunks
 from .clients import exact
 from .graphs import export_step, raw_session, run_with, why_it_stopped
@@ -121,7 +122,7 @@ def wav(samples: np.ndarray, rate: int) -> bytes:
     with io.BytesIO() as file:
         with wave.open(file, "wb") as out:
             out.setparams((1, 2, rate, 0, "NONE", ""))
-            out.writeframes((samples.clip(-1, 1) * 32767).astype("<i2").tobytes())
+            out.writeframes(pcm16(samples).tobytes())
         return file.getvalue()
 
 

@@ -7,12 +7,13 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
-MARK = re.compile(r"  # trap$")
+GUILTY = "  # trap"
+MARK = re.compile(f"{GUILTY}$")
 
 
 def unmarked(text: str) -> str:
     """A text that quotes a guilty line, without its mark."""
-    return text.replace("  # trap", "")
+    return text.replace(GUILTY, "")
 
 
 def code_of(part: Callable) -> str:

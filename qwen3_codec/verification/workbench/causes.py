@@ -23,7 +23,6 @@ MOSTLY = 0.5
 HALF = (torch.float16, torch.bfloat16)
 LOOKS_AHEAD = "it looks ahead"
 HALF_WORDS = "the computation goes through"
-FIRST_CALL = "the one at frame 0 alone is wrong"
 ARITHMETIC = ("add", "sub", "rsub", "mul", "div", "pow", "add_", "sub_", "mul_", "div_")
 CLAMPS = ("clamp", "clamp_min", "clamp_max", "hardtanh", "relu", "clamp_", "relu_")
 
@@ -179,12 +178,17 @@ def which_calls(forced: Sequence[Difference], full: int) -> str:
     return rule and f"of the single calls (in chunks of {', '.join(map(str, SINGLE_CALLS))}), {rule}"
 
 
+def is_the_first(calls: Sequence[Call]) -> bool:
+    """Whether these calls are one, and it begins the stream."""
+    return [call.start for call in calls] == [0]
+
+
 def _rule(wrong: Sequence[Call], right: Sequence[Call], full: int) -> str:
     if not right:
         return "each is wrong, the one at frame 0 too"
-    if len(wrong) == 1 and wrong[0].start == 0:
-        return FIRST_CALL
-    if len(right) == 1 and right[0].start == 0:
+    if is_the_first(wrong):
+        return "the one at frame 0 alone is wrong"
+    if is_the_first(right):
         return "each but the one at frame 0 is wrong: what goes wrong needs a state"
     lengths, others = ({call.frames for call in calls} for calls in (wrong, right))
     if not lengths & others:
