@@ -46,6 +46,30 @@ def pytest_configure():
     gc.set_threshold(20_000, 50, 100)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    if config.getvalue("dist") == "loadfile":
+        from scheduling import FileScheduling
+
+        return FileScheduling(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(report, sched):
+    if hasattr(sched, "died_under"):
+        sched.judge(report)
+
+
+def pytest_report_teststatus(report):
+    if report.outcome == "crashed":
+        return "crashed", "C", "CRASHED"
+
+
+def pytest_terminal_summary(terminalreporter):
+    for report in terminalreporter.stats.get("crashed", ()):
+        terminalreporter.write_line(f"CRASHED, and ran again: {report.nodeid}: {report.longrepr}", yellow=True)
+
+
 def slow(value):
     return pytest.param(*(value if isinstance(value, tuple) else [value]), marks=pytest.mark.slow)
 
