@@ -15,6 +15,7 @@ from qwen3_codec.runtime import codes as codec_codes
 from qwen3_codec.streaming.exact import ExactStreamingWrapper
 from qwen3_codec.streaming.windowed import StatefulCodecONNXWrapper
 
+CHOOSES_CHECKPOINT = "CHECKPOINT = "  # in the cell of parameters of a page
 UPSTREAM = Path(__file__).parent / "upstream_tiny"
 
 # What upstream's class could also write: each changes what the official config has, and none of it is a special case.
@@ -68,6 +69,13 @@ def pytest_report_teststatus(report):
 def pytest_terminal_summary(terminalreporter):
     for report in terminalreporter.stats.get("crashed", ()):
         terminalreporter.write_line(f"CRASHED, and ran again: {report.nodeid}: {report.longrepr}", yellow=True)
+
+
+def pytest_collection_modifyitems(items):
+    """Pages that run on any checkpoint are executed on the demo at night; by day test_odd_checkpoint.py has them."""
+    for item in items:
+        if item.path.suffix == ".ipynb" and CHOOSES_CHECKPOINT in item.path.read_text(encoding="utf-8"):
+            item.add_marker(pytest.mark.slow)
 
 
 def slow(value):

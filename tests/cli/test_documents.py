@@ -163,14 +163,18 @@ def test_the_extras_of_the_guide_are_the_packages():
     assert {*re.findall(r"^\| `\[(\w+)\]`", table, re.MULTILINE)} == {*project["optional-dependencies"]}
 
 
-def test_ci_and_the_workflow_call_one_target():
+def test_ci_and_the_workflows_call_the_readmes_two_commands():
     yaml = pytest.importorskip("yaml")
     text = (ROOT / ".github" / "workflows" / "test.yml").read_text()
-    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == "make test"
+    commands = {line.partition("#")[0].strip() for _, code in blocks(README) for line in code.splitlines()}
+    ours = (ROOT / ".ci" / "run").read_text().splitlines()[-2:]
+    assert ours == ["make test", "make walkthrough"] and commands >= {*ours}
     workflow = yaml.safe_load(text)
     assert workflow["permissions"] == {"contents": "read"}
     (whole,) = (step["run"] for step in workflow["jobs"]["test"]["steps"] if "run" in step)
     assert whole.startswith("make ") and "'test'" in whole
+    pages = yaml.safe_load((ROOT / ".github" / "workflows" / "page.yml").read_text())
+    assert "make walkthrough" in [step.get("run") for step in pages["jobs"]["book"]["steps"]]
     makefile = (ROOT / "Makefile").read_text()
     (core,) = re.findall(r"^CORE := (.*)$", makefile, re.MULTILINE)
     assert all((ROOT / place).exists() for place in core.split())

@@ -1,6 +1,7 @@
-"""Every page on a checkpoint that has none of the default's numbers.
+"""Every page that is about a checkpoint, on one that has none of the default's numbers.
 
-Run as papermill does it: from another folder, with values injected as text behind the cell of parameters.
+Run as papermill does it: from another folder, with values injected as text behind the cell of parameters. `make test`
+has these pages here; on the demo `make walkthrough` and the night execute them.
 """
 
 import copy
@@ -8,7 +9,7 @@ import copy
 import nbformat
 import numpy as np
 import pytest
-from conftest import mostly_slow, random_codes, small_checkpoint
+from conftest import CHOOSES_CHECKPOINT, random_codes, small_checkpoint
 from nbclient import NotebookClient
 from test_notebooks import FOLDER, NAMES
 
@@ -45,12 +46,12 @@ def parameters(notebook):
     return index, notebook.cells[index].source
 
 
-@pytest.mark.parametrize("name", mostly_slow(NAMES, ["02_inspect_dims"]))
+@pytest.mark.parametrize("name", NAMES)
 def test_every_page_holds_on_an_odd_checkpoint(odd, tmp_path, name, monkeypatch):
     notebook = copy.deepcopy(nbformat.read(FOLDER / f"{name}.ipynb", as_version=4))
     assert notebook.metadata.kernelspec.name == "python3"
     index, defaults = parameters(notebook)
-    if "CHECKPOINT =" not in defaults:
+    if CHOOSES_CHECKPOINT not in defaults:
         pytest.skip("this page is not about a checkpoint of the reader's")
     given = {"CHECKPOINT": str(odd), "BUILD": str(tmp_path / "graphs"), "SKIP_OFFICIAL": True}
     given |= {"LONG": 100}  # well past what this decoder sees
