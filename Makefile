@@ -96,7 +96,7 @@ $(PAGES)/05_verify_onnxruntime.ipynb: $(PAGES)/04_export_onnx.ipynb
 
 # One process more than there are cores, with one thread each, for those that wait: for a kernel, a browser, a server.
 # Files that take long are handed out first, so that no core waits for the other at the end. The walkthrough has the
-# export at the official dimensions, and the pages on the demo, which `make test` executes on an odd checkpoint.
+# export at the official dimensions, and the pages on the demo.
 WORKERS = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --nbmake --nbmake-timeout=600 \
 	--durations=10 tests/course/test_odd_checkpoint.py notebooks tests/course/test_pitfalls.py tests/core/test_workbench.py tests/core/test_bits.py \

@@ -72,7 +72,7 @@ def pytest_terminal_summary(terminalreporter):
 
 
 def pytest_collection_modifyitems(items):
-    """Pages that run on any checkpoint are executed on the demo at night; by day test_odd_checkpoint.py has them."""
+    """Pages about a checkpoint are executed on the demo by the walkthrough and at night."""
     for item in items:
         if item.path.suffix == ".ipynb" and CHOOSES_CHECKPOINT in item.path.read_text(encoding="utf-8"):
             item.add_marker(pytest.mark.slow)

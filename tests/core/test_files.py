@@ -100,9 +100,17 @@ def test_a_terminated_command_leaves_nothing(tmp_path):
     process.stdout.close()
 
 
+@pytest.fixture
+def interrupts():
+    """Ctrl-C as Python has it, also where the tests were started in the background, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @posix
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_that_falls_into_a_destructor_is_not_lost(number, capsys):
+def test_a_signal_that_falls_into_a_destructor_is_not_lost(number, interrupts, capsys):
     """Python reports what is raised there and goes on; gRPC's client has one that takes a while."""
 
     class Dies:
@@ -125,7 +133,7 @@ def test_a_signal_that_falls_into_a_destructor_is_not_lost(number, capsys):
     assert settings == (sys.unraisablehook, signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
 
 
-def test_a_signal_waits_for_what_must_not_be_left_in_the_middle():
+def test_a_signal_waits_for_what_must_not_be_left_in_the_middle(interrupts):
     steps = []
     with pytest.raises(KeyboardInterrupt), console.signals_deferred():
         signal.raise_signal(signal.SIGINT)

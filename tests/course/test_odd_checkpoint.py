@@ -1,7 +1,7 @@
 """Every page that is about a checkpoint, on one that has none of the default's numbers.
 
-Run as papermill does it: from another folder, with values injected as text behind the cell of parameters. `make test`
-has these pages here; on the demo `make walkthrough` and the night execute them.
+Run as papermill does it: from another folder, with values injected as text behind the cell of parameters. On the demo
+`make walkthrough` and the night execute these pages.
 """
 
 import copy
@@ -9,7 +9,7 @@ import copy
 import nbformat
 import numpy as np
 import pytest
-from conftest import CHOOSES_CHECKPOINT, random_codes, small_checkpoint
+from conftest import CHOOSES_CHECKPOINT, mostly_slow, random_codes, small_checkpoint
 from nbclient import NotebookClient
 from test_notebooks import FOLDER, NAMES
 
@@ -46,7 +46,11 @@ def parameters(notebook):
     return index, notebook.cells[index].source
 
 
-@pytest.mark.parametrize("name", NAMES)
+# By day those that read dimensions, that verify, that judge an edit, and that encode; the night has all.
+DAY = ["02_inspect_dims", "05_verify_onnxruntime", "06_workbench", "09_your_voice"]
+
+
+@pytest.mark.parametrize("name", mostly_slow(NAMES, DAY))
 def test_every_page_holds_on_an_odd_checkpoint(odd, tmp_path, name, monkeypatch):
     notebook = copy.deepcopy(nbformat.read(FOLDER / f"{name}.ipynb", as_version=4))
     assert notebook.metadata.kernelspec.name == "python3"
