@@ -12,6 +12,7 @@ from pathlib import Path
 from ..spec import FORMAT_VERSION, StateSpec, TensorSpec
 
 _GRAPH, _METADATA, _INPUT, _OUTPUT = 7, 14, 11, 12  # of a model, a model, a graph, a graph
+_VARINT_BYTES = 10  # those of 64 bits
 _DTYPES = {1: "float32", 7: "int64", 10: "float16"}  # TensorProto.DataType
 
 
@@ -120,10 +121,11 @@ def _fields(data: bytes | mmap.mmap, at: int, end: int) -> Iterator[tuple[int, i
 
 def _varint(data: bytes | mmap.mmap, at: int) -> tuple[int, int]:
     """An integer in groups of 7 bits, the lowest first, and where it ends."""
-    value = shift = 0
-    while True:
+    value = 0
+    for shift in range(0, 7 * _VARINT_BYTES, 7):
         byte = data[at]
         value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
+        at += 1
         if byte < 128:
             return value, at
+    raise ValueError(f"an integer of more than {_VARINT_BYTES} bytes")

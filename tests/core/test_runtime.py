@@ -7,9 +7,12 @@ import numpy as np
 import onnx
 import pytest
 from conftest import random_codes
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qwen3_codec.model.one_shot import one_shot
 from qwen3_codec.runtime import CodecSession, CodesError, GraphError
+from qwen3_codec.runtime.graph_file import read_graph
 from qwen3_codec.runtime.metrics import MAX_ERROR, chunks
 
 
@@ -154,6 +157,21 @@ def test_missing_and_truncated_files(graph, tmp_path):
     (tmp_path / "half.onnx").write_bytes(graph.read_bytes()[:100_000])
     with pytest.raises(GraphError, match="truncated or not an ONNX graph"):
         CodecSession(tmp_path / "half.onnx")
+
+
+@pytest.mark.parametrize("content", [b"", b"version https://git-lfs", b"\x3a\xff", b"\x80" * 10**6 + b"\0"])
+def test_what_is_no_graph(tmp_path, content):
+    (tmp_path / "odd.onnx").write_bytes(content)
+    with pytest.raises(GraphError, match=r"odd\.onnx: truncated or not an ONNX graph"):
+        CodecSession(tmp_path / "odd.onnx")
+
+
+@given(content=st.binary(max_size=200))
+def test_any_bytes_are_refused_in_words(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "any.onnx"
+    path.write_bytes(content)
+    with pytest.raises(GraphError, match=r"any\.onnx: "):
+        read_graph(path)
 
 
 def test_the_client_loads_no_torch(graph):
