@@ -1,5 +1,7 @@
 """A file in OpenVINO, on the CPU."""
 
+import os
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,17 @@ class OpenVino:
         return outputs
 
 
+@cache
+def _core(process: int) -> openvino.Core:
+    """One for each process (a fork needs its own), which stays.
+
+    A Core gives the thread that makes it another stack for signals, and at its end the one from before back. Of two
+    Cores, where the first ends first, the second gives back a stack that is gone: the next Ctrl-C or SIGTERM would end
+    the process with a segmentation fault (2026.4.1).
+    """
+    return openvino.Core()
+
+
 def start(
     path: Path,
     metadata: dict[str, str],
@@ -79,7 +92,7 @@ def start(
         "PERFORMANCE_HINT": "LATENCY",
     }
     try:
-        compiled = openvino.Core().compile_model(path, "CPU", settings)
+        compiled = _core(os.getpid()).compile_model(path, "CPU", settings)
     except Exception as error:  # OpenVINO raises RuntimeError for whatever it is
         raise GraphError(f"{path}: OpenVINO cannot load it ({error})") from error
     # QuantizeLinear's translation holds a scale for each row of [B, n, C] against C, unless B is fixed (2026.4.1).

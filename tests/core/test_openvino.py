@@ -1,5 +1,6 @@
 """The same files under OpenVINO: what a stream promises there is in test_stream.py, and here what is its own."""
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -92,6 +93,19 @@ def test_rows_of_an_int8_file_and_the_least_that_it_is_held_to(tiny, tmp_path):
     together.run({name: array[:1] for name, array in feeds.items()})
     with pytest.raises(RuntimeError, match="broadcast"):
         together.run(feeds)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals have no stack of their own there")
+def test_an_interrupt_after_two_sessions_have_gone_is_one(exact):
+    """In the order in which they came. `faulthandler` has a stack for signals, which a Core exchanges for another."""
+    code = (
+        "import faulthandler, signal, sys\nfaulthandler.enable()\nfrom qwen3_codec.runtime import CodecSession\n"
+        "first, second = (CodecSession(sys.argv[1], 1, runtime='openvino') for _ in range(2))\n"
+        "del first\ndel second\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "try:\n    signal.raise_signal(signal.SIGINT)\nexcept KeyboardInterrupt:\n    print('interrupted')\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code, exact.path], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (0, "interrupted\n"), run.stderr
 
 
 def test_six_threads_hear_what_each_would_alone(exact, shallow_codes):
