@@ -99,8 +99,8 @@ $(PAGES)/05_verify_onnxruntime.ipynb: $(PAGES)/04_export_onnx.ipynb
 # export at the official dimensions, and the pages on the demo.
 WORKERS = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --nbmake --nbmake-timeout=600 \
-	--durations=10 tests/course/test_odd_checkpoint.py notebooks tests/course/test_pitfalls.py tests/core/test_workbench.py tests/core/test_bits.py \
-	tests/serving tests/course tests/cli tests/core
+	--durations=10 tests/course/test_odd_checkpoint.py notebooks tests/course/test_pitfalls.py \
+	tests/core/test_workbench.py tests/core/test_bits.py tests/serving tests/course tests/cli tests/core
 test test-all: export QWEN3_CODEC_SKIP_OFFICIAL := 1
 test test-all mutations: export OMP_NUM_THREADS := 1
 test: $(TRITON) $(UPSTREAM)

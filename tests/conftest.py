@@ -42,33 +42,11 @@ OTHER_CONFIGS = {
 }
 
 
-def pytest_configure():
-    """What is imported stays: to look through it again and again for what does not takes time."""
+def pytest_configure(config):
+    # What is imported stays: to look through it again and again for what does not takes time.
     gc.set_threshold(20_000, 50, 100)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config, log):
-    if config.getvalue("dist") == "loadfile":
-        from scheduling import FileScheduling
-
-        return FileScheduling(config, log)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_handlecrashitem(report, sched):
-    if hasattr(sched, "died_under"):
-        sched.judge(report)
-
-
-def pytest_report_teststatus(report):
-    if report.outcome == "crashed":
-        return "crashed", "C", "CRASHED"
-
-
-def pytest_terminal_summary(terminalreporter):
-    for report in terminalreporter.stats.get("crashed", ()):
-        terminalreporter.write_line(f"CRASHED, and ran again: {report.nodeid}: {report.longrepr}", yellow=True)
+    if config.pluginmanager.hasplugin("xdist"):
+        config.pluginmanager.import_plugin("scheduling")
 
 
 def pytest_collection_modifyitems(items):

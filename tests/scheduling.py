@@ -1,4 +1,4 @@
-"""How the files of tests are shared out among processes, where one of these processes dies.
+"""A plugin: how the files of tests are shared out among processes, where one of these processes dies.
 
 pytest-xdist 3.8 hands out again all that a dead process was ever given, also what it had finished, and a live process
 that is given nothing but finished tests waits for ever (its issues 1323, 1327, 1362 and 1378). Nor does it say what
@@ -41,11 +41,25 @@ class FileScheduling(LoadFileScheduling):
         while not node.shutting_down and self._pending_of(self.assigned_work[node]) < 2:
             super()._reschedule(node)
 
-    def judge(self, report):
-        """Name what ended the process; the first time, this is no failure."""
-        report.longrepr = f"the process {report.node.gateway.id} ended with {ended_by()}"
-        if self.died_under.count(report.nodeid) == 1:
-            report.outcome = "crashed"
+
+def pytest_xdist_make_scheduler(config, log):
+    return FileScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_handlecrashitem(report, sched):
+    """Name what ended the process; the first time, this is no failure."""
+    report.longrepr = f"the process {report.node.gateway.id} ended with {ended_by()}"
+    if isinstance(sched, FileScheduling) and sched.died_under.count(report.nodeid) == 1:
+        report.outcome = "crashed"
+
+
+def pytest_report_teststatus(report):
+    return ("crashed", "C", "CRASHED") if report.outcome == "crashed" else None
+
+
+def pytest_terminal_summary(terminalreporter):
+    for report in terminalreporter.stats.get("crashed", ()):
+        terminalreporter.write_line(f"CRASHED, and ran again: {report.nodeid}: {report.longrepr}", yellow=True)
 
 
 def ended_by():

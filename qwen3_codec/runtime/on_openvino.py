@@ -3,6 +3,7 @@
 import os
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -64,6 +65,9 @@ class OpenVino:
         return outputs
 
 
+_MAKES_CORE = Lock()  # of two threads that ask for the first Core at once, `cache` would let each make one
+
+
 @cache
 def _core(process: int) -> openvino.Core:
     """One for each process (a fork needs its own), which stays.
@@ -92,7 +96,9 @@ def start(
         "PERFORMANCE_HINT": "LATENCY",
     }
     try:
-        compiled = _core(os.getpid()).compile_model(path, "CPU", settings)
+        with _MAKES_CORE:
+            core = _core(os.getpid())
+        compiled = core.compile_model(path, "CPU", settings)
     except Exception as error:  # OpenVINO raises RuntimeError for whatever it is
         raise GraphError(f"{path}: OpenVINO cannot load it ({error})") from error
     # QuantizeLinear's translation holds a scale for each row of [B, n, C] against C, unless B is fixed (2026.4.1).

@@ -144,7 +144,9 @@ def test_there_is_no_block_of_an_unknown_kind():
 def test_commands_and_code_work_in_order_and_leave_no_trace(clone, openvino):
     run = [step for step in steps("sh", "python") if not is_make(step[2]) and not is_left_out(step[2])]
     run = [step for step in run if openvino or OPENVINO not in step[2]]
-    assert not openvino or any(OPENVINO in text for *_, text in run)
+    if openvino:
+        pytest.importorskip("openvino", reason="OpenVINO is not installed")
+        assert any(OPENVINO in text for *_, text in run)
     commands = [text for _, language, text in run if language == "sh"]
     assert len(commands) >= 12 and len(run) - len(commands) >= 6
     assert all(command.startswith("python -m qwen3_codec") for command in commands)

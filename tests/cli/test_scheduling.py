@@ -11,18 +11,6 @@ import pytest
 pytest.importorskip("xdist", reason="needs pytest-xdist")
 
 TESTS = Path(__file__).parents[1]
-CONFTEST = """
-import sys
-sys.path.append({tests!r})
-from scheduling import FileScheduling
-def pytest_xdist_make_scheduler(config, log):
-    return FileScheduling(config, log)
-def pytest_handlecrashitem(report, sched):
-    sched.judge(report)
-def pytest_report_teststatus(report):
-    if report.outcome == "crashed":
-        return "crashed", "C", "CRASHED"
-"""
 DIES = """
 import os, signal, pathlib
 def test_before(): pass
@@ -38,7 +26,6 @@ EXITS = "import os\ndef test_before(): pass\ndef test_exits(): os._exit(7)\ndef 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="what ended a process is asked of POSIX")
 def test_a_dead_process_costs_one_test_and_ends_no_run(tmp_path):
-    (tmp_path / "conftest.py").write_text(CONFTEST.format(tests=str(TESTS)))
     for i in range(9):  # many finished files, and a last one of one test: what pytest-xdist 3.8 waits for
         (tmp_path / f"test_{i}.py").write_text("def test_one(): pass\n" * (1 + i % 2))
     (tmp_path / "test_3_dies.py").write_text(DIES)
@@ -46,9 +33,9 @@ def test_a_dead_process_costs_one_test_and_ends_no_run(tmp_path):
     command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "-rf"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     run = subprocess.run(
-        [*command, "-p", "xdist", "-p", "no:cacheprovider", "."],
+        [*command, "-p", "xdist", "-p", "scheduling", "-p", "no:cacheprovider", "."],
         cwd=tmp_path,
-        env=environment | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        env=environment | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(TESTS)},
         capture_output=True,
         text=True,
         timeout=100,
@@ -56,4 +43,7 @@ def test_a_dead_process_costs_one_test_and_ends_no_run(tmp_path):
     )
     assert run.returncode == 1
     assert re.search(r"1 failed, 14 passed, 2 crashed", run.stdout), run.stdout
+    assert (
+        "CRASHED, and ran again: test_3_dies.py::test_dies_once: the process" in run.stdout and "SIGKILL" in run.stdout
+    )
     assert "FAILED test_5_exits.py::test_exits - the process" in run.stdout and "exit code 7" in run.stdout
